@@ -1,0 +1,1 @@
+"""Encoder frames to speech embeddings. One file, one adapter."""

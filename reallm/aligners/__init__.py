@@ -1,0 +1,1 @@
+"""Scores and a transcript to token times. One file, one aligner."""

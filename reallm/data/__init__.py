@@ -1,0 +1,1 @@
+"""Corpora, cuts, datasets: audio and text in, `Batch` out. Everything that touches lhotse lives here."""

@@ -1,0 +1,1 @@
+"""One file a corpus: recordings on disk in, lhotse manifests out."""

@@ -1,0 +1,1 @@
+"""Features to encoder frames. One file, one encoder."""

@@ -1,0 +1,17 @@
+"""What a user can do wrong."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Bad input: the message is one line that names the value and the fix.
+
+    The command line prints it without a traceback and exits with code 2; any other exception is a bug.
+    """
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """" (did you mean 'x'?)" for the known name nearest to ``name``, or an empty string."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean '{matches[0]}'?)" if matches else ""

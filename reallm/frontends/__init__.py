@@ -1,0 +1,1 @@
+"""Waveform to features. One file, one frontend."""

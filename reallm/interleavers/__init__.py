@@ -1,0 +1,1 @@
+"""Speech embeddings and text to one sequence of decoder positions. One file, one interleaver."""

@@ -1,0 +1,1 @@
+"""Building blocks without component names: attention, convolution, rotary positions, norms."""

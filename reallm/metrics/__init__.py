@@ -1,0 +1,1 @@
+"""Word error rate, emission delay, reports and plots."""

@@ -1,0 +1,252 @@
+"""The contracts between components (DESIGN.md section 3). Legend of letters: reallm/types.py.
+
+Rules that hold for every ``step``:
+
+- It takes one chunk of a **fixed size**. ``lens`` (B,) says how many items of the chunk are valid in each row: 0 = this
+  row has nothing now and keeps its state; a multiple of the component's stride, at most the chunk; only a row whose
+  ``final`` (B,) bool is true may give any number (0 too): it is flushed, and must be reset before it is used again.
+- The state goes in and comes out; ``step`` may write into the buffers it was given.
+- It returns as many outputs as the chunk can bring out at most, of which ``lens`` (B,) are valid, first ones first.
+- ``forward`` is the parallel training pass. It never calls ``step``; the two agree to 1e-9 in float64.
+- No Python loop over rows, frames or tokens.
+
+Components with parameters are ``torch.nn.Module``; every component has a class method ``tiny()`` that builds a small
+real one: at least two layers, a window shorter than the test input, look-ahead > 0 where the component has one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from reallm.streaming.geometry import Geometry
+from reallm.streaming.state import StreamingState
+from reallm.types import Alignment, Batch, Emission, Interleaved
+
+
+@dataclass(frozen=True)
+class ChunkSpec:
+    """What one streaming chunk of an encoder sees, in encoder frames.
+
+    Frame n of a chunk attends to ``left`` frames before the chunk, the chunk, and ``right`` frames after it.
+    """
+
+    size: int
+    left: int
+    right: int = 0
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.left < 0 or not 0 <= self.right <= self.size:
+            raise ValueError(f"{self}: needs size >= 1, left >= 0 and 0 <= right <= size")
+
+
+@runtime_checkable
+class Frontend(Protocol):
+    """Waveform to features, without look-ahead: frame t ends with sample (t + 1) · frame_shift.
+
+    S samples give ceil(S / frame_shift) frames, the last one zero-padded; a full chunk of S_c samples, a multiple of
+    ``frame_shift``, gives S_c / frame_shift frames at once.
+    """
+
+    sample_rate: int
+    frame_shift: int  # samples
+    output_dim: int  # F
+    geometry: Geometry
+
+    def forward(self, wav: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
+        """wav (B, S), lens (B,) samples → feats (B, T, F), lens (B,) frames."""
+
+    def init_state(self, batch: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> StreamingState:
+        """The state of ``batch`` new streams."""
+
+    def step(self, wav: Tensor, lens: Tensor, final: Tensor, state: Any) -> tuple[Tensor, Tensor, Any]:
+        """wav (B, S_c) → feats (B, T_c, F), lens (B,), state."""
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Features to encoder frames: N = ceil(T / geometry.stride)."""
+
+    input_dim: int  # F
+    output_dim: int  # D
+    chunk: ChunkSpec  # of streaming: step takes chunk.size · geometry.stride feature frames; may be set between streams
+    geometry: Geometry  # with the look-ahead of ``chunk``, in feature frames: (size - 1 + right) · stride at most
+
+    def forward(self, feats: Tensor, lens: Tensor, chunk: ChunkSpec | None = None) -> tuple[Tensor, Tensor]:
+        """feats (B, T, F) → enc (B, N, D), lens (B,). ``chunk`` None = full context; an encoder that is causal by nature ignores it."""
+
+    def init_state(self, batch: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> StreamingState:
+        """The state of ``batch`` new streams."""
+
+    def step(self, feats: Tensor, lens: Tensor, final: Tensor, state: Any) -> tuple[Tensor, Tensor, Any]:
+        """feats (B, T_c, F) → enc (B, N_c, D), lens (B,), state. Equals ``forward(feats, lens, self.chunk)``."""
+
+
+@runtime_checkable
+class Adapter(Protocol):
+    """Encoder frames to speech embeddings: M = ceil(N / stride). Zero padding after the end."""
+
+    input_dim: int  # D
+    output_dim: int  # D_lm
+    stride: int
+    geometry: Geometry
+
+    def forward(self, enc: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
+        """enc (B, N, D) → embeddings (B, M, D_lm), lens (B,)."""
+
+    def init_state(self, batch: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> StreamingState:
+        """The state of ``batch`` new streams."""
+
+    def step(self, enc: Tensor, lens: Tensor, final: Tensor, state: Any) -> tuple[Tensor, Tensor, Any]:
+        """enc (B, N_c, D) → embeddings (B, M_c, D_lm), lens (B,), state."""
+
+
+@dataclass(frozen=True)
+class AlignmentFailure:
+    """Why an utterance could not be aligned."""
+
+    reason: str
+
+
+@runtime_checkable
+class Aligner(Protocol):
+    """When each token was spoken."""
+
+    def align(self, batch: Batch, token_ids: Sequence[Tensor], teacher: Any) -> list[Alignment | AlignmentFailure]:
+        """One alignment an utterance: ``token_ids[b]`` (U_b,) int64; ``teacher`` is the trained system whose scores are used, or None."""
+
+
+@dataclass
+class PolicyState(StreamingState):
+    """What the next decoder position of each row takes in."""
+
+    token_ids: Tensor  # (B,) int64, the token to feed; -1 = none
+    wants_audio: Tensor  # (B,) bool, the next speech embedding is fed (added to the token, if both)
+
+
+@runtime_checkable
+class Interleaver(Protocol):
+    """One policy, twice: how training sequences are laid out, and what the next input is at run time."""
+
+    blank_id: int
+
+    def build(
+        self, alignments: Sequence[Alignment], speech_lens: Tensor, delay: Tensor, period_samples: int, prompt: Tensor | None = None
+    ) -> Interleaved:
+        """The training sequences of B utterances.
+
+        Args:
+            alignments: B alignments, cut-relative.
+            speech_lens: (B,) speech embeddings of each utterance, its flush included.
+            delay: (B,) int64, token periods between the end of a token and the speech embedding that it answers.
+            period_samples: samples per speech embedding.
+            prompt: (P,) int64 tokens fed before everything else, without targets.
+
+        Raises InputError when a token is due after the last speech embedding: the audio must be lengthened first.
+        """
+
+    def init_policy(self, batch: int, device: torch.device | str = "cpu") -> PolicyState:
+        """The policy's state for new streams: what the first position takes in."""
+
+    def advance(self, output: Tensor, active: Tensor, policy: Any) -> tuple[Tensor, Any]:
+        """After the decoder answered ``output`` (B,) in the rows that are ``active`` (B,) bool.
+
+        Returns text (B,) bool, true where the output is a token of the transcript, and the policy's next state.
+        """
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """A decoder-only language model over a stream of input embeddings."""
+
+    input_dim: int  # D_lm
+    vocab_size: int  # V, BLANK included
+
+    def embed(self, token_ids: Tensor) -> Tensor:
+        """token_ids (…) → embeddings (…, D_lm)."""
+
+    def forward(self, inputs: Tensor, lens: Tensor) -> Tensor:
+        """inputs (B, L, D_lm), lens (B,) → logits (B, L, V)."""
+
+    def init_state(self, batch: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> StreamingState:
+        """The state of ``batch`` new streams."""
+
+    def step(self, inputs: Tensor, active: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """One position of each active row: inputs (B, D_lm), active (B,) bool → logits (B, V), state. Rows may be of any age."""
+
+
+@dataclass(frozen=True)
+class ResponseModel:
+    """What a searcher searches with."""
+
+    decoder: Decoder
+    interleaver: Interleaver
+
+
+@runtime_checkable
+class Searcher(Protocol):
+    """Speech embeddings to tokens. Its primitive is one decoder position for all rows."""
+
+    def init_state(
+        self, model: ResponseModel, batch: int, capacity: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> StreamingState:
+        """The state of ``batch`` new streams, which hold at most ``capacity`` pending speech embeddings a row."""
+
+    def step(self, model: ResponseModel, embeddings: Tensor, lens: Tensor, final: Tensor, state: Any) -> tuple[Emission, Any]:
+        """embeddings (B, M_c, D_lm) → the tokens that they brought out, and the state. A final row holds nothing back."""
+
+
+@dataclass(frozen=True)
+class TextState:
+    """Where an incremental decoding stands."""
+
+    started: bool = False  # some text came out
+    pending: bytes = b""  # of a character that is not complete
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Text to token ids and back. Ids are 0 … vocab_size - 1; BLANK is not among them: systems put it at vocab_size."""
+
+    vocab_size: int
+    fingerprint: str  # equal for equal vocabularies: stored with alignments
+    special_ids: dict[str, int]  # by name, such as "unk"
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids. Raises InputError that names the characters which the tokenizer does not know."""
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text, without spaces at either end."""
+
+    def decode_step(self, token_id: int, state: TextState) -> tuple[str, TextState]:
+        """The text that one more token adds; all of them joined equal ``decode``, up to spaces at the end."""
+
+
+@runtime_checkable
+class System(Protocol):
+    """What is trained, exported and streamed. Knows nothing of optimizers, files or users; nothing there knows of it."""
+
+    sample_rate: int
+    tokenizer: Tokenizer
+    chunk_samples: int  # S_c of step
+    period_samples: int  # samples per frame of Emission.frame
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """The training loss (scalar, to be minimized) and what to log beside it."""
+
+    def flush_samples(self, samples: int) -> int:
+        """How many zeros ``finish()`` pushes after a stream of ``samples``; training lengthens its audio by the same."""
+
+    def init_state(self, batch: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> StreamingState:
+        """The state of ``batch`` new streams."""
+
+    def step(self, wav: Tensor, lens: Tensor, final: Tensor, state: Any) -> tuple[Emission, Any]:
+        """wav (B, S_c) → tokens, state."""
+
+    def recognize(self, wav: Tensor, lens: Tensor) -> Emission:
+        """Whole utterances wav (B, S), flush included by itself, with the parallel pass: the offline twin of ``step``."""
+
+    def token_span(self, frame: Tensor) -> tuple[Tensor, Tensor]:
+        """Emission.frame → estimated (start, end) of the token in samples, each like ``frame``, int64."""

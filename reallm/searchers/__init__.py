@@ -1,0 +1,1 @@
+"""Decoder scores to text, in real time. One file, one searcher."""

@@ -1,0 +1,1 @@
+"""Streaming states, window geometry, the recognizer that users hold."""

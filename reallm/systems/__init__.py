@@ -1,0 +1,1 @@
+"""What is trained and streamed: each system composes components."""

@@ -1,0 +1,1 @@
+"""One SpeechBrain Brain for all systems, checkpoints that survive a kill, schedules."""

@@ -1,0 +1,99 @@
+"""The values that components exchange.
+
+Legend, used in every file with tensors: B rows (streams or utterances), S samples, T feature frames, F features,
+N encoder frames, D width, M speech embeddings, U tokens, L decoder positions, V vocabulary, K emitted tokens; ``_c``
+marks one streaming chunk. Batch first; lengths are absolute int64; audio is float32 in [-1, 1]; times are seconds
+unless the name says ``_frames``, ``_samples`` or ``_ms``.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+Seconds = float
+
+
+@dataclass
+class Alignment:
+    """When each token of one utterance was spoken, in samples from the start of the utterance.
+
+    Integers, because due times are ceilings of ratios: with float seconds a fifth of the exact multiples land late.
+    """
+
+    token_ids: Tensor  # (U,) int64
+    start_samples: Tensor  # (U,) int64
+    end_samples: Tensor  # (U,) int64, exclusive
+    scores: Tensor  # (U,) float64, log-probability of the token's part of the path
+    sample_rate: int
+    score: float = 0.0  # log-probability of the whole path
+
+    @property
+    def start(self) -> Tensor:
+        """(U,) seconds, float64."""
+        return self.start_samples.double() / self.sample_rate
+
+    @property
+    def end(self) -> Tensor:
+        """(U,) seconds, float64."""
+        return self.end_samples.double() / self.sample_rate
+
+
+@dataclass
+class Batch:
+    """Utterances for training or scoring."""
+
+    ids: list[str]
+    wav: Tensor  # (B, S) float32
+    wav_lens: Tensor  # (B,) int64
+    texts: list[str]
+    alignments: list[Alignment] | None = None  # of the teacher, never the truth
+    speakers: list[str] = field(default_factory=list)
+
+    def to(self, device: Any) -> "Batch":
+        """The same batch with its audio on ``device``; alignments stay on the CPU, where they are interleaved."""
+        return Batch(self.ids, self.wav.to(device), self.wav_lens.to(device), self.texts, self.alignments, self.speakers)
+
+
+@dataclass
+class Interleaved:
+    """Speech embeddings and tokens as one sequence of decoder positions (DESIGN.md section 1)."""
+
+    token_ids: Tensor  # (B, L) int64, the token fed at this position; -1 = none
+    audio_index: Tensor  # (B, L) int64, the speech embedding fed at this position; -1 = none; both present = added
+    targets: Tensor  # (B, L) int64, what the decoder must answer here; -100 = nothing
+    lens: Tensor  # (B,) int64
+
+
+@dataclass
+class Emission:
+    """What one step of a system or searcher brought out: the first ``lens[b]`` entries of row b are valid."""
+
+    token_ids: Tensor  # (B, K) int64
+    frame: Tensor  # (B, K) int64, counted from the start of the stream: the speech embedding (or CTC encoder frame) answered
+    log_probs: Tensor  # (B, K) float32, of each token given all before it
+    lens: Tensor  # (B,) int64
+    cap_hits: Tensor  # (B,) int64, responses cut by the cap on symbols
+
+
+@dataclass
+class Word:
+    """One recognized (or reference) word. ``emitted_at``: seconds of audio accepted when its last token showed."""
+
+    word: str
+    start: Seconds
+    end: Seconds
+    confidence: float = 1.0
+    emitted_at: Seconds | None = None
+
+
+@dataclass
+class Hypothesis:
+    """What a stream has recognized so far."""
+
+    text: str
+    token_ids: list[int]
+    words: list[Word]
+    score: float  # sum of log-probabilities of the tokens
+    cap_hits: int = 0
+    is_final: bool = False
