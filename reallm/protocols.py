@@ -132,9 +132,7 @@ class Interleaver(Protocol):
 
     blank_id: int
 
-    def build(
-        self, alignments: Sequence[Alignment], speech_lens: Tensor, delay: Tensor, period_samples: int, prompt: Tensor | None = None
-    ) -> Interleaved:
+    def build(self, alignments: Sequence[Alignment], speech_lens: Tensor, delay: Tensor, period_samples: int) -> Interleaved:
         """The training sequences of B utterances.
 
         Args:
@@ -142,7 +140,6 @@ class Interleaver(Protocol):
             speech_lens: (B,) speech embeddings of each utterance, its flush included.
             delay: (B,) int64, token periods between the end of a token and the speech embedding that it answers.
             period_samples: samples per speech embedding.
-            prompt: (P,) int64 tokens fed before everything else, without targets.
 
         Raises InputError when a token is due after the last speech embedding: the audio must be lengthened first.
         """

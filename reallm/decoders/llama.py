@@ -1,0 +1,137 @@
+"""Llama-style decoder-only Transformer (Touvron et al. 2023, arXiv 2302.13971): RMSNorm, rotary positions, SwiGLU."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reallm.errors import InputError
+from reallm.layers.causal_attention import CausalSelfAttention, window_mask
+from reallm.layers.rope import rotary_angles
+from reallm.layers.swiglu import SwiGLU
+from reallm.registry import register
+from reallm.streaming.state import StreamingState
+
+
+class LlamaLayer(nn.Module):
+    """Pre-norm attention and feed-forward, each with a residual connection."""
+
+    def __init__(self, dim: int, heads: int, kv_heads: int, hidden_dim: int, dropout: float, norm_eps: float) -> None:
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(dim, eps=norm_eps)
+        self.attention = CausalSelfAttention(dim, heads, kv_heads, dropout)
+        self.feed_forward_norm = nn.RMSNorm(dim, eps=norm_eps)
+        self.feed_forward = SwiGLU(dim, hidden_dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
+        x = x + self.dropout(self.attention(self.attention_norm(x), cos, sin, mask))
+        return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+
+    def step(self, x: Tensor, cos: Tensor, sin: Tensor, slot: Tensor, valid: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        x = x + self.attention.step(self.attention_norm(x), cos, sin, slot, valid, keys, values)
+        return x + self.feed_forward(self.feed_forward_norm(x))
+
+
+@dataclass
+class LlamaState(StreamingState):
+    """Rings of keys and values, W slots a row."""
+
+    position: Tensor  # (B,) int64, positions that the row has consumed
+    keys: tuple[Tensor, ...]  # a layer: (B, kv_heads, W, head_dim)
+    values: tuple[Tensor, ...]  # likewise
+
+
+@register("decoder", "llama")
+class LlamaDecoder(nn.Module):
+    """Decoder-only Transformer with a sliding attention window, so that streams may go on for ever.
+
+    Args:
+        vocab_size: V, BLANK included.
+        dim: width of the model and of its input embeddings.
+        layers, heads, kv_heads: depth, query heads, key and value heads (default: as many as query heads).
+        hidden_dim: width of the feed-forward layers (default: 8/3 · dim, as in Llama, to a multiple of 16).
+        window: positions that a position attends to, itself included, in training and in streaming. 0 = full attention.
+        capacity: with full attention, the most positions that a stream may have; ``step`` raises InputError beyond.
+        rope_base, norm_eps: as in Llama.
+        dropout: on attention and residual branches, in training.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        dim: int = 144,
+        layers: int = 4,
+        heads: int = 4,
+        kv_heads: int | None = None,
+        hidden_dim: int | None = None,
+        window: int = 256,
+        capacity: int = 0,
+        rope_base: float = 10000.0,
+        norm_eps: float = 1e-5,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if (window > 0) == (capacity > 0):
+            raise InputError(f"window {window}, capacity {capacity}: give a window, or window 0 and the capacity of full attention")
+        hidden_dim = hidden_dim or -(-dim * 8 // 3 // 16) * 16
+        self.vocab_size, self.input_dim = vocab_size, dim
+        self.window, self.capacity, self.rope_base = window, capacity, rope_base
+        self.token_embedding = nn.Embedding(vocab_size, dim)
+        self.layers = nn.ModuleList(LlamaLayer(dim, heads, kv_heads or heads, hidden_dim, dropout, norm_eps) for _ in range(layers))
+        self.norm = nn.RMSNorm(dim, eps=norm_eps)
+        self.output = nn.Linear(dim, vocab_size, bias=False)
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.normal_(parameter, std=0.02)
+
+    @classmethod
+    def tiny(cls) -> "LlamaDecoder":
+        return cls(vocab_size=11, dim=16, layers=2, heads=4, kv_heads=2, window=5)
+
+    @property
+    def _attention(self) -> CausalSelfAttention:
+        layer = self.layers[0]
+        assert isinstance(layer, LlamaLayer)
+        return layer.attention
+
+    def embed(self, token_ids: Tensor) -> Tensor:
+        """token_ids (…) → embeddings (…, D)."""
+        return self.token_embedding(token_ids)
+
+    def forward(self, inputs: Tensor, lens: Tensor) -> Tensor:
+        """inputs (B, L, D), lens (B,) → logits (B, L, V). What lies beyond a row's length cannot reach what lies before."""
+        length = inputs.size(1)
+        positions = torch.arange(length, device=inputs.device)
+        cos, sin = rotary_angles(positions, self._attention.head_dim, self.rope_base, inputs.dtype)
+        mask = window_mask(length, self.window or None, inputs.device)
+        x = inputs
+        for layer in self.layers:
+            x = layer(x, cos, sin, mask)
+        return self.output(self.norm(x))
+
+    def init_state(self, batch: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> LlamaState:
+        """The state of ``batch`` new streams."""
+        attention = self._attention
+        shape = (batch, attention.kv_heads, self.window or self.capacity, attention.head_dim)
+
+        def rings() -> tuple[Tensor, ...]:
+            return tuple(torch.zeros(shape, device=device, dtype=dtype) for _ in self.layers)
+
+        return LlamaState(torch.zeros(batch, dtype=torch.int64, device=device), rings(), rings())
+
+    def step(self, inputs: Tensor, active: Tensor, state: LlamaState) -> tuple[Tensor, LlamaState]:
+        """One position of each active row: inputs (B, D), active (B,) → logits (B, V), state."""
+        if self.capacity and bool((active & (state.position >= self.capacity)).any()):
+            raise InputError(f"a stream is longer than the {self.capacity} positions of full attention: raise capacity, or give a window")
+        position = state.position
+        size = self.window or self.capacity
+        slot = position % size
+        valid = (torch.arange(size, device=inputs.device) <= position.unsqueeze(1)).view(-1, 1, 1, size)
+        cos, sin = rotary_angles(position.view(-1, 1, 1), self._attention.head_dim, self.rope_base, inputs.dtype)
+        x = inputs
+        for layer, keys, values in zip(self.layers, state.keys, state.values, strict=True):
+            step: Any = layer.step
+            x = step(x, cos, sin, slot, valid, keys, values)
+        return self.output(self.norm(x)), LlamaState(position + active, state.keys, state.values)

@@ -1,0 +1,66 @@
+"""LSTM decoder: the prediction network of RNN-T (Graves 2012, arXiv 1211.3711) as a decoder-only model."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from reallm.registry import register
+from reallm.streaming.state import StreamingState
+
+
+@dataclass
+class LSTMDecoderState(StreamingState):
+    """Hidden and cell state of all layers."""
+
+    hidden: Tensor  # (B, layers, D)
+    cell: Tensor  # (B, layers, D)
+
+
+@register("decoder", "lstm")
+class LSTMDecoder(nn.Module):
+    """Recurrent language model over the same interleaved sequence: constant memory without a window.
+
+    Args:
+        vocab_size: V, BLANK included.
+        dim: width of the model and of its input embeddings.
+        layers: depth.
+        dropout: between layers, in training.
+    """
+
+    def __init__(self, vocab_size: int, dim: int = 256, layers: int = 2, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.vocab_size, self.input_dim = vocab_size, dim
+        self.token_embedding = nn.Embedding(vocab_size, dim)
+        self.lstm = nn.LSTM(dim, dim, layers, batch_first=True, dropout=dropout)
+        self.norm = nn.LayerNorm(dim)
+        self.output = nn.Linear(dim, vocab_size)
+
+    @classmethod
+    def tiny(cls) -> "LSTMDecoder":
+        return cls(vocab_size=11, dim=8, layers=2)
+
+    def embed(self, token_ids: Tensor) -> Tensor:
+        """token_ids (…) → embeddings (…, D)."""
+        return self.token_embedding(token_ids)
+
+    def forward(self, inputs: Tensor, lens: Tensor) -> Tensor:
+        """inputs (B, L, D), lens (B,) → logits (B, L, V)."""
+        hidden, _ = self.lstm(inputs)
+        return self.output(self.norm(hidden))
+
+    def init_state(self, batch: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> LSTMDecoderState:
+        """The state of ``batch`` new streams."""
+        shape = (batch, self.lstm.num_layers, self.input_dim)
+        return LSTMDecoderState(torch.zeros(shape, device=device, dtype=dtype), torch.zeros(shape, device=device, dtype=dtype))
+
+    def step(self, inputs: Tensor, active: Tensor, state: LSTMDecoderState) -> tuple[Tensor, LSTMDecoderState]:
+        """One position of each active row: inputs (B, D), active (B,) → logits (B, V), state."""
+        before = (state.hidden.transpose(0, 1).contiguous(), state.cell.transpose(0, 1).contiguous())
+        output, (hidden, cell) = self.lstm(inputs.unsqueeze(1), before)
+        moved = active.view(-1, 1, 1)
+        after = LSTMDecoderState(
+            torch.where(moved, hidden.transpose(0, 1), state.hidden),
+            torch.where(moved, cell.transpose(0, 1), state.cell),
+        )
+        return self.output(self.norm(output[:, 0])), after

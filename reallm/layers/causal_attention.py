@@ -1,0 +1,71 @@
+"""Causal self-attention with rotary positions and a sliding window, in parallel or one position at a time.
+
+The streaming pass keeps the last W keys and values of each row in a ring: position p lies in slot p mod W. Keys are
+stored after rotation, so their order in the ring does not matter.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reallm.layers.rope import rotate
+
+
+def window_mask(length: int, window: int | None, device: torch.device) -> Tensor | None:
+    """(L, L) bool: query i attends to keys i - window < j <= i; None where plain causal attention is the same."""
+    if window is None or length <= window:
+        return None
+    age = torch.arange(length, device=device).unsqueeze(1) - torch.arange(length, device=device)
+    return (age >= 0) & (age < window)
+
+
+class CausalSelfAttention(nn.Module):
+    """Multi-head attention with grouped keys and values (Ainslie et al. 2023); no biases."""
+
+    def __init__(self, dim: int, heads: int, kv_heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        if dim % heads or heads % kv_heads or dim // heads % 2:
+            raise ValueError(f"dim {dim} must be an even multiple of heads {heads}, and heads a multiple of kv_heads {kv_heads}")
+        self.heads, self.kv_heads, self.head_dim, self.dropout = heads, kv_heads, dim // heads, dropout
+        self.query = nn.Linear(dim, dim, bias=False)
+        self.key = nn.Linear(dim, kv_heads * self.head_dim, bias=False)
+        self.value = nn.Linear(dim, kv_heads * self.head_dim, bias=False)
+        self.out = nn.Linear(dim, dim, bias=False)
+
+    def _project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q = self.query(x).unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2)
+        k = self.key(x).unflatten(-1, (self.kv_heads, self.head_dim)).transpose(1, 2)
+        v = self.value(x).unflatten(-1, (self.kv_heads, self.head_dim)).transpose(1, 2)
+        return rotate(q, cos, sin), rotate(k, cos, sin), v
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
+        """x (B, L, D), angles (L, head_dim / 2), mask (L, L) or None for plain causal → (B, L, D)."""
+        q, k, v = self._project(x, cos, sin)
+        y = F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=mask,
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=mask is None,
+            enable_gqa=self.heads != self.kv_heads,
+        )
+        return self.out(y.transpose(1, 2).flatten(2))
+
+    def step(self, x: Tensor, cos: Tensor, sin: Tensor, slot: Tensor, valid: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """One position a row; writes into the rings.
+
+        Args:
+            x: (B, D).
+            cos, sin: (B, 1, 1, head_dim / 2), each row at its own position.
+            slot: (B,) int64, where the row's new key goes. A resting row may write there too: the slot that comes
+                next holds the one position that has left the window, and is overwritten before it is read.
+            valid: (B, 1, 1, W) bool, the slots that the row attends to, the new one included.
+            keys, values: (B, kv_heads, W, head_dim), the rings.
+        """
+        q, k, v = self._project(x.unsqueeze(1), cos, sin)
+        rows = torch.arange(x.size(0), device=x.device)
+        keys[rows, :, slot] = k[:, :, 0]
+        values[rows, :, slot] = v[:, :, 0]
+        y = F.scaled_dot_product_attention(q, keys, values, attn_mask=valid, enable_gqa=self.heads != self.kv_heads)
+        return self.out(y.transpose(1, 2).flatten(1))

@@ -1,0 +1,111 @@
+"""Greedy search: the most probable answer at every decoder position, for all rows at once."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reallm.errors import InputError
+from reallm.protocols import PolicyState, ResponseModel
+from reallm.registry import register
+from reallm.streaming.frame_queue import FrameQueue
+from reallm.streaming.state import StreamingState
+from reallm.types import Emission
+
+
+@dataclass
+class SearchState(StreamingState):
+    """Pending speech embeddings, the decoder, and where each response stands."""
+
+    queue: FrameQueue
+    decoder: StreamingState
+    policy: PolicyState
+    frame: Tensor  # (B,) int64, the speech embedding that is being answered; -1 before the first
+    symbols: Tensor  # (B,) int64, tokens in the response so far
+    position: Tensor  # (B,) int64, decoder positions consumed
+
+
+@register("searcher", "greedy")
+class GreedySearcher:
+    """One decoder position for all rows at a time: each row takes in its next speech embedding or its own last token, or rests.
+
+    Args:
+        max_symbols: the most tokens of one response; a response that is cut is counted in ``Emission.cap_hits``.
+        blank_penalty: subtracted from the logit of BLANK. Above 0 text comes sooner, with more insertions.
+    """
+
+    def __init__(self, max_symbols: int = 10, blank_penalty: float = 0.0) -> None:
+        if max_symbols < 1:
+            raise InputError(f"max_symbols {max_symbols}: a response needs room for at least one token")
+        self.max_symbols, self.blank_penalty = max_symbols, blank_penalty
+
+    @classmethod
+    def tiny(cls) -> "GreedySearcher":
+        return cls(max_symbols=3)
+
+    def init_state(
+        self, model: ResponseModel, batch: int, capacity: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> SearchState:
+        """The state of ``batch`` new streams with room for ``capacity`` pending speech embeddings."""
+        zero = torch.zeros(batch, dtype=torch.int64, device=device)
+        return SearchState(
+            queue=FrameQueue.allocate(batch, capacity, model.decoder.input_dim, device, dtype),
+            decoder=model.decoder.init_state(batch, device, dtype),
+            policy=model.interleaver.init_policy(batch, device),
+            frame=zero - 1,
+            symbols=zero,
+            position=zero.clone(),
+        )
+
+    @torch.inference_mode()
+    def step(
+        self, model: ResponseModel, embeddings: Tensor, lens: Tensor, final: Tensor, state: SearchState
+    ) -> tuple[Emission, SearchState]:
+        """embeddings (B, M_c, D_lm), lens (B,) → the tokens of all responses to them. Greedy search holds nothing back."""
+        batch, capacity = embeddings.size(0), state.queue.frames.size(1) * self.max_symbols
+        device = embeddings.device
+        queue, decoder, policy = state.queue.push(embeddings, lens), state.decoder, state.policy
+        frame, symbols, position = state.frame, state.symbols, state.position
+        # One column more than can be filled: where a row has nothing to write it writes there.
+        token_ids = torch.zeros(batch, capacity + 1, dtype=torch.int64, device=device)
+        frames = torch.zeros_like(token_ids)
+        log_probs = torch.zeros(batch, capacity + 1, device=device)
+        count = torch.zeros(batch, dtype=torch.int64, device=device)
+        cap_hits = torch.zeros_like(count)
+        rows = torch.arange(batch, device=device)
+
+        while True:
+            active = ~policy.wants_audio | (queue.count > 0)
+            if not bool(active.any()):
+                break
+            hears = active & policy.wants_audio
+            reads = policy.token_ids >= 0
+            inputs = torch.where(hears.unsqueeze(1), queue.front(), 0)
+            inputs = inputs + torch.where(reads.unsqueeze(1), model.decoder.embed(policy.token_ids.clamp(min=0)), 0)
+            queue = queue.drop(hears)
+            frame = frame + hears
+            logits, decoder = model.decoder.step(inputs, active, decoder)
+
+            scores = torch.log_softmax(logits.float(), dim=-1)
+            output = self.choose(scores, model.interleaver.blank_id, position)
+            capped = (symbols >= self.max_symbols) & (output != model.interleaver.blank_id) & active
+            output = torch.where(capped, model.interleaver.blank_id, output)
+            cap_hits = cap_hits + capped
+            text, policy = model.interleaver.advance(output, active, policy)
+
+            column = torch.where(text, count, capacity)
+            token_ids[rows, column] = output
+            frames[rows, column] = frame
+            log_probs[rows, column] = scores[rows, output]
+            count = count + text
+            symbols = torch.where(active, torch.where(text, symbols + 1, 0), symbols)
+            position = position + active
+        emission = Emission(token_ids[:, :capacity], frames[:, :capacity], log_probs[:, :capacity], count, cap_hits)
+        return emission, SearchState(queue, decoder, policy, frame, symbols, position)
+
+    def choose(self, scores: Tensor, blank_id: int, position: Tensor) -> Tensor:
+        """The answers (B,) at decoder positions ``position`` (B,), given log-probabilities ``scores`` (B, V)."""
+        if self.blank_penalty:
+            scores = scores.clone()
+            scores[:, blank_id] -= self.blank_penalty
+        return scores.argmax(dim=-1)
