@@ -1,0 +1,233 @@
+"""What users hold: streams of audio in, words out.
+
+::
+
+    recognizer = Recognizer(system, max_streams=8)
+    stream = recognizer.stream()
+    stream.accept_waveform(samples, sample_rate)  # pieces of any size, at any rate
+    print(stream.result().text)
+    print(stream.finish().text)
+
+The grid of chunks is counted in samples at the system's rate from the start of the stream, and whole chunks are
+decoded before the rest: the text does not depend on the sizes of the pieces.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from reallm.errors import InputError
+from reallm.protocols import System
+from reallm.streaming.audio_input import as_mono
+from reallm.streaming.resampler import Resampler
+from reallm.streaming.sample_queue import SampleQueue
+from reallm.streaming.state import reset
+from reallm.streaming.transcript import Transcript
+from reallm.types import Emission, Hypothesis, Seconds
+
+
+class Stream:
+    """One stream of audio. Made by :meth:`Recognizer.stream`; holds a slot there until ``finish`` or ``close``."""
+
+    def __init__(self, recognizer: "Recognizer", row: int) -> None:
+        self._recognizer = recognizer
+        self._row = row
+        self._queue = SampleQueue()
+        self._resampler: Resampler | None = None
+        self._accepted = 0  # samples at the input rate
+        self._queued = 0  # samples at the system's rate, the flush not counted
+        self._input_over = False
+        self._is_final = False
+        self._closed = False
+        self._transcript = Transcript(recognizer.system.tokenizer)
+        self._cap_hits = 0
+        self._hypothesis = self._transcript.hypothesis(0, False)
+
+    @property
+    def accepted(self) -> Seconds:
+        """Seconds of audio accepted so far."""
+        return self._accepted / self._resampler.input_rate if self._resampler else 0.0
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is something to decode."""
+        return not (self._is_final or self._closed) and (self._input_over or len(self._queue) >= self._recognizer.system.chunk_samples)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the input is over and all of it is decoded."""
+        return self._is_final
+
+    def accept_waveform(self, samples: Any, sample_rate: int) -> None:
+        """Push one piece: ``samples`` (S,) or (S, channels) of numpy or torch, float in [-1, 1] or int16; S may be 0.
+
+        Nothing is decoded yet. Raises InputError when the piece holds NaN or infinity (then none of it is taken), when the
+        rate is not that of the first piece, or when the stream is finished.
+        """
+        if self._input_over or self._closed:
+            raise InputError("this stream is finished: get a new one from recognizer.stream()")
+        mono = as_mono(samples)
+        if self._resampler is None:
+            self._resampler = Resampler(sample_rate, self._recognizer.system.sample_rate)
+        elif sample_rate != self._resampler.input_rate:
+            raise InputError(f"sample rate {sample_rate}: the stream began with {self._resampler.input_rate}; use one stream per rate")
+        self._accepted += len(mono)
+        self._enqueue(self._resampler.push(mono))
+
+    def _enqueue(self, samples: Any) -> None:
+        self._queue.push(samples)
+        self._queued += len(samples)
+
+    def input_finished(self) -> None:
+        """There is no more audio: what is needed to bring out the last word is queued behind it. Nothing is decoded yet."""
+        if self._input_over or self._closed:
+            return
+        if self._resampler is not None:
+            self._enqueue(self._resampler.finish())
+        self._queue.push_zeros(self._recognizer.system.flush_samples(self._queued))
+        self._input_over = True
+
+    def result(self) -> Hypothesis:
+        """The words so far, after decoding what is ready."""
+        if self.is_ready:
+            self._recognizer.decode()
+        return self.current()
+
+    def current(self) -> Hypothesis:
+        """The words so far, without decoding."""
+        known = self._hypothesis
+        if (known.is_final, len(known.token_ids), known.cap_hits) != (self._is_final, self._transcript.token_count, self._cap_hits):
+            self._hypothesis = self._transcript.hypothesis(self._cap_hits, self._is_final)
+        return self._hypothesis
+
+    def finish(self) -> Hypothesis:
+        """End the stream and return all its words; its slot is free afterwards."""
+        return self._recognizer.finish([self])[0]
+
+    def close(self) -> None:
+        """Give the slot back; what is not decoded yet is dropped."""
+        if not self._closed:
+            self._closed = True
+            self._queue = SampleQueue()
+            self._recognizer._release(self._row)
+
+    def _take_chunk(self, chunk: Any) -> tuple[int, bool]:
+        """Fill ``chunk`` (S_c,) for the next step; how many samples, and whether they are the last."""
+        # A last chunk that is full goes first as an ordinary one, whether or not it was decoded before the input was over.
+        final = self._input_over and len(self._queue) < len(chunk)
+        return self._queue.take_into(chunk), final
+
+    def _hear(self, emission: "_Rows", row: int, final: bool) -> None:
+        rate = self._recognizer.system.sample_rate
+        accepted = self.accepted
+        duration = self._queued / rate
+        for k in range(emission.lens[row]):
+            start, end = (min(max(0.0, samples / rate), duration) for samples in (emission.start[row][k], emission.end[row][k]))
+            self._transcript.append(emission.token_ids[row][k], emission.log_probs[row][k], start, end, accepted)
+        self._cap_hits += emission.cap_hits[row]
+        self._is_final = final
+
+
+class _Rows:
+    """An emission as Python numbers, with its times in samples."""
+
+    def __init__(self, emission: Emission, system: System) -> None:
+        self.lens: list[int] = emission.lens.tolist()
+        self.cap_hits: list[int] = emission.cap_hits.tolist()
+        if any(self.lens):
+            start, end = system.token_span(emission.frame)
+            self.start: list[list[int]] = start.tolist()
+            self.end: list[list[int]] = end.tolist()
+            self.token_ids: list[list[int]] = emission.token_ids.tolist()
+            self.log_probs: list[list[float]] = emission.log_probs.tolist()
+
+
+class Recognizer:
+    """Decodes up to ``max_streams`` streams in one batch, of any ages. Memory is constant but for the transcripts.
+
+    Not for several threads at once.
+
+    Args:
+        system: a trained system in eval mode.
+        max_streams: the rows of the streaming state, allocated here.
+
+    Raises InputError when the system is in training mode or ``max_streams`` is below 1.
+    """
+
+    def __init__(self, system: System, max_streams: int = 1) -> None:
+        if max_streams < 1:
+            raise InputError(f"max_streams={max_streams}: give at least 1")
+        if getattr(system, "training", False):
+            raise InputError("the system is in training mode: call system.eval() before it is streamed")
+        self.system = system
+        parameters = system.parameters() if isinstance(system, torch.nn.Module) else iter(())
+        first = next(parameters, None)
+        self._device = torch.device("cpu") if first is None else first.device
+        self._slots: list[Stream | None] = [None] * max_streams
+        with torch.inference_mode():
+            self._initial = system.init_state(1, self._device)
+            self._state = system.init_state(max_streams, self._device)
+        self._used = [False] * max_streams
+
+    @property
+    def max_streams(self) -> int:
+        """The number of slots."""
+        return len(self._slots)
+
+    def stream(self) -> Stream:
+        """A new stream in a free slot. Raises InputError when all slots are taken."""
+        if None not in self._slots:
+            raise InputError(f"all {self.max_streams} streams are in use: finish one, or make a Recognizer with a larger max_streams")
+        row = self._slots.index(None)
+        if self._used[row]:
+            rows = torch.zeros(self.max_streams, dtype=torch.bool, device=self._device)
+            rows[row] = True
+            with torch.inference_mode():
+                self._state = reset(self._state, rows, self._initial)
+        self._used[row] = True
+        stream = Stream(self, row)
+        self._slots[row] = stream
+        return stream
+
+    def _release(self, row: int) -> None:
+        self._slots[row] = None
+
+    @torch.inference_mode()
+    def step(self) -> bool:
+        """Decode one chunk of every stream that has one; False when there was nothing to do."""
+        busy = [stream for stream in self._slots if stream is not None and stream.is_ready]
+        if not busy:
+            return False
+        # Fresh arrays: the state may keep views of what it was given.
+        wav = np.zeros((self.max_streams, self.system.chunk_samples), dtype=np.float32)
+        lens = np.zeros(self.max_streams, dtype=np.int64)
+        final = np.zeros(self.max_streams, dtype=np.bool_)
+        for stream in busy:
+            lens[stream._row], final[stream._row] = stream._take_chunk(wav[stream._row])
+        chunk, chunk_lens, chunk_final = (torch.from_numpy(array).to(self._device) for array in (wav, lens, final))
+        emission, self._state = self.system.step(chunk, chunk_lens, chunk_final, self._state)
+        rows = _Rows(emission, self.system)
+        for stream in busy:
+            stream._hear(rows, stream._row, bool(final[stream._row]))
+        return True
+
+    def decode(self) -> None:
+        """Decode all that is ready, all streams together."""
+        while self.step():
+            pass
+
+    def finish(self, streams: Sequence[Stream]) -> list[Hypothesis]:
+        """End several streams at once and return all their words; their slots are free afterwards.
+
+        Raises InputError when a stream was closed before its end.
+        """
+        for stream in streams:
+            if stream._closed and not stream.is_final:
+                raise InputError("this stream was closed before its end: it has no final result")
+            stream.input_finished()
+        self.decode()
+        for stream in streams:
+            stream.close()
+        return [stream.current() for stream in streams]
