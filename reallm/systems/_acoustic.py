@@ -1,0 +1,90 @@
+"""What every system shares: a frontend and a streaming encoder over one audio clock."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reallm.errors import InputError
+from reallm.layers.spec_augment import SpecAugment
+from reallm.protocols import ChunkSpec, Encoder, Frontend, Tokenizer
+from reallm.streaming.context import mask_padding
+from reallm.streaming.state import StreamingState
+
+
+@dataclass
+class AcousticState(StreamingState):
+    """Streaming states of the frontend and the encoder."""
+
+    frontend: StreamingState
+    encoder: StreamingState
+
+
+class AcousticModel(nn.Module):
+    """Audio to encoder frames, in parallel for training and in chunks for streaming.
+
+    Args:
+        frontend, encoder, tokenizer: the components.
+        period_samples: samples per frame of what the system emits (a token period, or an encoder frame).
+        flush_periods: periods of silence that ``finish()`` adds at the end of a stream, and training to its audio.
+        training_chunks: one is drawn for each training batch; None = full context. Default: the encoder's own chunk.
+        spec_augment: arguments of layers.SpecAugment, in training.
+    """
+
+    def __init__(
+        self,
+        frontend: Frontend,
+        encoder: Encoder,
+        tokenizer: Tokenizer,
+        period_samples: int,
+        flush_periods: int,
+        training_chunks: Sequence[ChunkSpec | None] | None,
+        spec_augment: Mapping[str, int] | None,
+    ) -> None:
+        super().__init__()
+        if frontend.output_dim != encoder.input_dim:
+            raise InputError(f"the encoder's input_dim {encoder.input_dim} must be the frontend's {frontend.output_dim}")
+        self.frontend, self.encoder, self.tokenizer = frontend, encoder, tokenizer
+        self.sample_rate = frontend.sample_rate
+        self.frame_samples = frontend.frame_shift * encoder.geometry.stride  # of one encoder frame
+        self.period_samples, self.flush_periods = period_samples, flush_periods
+        self.training_chunks = list(training_chunks) if training_chunks else [encoder.chunk]
+        self.spec_augment = SpecAugment(**spec_augment) if spec_augment else None
+
+    @property
+    def chunk_samples(self) -> int:
+        """Samples of one streaming chunk."""
+        return self.encoder.chunk.size * self.frame_samples
+
+    def flush_samples(self, samples: int) -> int:
+        """Zeros to the end of the period that the audio ends in, and ``flush_periods`` more."""
+        return -samples % self.period_samples + self.flush_periods * self.period_samples
+
+    def with_flush(self, wav: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
+        """wav (B, S), lens (B,) lengthened with zeros by what ``finish()`` pushes."""
+        flushed = lens + (-lens % self.period_samples + self.flush_periods * self.period_samples)
+        missing = int(flushed.max()) - wav.size(1)
+        return F.pad(mask_padding(wav, lens), (0, max(missing, 0))), flushed
+
+    def draw_chunk(self) -> ChunkSpec | None:
+        """One of the training chunks, from torch's global generator."""
+        return self.training_chunks[int(torch.randint(len(self.training_chunks), ()))]
+
+    def encode(self, wav: Tensor, lens: Tensor, chunk: ChunkSpec | None) -> tuple[Tensor, Tensor]:
+        """wav (B, S) → enc (B, N, D), lens (B,), in parallel."""
+        feats, feat_lens = self.frontend.forward(wav, lens)
+        if self.training and self.spec_augment is not None:
+            feats = self.spec_augment(feats, feat_lens)
+        return self.encoder.forward(feats, feat_lens, chunk)
+
+    def init_acoustic_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> AcousticState:
+        """The state of ``batch`` new streams."""
+        return AcousticState(self.frontend.init_state(batch, device, dtype), self.encoder.init_state(batch, device, dtype))
+
+    def encode_step(self, wav: Tensor, lens: Tensor, final: Tensor, state: AcousticState) -> tuple[Tensor, Tensor, AcousticState]:
+        """wav (B, S_c) → enc (B, N_c, D), lens (B,), state."""
+        feats, feat_lens, frontend = self.frontend.step(wav, lens, final, state.frontend)
+        enc, enc_lens, encoder = self.encoder.step(feats, feat_lens, final, state.encoder)
+        return enc, enc_lens, AcousticState(frontend, encoder)

@@ -1,0 +1,165 @@
+"""Speech ReaLLM (Seide et al. 2024, arXiv 2406.09569): a decoder-only model that answers every speech embedding."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from reallm.errors import InputError
+from reallm.protocols import Adapter, ChunkSpec, Decoder, Encoder, Frontend, Interleaver, ResponseModel, Searcher, Tokenizer
+from reallm.registry import find, register
+from reallm.streaming.state import StreamingState
+from reallm.systems._acoustic import AcousticModel, AcousticState
+from reallm.types import Batch, Emission
+
+
+@dataclass
+class SpeechReaLLMState(StreamingState):
+    """Streaming states of all parts."""
+
+    acoustic: AcousticState
+    adapter: StreamingState
+    search: StreamingState
+
+
+@register("system", "speech_reallm")
+class SpeechReaLLM(AcousticModel):
+    """Speech embeddings and text in one sequence; streaming without end-pointing.
+
+    Args:
+        frontend, encoder, adapter, decoder, interleaver, searcher, tokenizer: the components. The decoder's vocabulary
+            is the tokenizer's and BLANK, which is the last id.
+        delay: token periods between the end of a token, as aligned, and the speech embedding that it answers.
+        flush_periods: periods of silence at the end of every stream and training utterance; at least ``delay``, or the
+            last token would have no speech embedding to answer. Default: ``delay``.
+        training_chunks: see AcousticModel.
+        spec_augment: see AcousticModel.
+        label_smoothing: of the cross-entropy over all positions.
+    """
+
+    def __init__(
+        self,
+        frontend: Frontend,
+        encoder: Encoder,
+        adapter: Adapter,
+        decoder: Decoder,
+        interleaver: Interleaver,
+        searcher: Searcher,
+        tokenizer: Tokenizer,
+        delay: int = 1,
+        flush_periods: int | None = None,
+        training_chunks: Sequence[ChunkSpec | None] | None = None,
+        spec_augment: Mapping[str, int] | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        flush_periods = delay if flush_periods is None else flush_periods
+        period = frontend.frame_shift * encoder.geometry.stride * adapter.stride
+        super().__init__(frontend, encoder, tokenizer, period, flush_periods, training_chunks, spec_augment)
+        if delay < 0 or flush_periods < delay:
+            raise InputError(f"delay {delay}, flush_periods {flush_periods}: needs 0 <= delay <= flush_periods")
+        if encoder.output_dim != adapter.input_dim or adapter.output_dim != decoder.input_dim:
+            raise InputError(
+                f"widths do not fit: encoder {encoder.output_dim} → adapter {adapter.input_dim}, "
+                f"adapter {adapter.output_dim} → decoder {decoder.input_dim}"
+            )
+        if decoder.vocab_size != tokenizer.vocab_size + 1 or interleaver.blank_id != tokenizer.vocab_size:
+            raise InputError(
+                f"decoder vocab_size {decoder.vocab_size} and blank_id {interleaver.blank_id}: the tokenizer has {tokenizer.vocab_size} "
+                f"tokens, so vocab_size must be {tokenizer.vocab_size + 1} and blank_id {tokenizer.vocab_size}"
+            )
+        chunk = encoder.chunk
+        if chunk.size % adapter.stride or chunk.right % adapter.stride:
+            frame = self.frame_samples / self.sample_rate
+            raise InputError(
+                f"a chunk of {chunk.size * frame:g} s (look-ahead {chunk.right * frame:g} s) is not a multiple of the token period "
+                f"{period / self.sample_rate:g} s: change the encoder's chunk or the adapter's stride"
+            )
+        self.adapter, self.decoder, self.interleaver, self.searcher = adapter, decoder, interleaver, searcher
+        self.delay, self.label_smoothing = delay, label_smoothing
+
+    @classmethod
+    def tiny(cls) -> "SpeechReaLLM":
+        tokenizer = find("tokenizer", "character").tiny()
+        encoder = find("encoder", "conformer").tiny()
+        dim = 16
+        return cls(
+            frontend=find("frontend", "log_mel")(sample_rate=8000, n_mels=encoder.input_dim),
+            encoder=encoder,
+            adapter=find("adapter", "stack")(input_dim=encoder.output_dim, output_dim=dim, stride=2),
+            decoder=find("decoder", "llama")(vocab_size=tokenizer.vocab_size + 1, dim=dim, layers=2, heads=2, window=16),
+            interleaver=find("interleaver", "blank")(blank_id=tokenizer.vocab_size),
+            searcher=find("searcher", "greedy").tiny(),
+            tokenizer=tokenizer,
+        )
+
+    @property
+    def _model(self) -> ResponseModel:
+        return ResponseModel(self.decoder, self.interleaver)
+
+    def embeddings(self, wav: Tensor, lens: Tensor, chunk: ChunkSpec | None) -> tuple[Tensor, Tensor]:
+        """wav (B, S), the flush included → speech embeddings (B, M, D_lm), lens (B,)."""
+        return self.adapter.forward(*self.encode(wav, lens, chunk))
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        """Cross-entropy over the positions of the interleaved sequences (DESIGN.md section 1), and its parts on text and BLANK.
+
+        Raises InputError for a batch without alignments.
+        """
+        if batch.alignments is None:
+            raise InputError("speech_reallm trains on aligned cuts, and these have no token alignments: run 'reallm align' first")
+        wav, lens = self.with_flush(batch.wav, batch.wav_lens)
+        speech, speech_lens = self.embeddings(wav, lens, self.draw_chunk())
+        delay = torch.full((len(batch.ids),), self.delay)
+        laid_out = self.interleaver.build(batch.alignments, speech_lens.cpu(), delay, self.period_samples)
+        device = wav.device
+        token_ids, audio_index, targets = (t.to(device) for t in (laid_out.token_ids, laid_out.audio_index, laid_out.targets))
+        heard = speech.gather(1, audio_index.clamp(min=0).unsqueeze(-1).expand(-1, -1, speech.size(-1)))
+        inputs = torch.where((audio_index >= 0).unsqueeze(-1), heard, 0)
+        inputs = inputs + torch.where((token_ids >= 0).unsqueeze(-1), self.decoder.embed(token_ids.clamp(min=0)), 0)
+        logits = self.decoder.forward(inputs, laid_out.lens.to(device)).float()
+        losses = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none", label_smoothing=self.label_smoothing)
+        asked = targets != -100
+        loss = losses.sum() / asked.sum()
+        with torch.no_grad():
+            blank = targets == self.interleaver.blank_id
+            text = asked & ~blank
+            right = (logits.argmax(-1) == targets) & asked
+            stats = {
+                "loss_blank": float(losses[blank].mean()) if bool(blank.any()) else 0.0,
+                "loss_text": float(losses[text].mean()) if bool(text.any()) else 0.0,
+                "accuracy": float(right.sum() / asked.sum()),
+            }
+        return loss, stats
+
+    def init_state(self, batch: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> SpeechReaLLMState:
+        """The state of ``batch`` new streams."""
+        chunk = self.encoder.chunk
+        capacity = -(-(chunk.size + chunk.right) // self.adapter.stride) + 1
+        return SpeechReaLLMState(
+            self.init_acoustic_state(batch, device, dtype),
+            self.adapter.init_state(batch, device, dtype),
+            self.searcher.init_state(self._model, batch, capacity, device, dtype),
+        )
+
+    @torch.inference_mode()
+    def step(self, wav: Tensor, lens: Tensor, final: Tensor, state: SpeechReaLLMState) -> tuple[Emission, SpeechReaLLMState]:
+        """wav (B, S_c) → the tokens that are due, state."""
+        enc, enc_lens, acoustic = self.encode_step(wav, lens, final, state.acoustic)
+        speech, speech_lens, adapter = self.adapter.step(enc, enc_lens, final, state.adapter)
+        emission, search = self.searcher.step(self._model, speech, speech_lens, final, state.search)
+        return emission, SpeechReaLLMState(acoustic, adapter, search)
+
+    @torch.inference_mode()
+    def recognize(self, wav: Tensor, lens: Tensor) -> Emission:
+        """Whole utterances wav (B, S) → their tokens; the flush is added here."""
+        speech, speech_lens = self.embeddings(*self.with_flush(wav, lens), self.encoder.chunk)
+        state = self.searcher.init_state(self._model, wav.size(0), speech.size(1), wav.device, speech.dtype)
+        everything = torch.ones_like(speech_lens, dtype=torch.bool)
+        return self.searcher.step(self._model, speech, speech_lens, everything, state)[0]
+
+    def token_span(self, frame: Tensor) -> tuple[Tensor, Tensor]:
+        """The token period in which a token that answers speech embedding ``frame`` has ended, in samples."""
+        start = (frame - self.delay).clamp(min=0) * self.period_samples
+        return start, start + self.period_samples
