@@ -1,0 +1,93 @@
+# Sourced by a recipe after its options: numbered, named stages that are skipped when they are done.
+#
+# Needs the variables exp, stage, stop_stage, force. A recipe reads:
+#
+#   begin data tokenizer train              # all stages in order: their numbers are 1, 2, 3
+#   settings seed delay                     # what $exp was made with may not change under it
+#   if stage train needs data tokenizer; then
+#     reallm train …
+#     finish
+#   fi
+#
+# `--stage` and `--stop-stage` take numbers or names. A marker $exp/.done/NAME is written (beside, then renamed) only when the
+# stage ended well, and starting a stage removes its marker and those of the stages after it, which its new output makes stale.
+
+_error() {
+  echo "error: $*" >&2
+  exit 2
+}
+
+# The number of a stage that is given by number or name.
+_number() {
+  local i
+  for i in "${!_stages[@]}"; do
+    if [ "$1" = "${_stages[i]}" ] || [ "$1" = "$((i + 1))" ]; then
+      echo $((i + 1))
+      return
+    fi
+  done
+  return 1
+}
+
+begin() {
+  _stages=("$@")
+  _first=$(_number "$stage") || _error "no stage '$stage': 1 to $#, or one of $*"
+  _last=$(_number "$stop_stage") || _error "no stage '$stop_stage': 1 to $#, or one of $*"
+  [ "$_first" -le "$_last" ] || _error "--stage $stage comes after --stop-stage $stop_stage"
+  mkdir -p "$exp/.done" 2>/dev/null || _error "cannot write to '$exp': name another folder with --exp"
+  # Two runs in one folder would write over each other.
+  if command -v flock >/dev/null; then
+    exec 8>"$exp/.done/.lock"
+    flock -n 8 || _error "another run is at work in '$exp': wait for it, or name another folder with --exp"
+  fi
+  _current=
+  trap '_left $?' EXIT
+}
+
+_left() {
+  if [ -n "$_current" ] && [ "$1" -ne 0 ]; then
+    echo "stage $(_number "$_current") ($_current) did not finish; the same command goes on from here" >&2
+  fi
+}
+
+# settings NAME…: fails when one of these variables differs from what $exp was made with, unless all stages are forced.
+settings() {
+  local name file=$exp/.done/.settings
+  if [ -f "$file" ] && ! { [ "$force" = true ] && [ "$_first" = 1 ]; }; then
+    for name in "$@"; do
+      local now="$name=${!name}" then
+      then=$(grep "^$name=" "$file" || true)
+      [ -z "$then" ] || [ "$then" = "$now" ] || _error "'$exp' was made with $then, not $now: name another --exp, or --force from stage 1"
+    done
+  fi
+  for name in "$@"; do echo "$name=${!name}"; done >"$file.new"
+  mv "$file.new" "$file"
+}
+
+# stage NAME [needs NAME…]: succeeds when the stage is to be run now.
+stage() {
+  local name=$1 number needed
+  number=$(_number "$name") || _error "stage '$name' is not among those that begin named"
+  [ "$number" -ge "$_first" ] && [ "$number" -le "$_last" ] || return 1
+  if [ -f "$exp/.done/$name" ] && [ "$force" != true ]; then
+    echo "stage $number ($name): done before; --force runs it again"
+    return 1
+  fi
+  for needed in "${@:3}"; do
+    [ -f "$exp/.done/$needed" ] ||
+      _error "stage $number ($name) needs stage $(_number "$needed") ($needed), which is not done in '$exp': run it with --stage $(_number "$needed")"
+  done
+  rm -f "$exp/.done/$name"
+  for needed in "${_stages[@]:number}"; do rm -f "$exp/.done/$needed"; done
+  _current=$name _since=$SECONDS
+  echo "stage $number ($name)"
+}
+
+# Marks the stage that is being run as done.
+finish() {
+  local seconds=$((SECONDS - _since))
+  echo "$(date -u +%Y-%m-%dT%H:%M:%SZ) $seconds s" >"$exp/.done/$_current.new"
+  mv "$exp/.done/$_current.new" "$exp/.done/$_current"
+  echo "stage $(_number "$_current") ($_current): $seconds s"
+  _current=
+}
