@@ -1,0 +1,49 @@
+"""The batches of an epoch from the one where training stands."""
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from torch.utils.data import IterableDataset
+
+from reallm.training.randomness import seed_position
+from reallm.types import Batch
+
+
+class TrainingSource(Protocol):
+    """What the key ``data`` of a training configuration builds."""
+
+    def loader(self, epoch: int, start_batch: int = 0) -> Iterable[Batch]:
+        """The batches of ``epoch`` (from 1) from number ``start_batch`` on: equal to skipping as many of all of them."""
+
+    def batches(self, epoch: int) -> int:
+        """How many batches ``epoch`` has."""
+
+
+class EpochBatches(IterableDataset[Batch]):
+    """What ``Brain.fit`` iterates over in every epoch.
+
+    A loader's own position counts what it has prefetched; here the position is what training has *consumed*, and it is
+    given from outside before each epoch.
+    """
+
+    def __init__(self, source: TrainingSource, seed: int) -> None:
+        self.source = source
+        self.seed = seed
+        self.begin(epoch=1, consumed=0)
+
+    def begin(self, epoch: int, consumed: int) -> None:
+        """Say which epoch comes next, and how many of its batches were consumed already."""
+        self.epoch = epoch
+        self.consumed = consumed
+
+    def __len__(self) -> int:
+        return self.source.batches(self.epoch)
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self.consumed >= len(self):
+            return
+        batches = iter(self.source.loader(self.epoch, start_batch=self.consumed))
+        for number in range(self.consumed, len(self)):
+            # Before the batch is made: what is drawn in this process while making it must not depend on the batches before.
+            seed_position(self.seed, self.epoch, number, "data")
+            yield next(batches)

@@ -1,0 +1,35 @@
+"""All randomness of a training run is drawn from (seed, position), never from what happened before.
+
+So nothing of a random generator has to be saved, and a run that was killed goes on with the very numbers that the
+uninterrupted run would have drawn.
+"""
+
+import hashlib
+import os
+import random
+
+import numpy
+import torch
+
+
+def rank() -> int:
+    """This process's number among those that train together (0 when it trains alone)."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def seed_position(seed: int, *position: int | str) -> None:
+    """Seed Python's, numpy's and torch's generators from the seed, the position in the run, and the rank."""
+    text = "/".join(str(part) for part in (seed, *position, rank()))
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    random.seed(number)
+    numpy.random.seed(number % 2**32)
+    torch.manual_seed(number % 2**63)
+
+
+def use_deterministic_algorithms() -> None:
+    """Equal inputs give bit-equal results on one machine, with as many threads as there are cores to use."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False

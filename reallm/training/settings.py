@@ -1,0 +1,50 @@
+"""What a training configuration may say about training, all in one place."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from reallm.errors import InputError, nearest
+from reallm.training.schedules import Schedule
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """The key ``training`` of a configuration. Every length is counted in updates unless the field says otherwise.
+
+    An *update* is one optimizer step, which takes ``accumulate`` batches.
+
+    Raises InputError for a value that cannot be.
+    """
+
+    epochs: int  # passes over what the data calls an epoch
+    optimizer: Callable[[Iterable[Any]], torch.optim.Optimizer]  # ``!name:``, called with the parameters
+    schedule: Schedule  # multiplies the optimizer's learning rate
+    seed: int = 1  # all randomness is drawn from (seed, position), see randomness.py
+    max_grad_norm: float = 1.0
+    accumulate: int = 1  # batches per update
+    precision: str = "fp32"  # or bf16, fp16 (mixed precision; fp16 needs an accelerator)
+    checkpoint_every: int = 200  # beside the one at the end of each epoch; 0 = only that one
+    keep: int = 5  # checkpoints kept
+    average: int = 3  # last checkpoints whose weights are averaged at export
+    validate_every: int = 1  # epochs; the last epoch is always validated
+    log_every: int = 10
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise InputError(f"precision '{self.precision}'{nearest(self.precision, PRECISIONS)}: one of {', '.join(PRECISIONS)}")
+        for name, least in {"epochs": 1, "accumulate": 1, "checkpoint_every": 0, "average": 1, "validate_every": 1, "log_every": 1}.items():
+            if getattr(self, name) < least:
+                raise InputError(f"training: {name} is {getattr(self, name)}: at least {least}")
+        if self.keep < self.average:
+            raise InputError(
+                f"training: keep is {self.keep}, but {self.average} checkpoints are to be averaged: set keep to {self.average}"
+            )
+        if not self.max_grad_norm > 0:
+            raise InputError(f"training: max_grad_norm is {self.max_grad_norm}: above 0")
+        if not callable(self.optimizer):
+            raise InputError("training: optimizer is built already: write !name: instead of !new:")

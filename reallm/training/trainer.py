@@ -1,0 +1,64 @@
+"""One training run in an experiment folder, from the start or from where it was left."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from speechbrain.utils.epoch_loop import EpochCounter
+from torch.utils.data import DataLoader
+
+from reallm.errors import InputError
+from reallm.training.batches import EpochBatches, TrainingSource
+from reallm.training.brain import TrainingBrain, Validation
+from reallm.training.checkpoints import WholeCheckpointer
+from reallm.training.journal import Journal
+from reallm.training.randomness import use_deterministic_algorithms
+from reallm.training.settings import TrainingSettings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """Where a run ended."""
+
+    epochs: int
+    updates: int
+    resumed_at: int  # updates that were done when this call began
+
+
+def train(
+    system: Any,
+    settings: TrainingSettings,
+    source: TrainingSource,
+    exp: Path,
+    validate: Validation | None = None,
+    device: str = "cpu",
+    progressbar: bool = True,
+) -> TrainingResult:
+    """Train ``system`` in place until ``settings.epochs`` are done, going on from the newest whole checkpoint in ``exp``.
+
+    Two runs of one seed on one machine end with bit-equal weights, however often one of them was killed.
+
+    Raises InputError when an epoch has less batches than an update takes, or the disk is full.
+    """
+    if settings.precision == "fp16" and not device.startswith("cuda"):
+        raise InputError(f"precision fp16 needs an accelerator, and the device is '{device}': set precision to bf16 or fp32")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"device '{device}': this machine has no accelerator that torch can use: --device cpu")
+    updates = [source.batches(epoch) // settings.accumulate for epoch in range(1, settings.epochs + 1)]
+    if min(updates) < 1:
+        raise InputError(f"epoch {updates.index(min(updates)) + 1} has less batches than an update takes ({settings.accumulate})")
+    use_deterministic_algorithms()
+    batches = EpochBatches(source, settings.seed)
+    checkpointer = WholeCheckpointer(Path(exp) / "checkpoints", settings.keep)
+    epochs = EpochCounter(settings.epochs)
+    checkpointer.add_recoverable("epochs", epochs)
+    journal = Journal(exp)
+    brain = TrainingBrain(system, settings, batches, sum(updates), checkpointer, journal, validate, device, progressbar)
+    resumed_at = checkpointer.newest_update()
+    brain.fit(epochs, DataLoader(batches, batch_size=None))
+    journal.close()
+    return TrainingResult(epochs.current, brain.optimizer_step, resumed_at)
