@@ -1,0 +1,114 @@
+"""Causal framing, shared by the frontends. Legend: reallm/types.py.
+
+Frame t is the ``window`` samples that end with sample (t + 1) · shift, so a frame never waits for audio after its own
+period; before the start of the stream lie zeros::
+
+    samples   |0 ....... |shift ....|2·shift ..|
+    frame 0   --window---|
+    frame 1         -----window-----|
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from reallm.errors import InputError
+from reallm.streaming.context import length_mask, mask_padding, push_context
+from reallm.streaming.geometry import Geometry
+from reallm.streaming.state import StreamingState
+
+
+@dataclass
+class FrontendState(StreamingState):
+    """The samples that the next frame overlaps with."""
+
+    context: Tensor  # (B, window - shift)
+
+
+class FramedFrontend(nn.Module):
+    """A frontend whose every frame is a function of its own window of samples; normalized by a stored mean and deviation.
+
+    Args:
+        sample_rate: of the audio, in Hz.
+        window_ms: length of a frame.
+        shift_ms: distance of frames.
+        output_dim: F.
+
+    Subclasses define ``analyse``. Raises InputError when the shift is no whole number of samples or exceeds the window.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, sample_rate: int, window_ms: float, shift_ms: float, output_dim: int) -> None:
+        super().__init__()
+        shift, window = sample_rate * shift_ms / 1000, round(sample_rate * window_ms / 1000)
+        if shift != int(shift) or shift < 1:
+            raise InputError(f"shift_ms {shift_ms} is {shift} samples at {sample_rate} Hz: choose one that is a whole number of samples")
+        if window < shift:
+            raise InputError(f"window_ms {window_ms} is shorter than shift_ms {shift_ms}: make it at least as long")
+        self.sample_rate = sample_rate
+        self.frame_shift = int(shift)
+        self.window_samples = window
+        self.output_dim = output_dim
+        self.geometry = Geometry(stride=self.frame_shift)
+        self.register_buffer("mean", torch.zeros(output_dim))
+        self.register_buffer("std", torch.ones(output_dim))
+
+    def analyse(self, frames: Tensor) -> Tensor:
+        """frames (B, T, window_samples) → features before normalization (B, T, F)."""
+        raise NotImplementedError
+
+    def _features(self, samples: Tensor) -> Tensor:
+        with torch.autocast(samples.device.type, enabled=False):  # log of a power spectrum needs its range
+            return self.analyse(samples.unfold(1, self.window_samples, self.frame_shift))
+
+    def _unnormalized(self, wav: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
+        frames = self.geometry.outputs(wav.size(1))
+        missing = max(frames, 1) * self.frame_shift - wav.size(1)  # one frame at least: nothing at all can be framed too
+        samples = nn.functional.pad(mask_padding(wav, lens), (self.window_samples - self.frame_shift, missing))
+        return self._features(samples)[:, :frames], -(-lens // self.frame_shift)
+
+    def _normalize(self, feats: Tensor, lens: Tensor) -> Tensor:
+        return mask_padding((feats - self.mean) / self.std, lens)
+
+    def forward(self, wav: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
+        """wav (B, S), lens (B,) samples → feats (B, T, F), lens (B,) frames."""
+        feats, frames = self._unnormalized(wav, lens)
+        return self._normalize(feats, frames), frames
+
+    def init_state(self, batch: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> FrontendState:
+        """The state of ``batch`` new streams."""
+        return FrontendState(torch.zeros(batch, self.window_samples - self.frame_shift, device=device, dtype=dtype))
+
+    def step(self, wav: Tensor, lens: Tensor, final: Tensor, state: FrontendState) -> tuple[Tensor, Tensor, FrontendState]:
+        """wav (B, S_c), S_c a multiple of ``frame_shift`` → feats (B, S_c / frame_shift, F), lens (B,) frames, state."""
+        samples, context = push_context(state.context, mask_padding(wav, lens), lens)
+        frames = -(-lens // self.frame_shift)
+        return self._normalize(self._features(samples), frames), frames, FrontendState(context)
+
+    @torch.no_grad()
+    def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> int:
+        """Store the mean and standard deviation over ``batches`` of wav (B, S), lens (B,); returns the number of frames.
+
+        Raises InputError when there are fewer than two frames.
+        """
+        count, total, squares = 0, torch.zeros(self.output_dim).double(), torch.zeros(self.output_dim).double()
+        for wav, lens in batches:
+            feats, frames = self._unnormalized(wav.to(self.mean), lens.to(self.mean.device))
+            valid = feats[length_mask(frames, feats.size(1))].double().cpu()
+            count += valid.size(0)
+            total += valid.sum(0)
+            squares += valid.square().sum(0)
+        if count < 2:
+            raise InputError(f"feature statistics over {count} frames: give some audio")
+        mean = total / count
+        self.set_statistics(mean, (squares / count - mean.square()).clamp_min(0).sqrt())
+        return count
+
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Set the mean (F,) and the standard deviation (F,), which is floored at 1e-3."""
+        self.mean.copy_(mean)
+        self.std.copy_(std.clamp_min(1e-3))

@@ -1,0 +1,54 @@
+"""Log-mel filterbank features."""
+
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from reallm.errors import InputError
+from reallm.frontends.framing import FramedFrontend
+from reallm.layers.mel import mel_filterbank
+from reallm.registry import register
+
+
+@register("frontend", "log_mel")
+class LogMelFrontend(FramedFrontend):
+    """Logarithm of the mel-weighted power spectrum of Hann-windowed frames, with stored global mean and deviation.
+
+    Args:
+        sample_rate: of the audio, in Hz.
+        mels: number of bands, F.
+        window_ms: length of a frame.
+        shift_ms: distance of frames.
+        floor: power added before the logarithm, so that digital silence is a finite, quiet value.
+
+    Raises InputError when the window is so short that a band holds no spectral line.
+    """
+
+    window: Tensor
+    filterbank: Tensor
+
+    def __init__(
+        self, sample_rate: int = 16000, mels: int = 80, window_ms: float = 25.0, shift_ms: float = 10.0, floor: float = 1e-6
+    ) -> None:
+        super().__init__(sample_rate, window_ms, shift_ms, output_dim=mels)
+        self.fft = 1 << (self.window_samples - 1).bit_length()
+        self.floor = floor
+        try:
+            filterbank = mel_filterbank(self.fft // 2 + 1, mels, sample_rate)
+        except ValueError as error:
+            raise InputError(f"{error}, or a longer window_ms than {window_ms}") from None
+        window = torch.hann_window(self.window_samples, dtype=torch.float64)
+        self.register_buffer("filterbank", filterbank.to(torch.get_default_dtype()), persistent=False)
+        self.register_buffer("window", window.to(torch.get_default_dtype()), persistent=False)
+
+    @classmethod
+    def tiny(cls) -> Self:
+        """16 bands at 8 kHz."""
+        return cls(sample_rate=8000, mels=16)
+
+    def analyse(self, frames: Tensor) -> Tensor:
+        """frames (B, T, window_samples) → log-mel energies (B, T, F)."""
+        spectrum = torch.fft.rfft(frames * self.window, n=self.fft)
+        power = spectrum.real.square() + spectrum.imag.square()
+        return torch.log(power @ self.filterbank + self.floor)

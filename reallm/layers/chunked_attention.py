@@ -1,0 +1,96 @@
+"""Self-attention over chunks, with rotary positions. Legend: reallm/types.py; H heads, E width of one."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from reallm.errors import InputError
+from reallm.layers.chunk_layout import ChunkLayout
+from reallm.layers.rope import rotary_angles, rotate
+from reallm.streaming.state import StreamingState
+
+
+@dataclass
+class AttentionContext(StreamingState):
+    """Keys, not yet rotated, and values of the frames left of a chunk."""
+
+    keys: Tensor  # (B, left, D)
+    values: Tensor  # (B, left, D)
+
+
+class ChunkedAttention(nn.Module):
+    """LayerNorm and multi-head attention in the layout of :mod:`reallm.layers.chunk_layout`; the caller adds the residual.
+
+    Positions count from the left context's first frame, so that an endless stream never loses their precision; only
+    differences of positions matter.
+
+    Args:
+        dim: D.
+        heads: H. Raises InputError unless D is a multiple of 2 · H.
+        dropout: of the attention weights and the output.
+    """
+
+    def __init__(self, dim: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        if dim % (2 * heads):
+            raise InputError(f"{heads} heads of a model of width {dim}: rotary positions need a width that is a multiple of {2 * heads}")
+        self.heads = heads
+        self.head_dim = dim // heads
+        self.dropout = dropout
+        self.norm = nn.LayerNorm(dim)
+        self.in_proj = nn.Linear(dim, 3 * dim)
+        self.out_proj = nn.Linear(dim, dim)
+        self.out_dropout = nn.Dropout(dropout)
+
+    def init_context(self, batch: int, left: int, device: torch.device | str, dtype: torch.dtype) -> AttentionContext:
+        """An empty left context."""
+        dim = self.heads * self.head_dim
+        return AttentionContext(*(torch.zeros(batch, left, dim, device=device, dtype=dtype) for _ in range(2)))
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(B, P, D) → (B, H, P, E)."""
+        return x.unflatten(2, (self.heads, self.head_dim)).transpose(1, 2)
+
+    def _rotate(self, x: Tensor, positions: Tensor) -> Tensor:
+        """x (B, H, P, E) turned to ``positions`` (P,)."""
+        return rotate(x, *rotary_angles(positions, self.head_dim, dtype=x.dtype))
+
+    def _blocks(self, context: Tensor, x: Tensor, at: ChunkLayout) -> Tensor:
+        """Context (B, H, left, E) and chunks (B, H, chunks · (size + right), E) → keys or values (B · blocks, H, keys, E)."""
+        heads, width = x.size(1), x.size(3)
+        chunks = x.unflatten(2, (-1, at.size + at.right))
+        sequence = torch.cat([context, chunks[:, :, :, : at.size].flatten(2, 3)], dim=2)
+        windows = sequence.unfold(2, at.left + at.block, at.block).transpose(3, 4)  # (B, H, blocks, left + block, E)
+        if at.right:
+            windows = torch.cat([windows, chunks[:, :, :, at.size :]], dim=3)
+        return windows.transpose(1, 2).reshape(-1, heads, windows.size(3), width)
+
+    def forward(self, x: Tensor, context: AttentionContext, at: ChunkLayout) -> tuple[Tensor, AttentionContext]:
+        """x (B, chunks, size + right, D) → the same shape, and the keys and values of its last ``left`` frames.
+
+        The returned context is that after the last chunk, copies aside.
+        """
+        batch, chunks, span, dim = x.shape
+        query, key, value = self.in_proj(self.norm(x)).flatten(1, 2).chunk(3, dim=-1)  # (B, chunks · span, D)
+        positions = at.left + (at.size * torch.arange(chunks, device=x.device).unsqueeze(1) + torch.arange(span, device=x.device)).flatten()
+        rotated_query = self._rotate(self._split(query), positions)
+        rotated_key = self._rotate(self._split(key), positions)
+        left_key = self._rotate(self._split(context.keys), torch.arange(at.left, device=x.device))
+        queries = rotated_query.unflatten(2, (-1, at.block + at.right)).transpose(1, 2).flatten(0, 1)
+        attended = nn.functional.scaled_dot_product_attention(
+            queries,
+            self._blocks(left_key, rotated_key, at),
+            self._blocks(self._split(context.values), self._split(value), at),
+            attn_mask=at.mask,
+            dropout_p=self.dropout if self.training else 0.0,
+        )
+        y = attended.transpose(1, 2).reshape(batch, chunks, span, dim)
+        return self.out_dropout(self.out_proj(y)), self._advance(context, key, value, at)
+
+    def _advance(self, context: AttentionContext, key: Tensor, value: Tensor, at: ChunkLayout) -> AttentionContext:
+        def last(before: Tensor, x: Tensor) -> Tensor:
+            main = x.unflatten(1, (-1, at.size + at.right))[:, :, : at.size].flatten(1, 2)
+            return torch.cat([before, main], dim=1)[:, main.size(1) :]
+
+        return AttentionContext(last(context.keys, key), last(context.values, value))

@@ -1,0 +1,69 @@
+"""The Conformer's convolution module, in chunks. Legend: reallm/types.py."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from reallm.errors import InputError
+from reallm.layers.chunk_layout import ChunkLayout
+from reallm.streaming.state import StreamingState
+
+
+@dataclass
+class ConvolutionContext(StreamingState):
+    """The gated frames left of a chunk."""
+
+    frames: Tensor  # (B, P, D)
+
+
+class ConvolutionModule(nn.Module):
+    """LayerNorm, gated linear unit, depthwise convolution, LayerNorm, SiLU, linear; the caller adds the residual.
+
+    After Gulati et al., 2020, section 2.2, with LayerNorm where a BatchNorm would mix frames that a stream has not
+    reached yet. ``reach`` says what a frame sees:
+
+    - ``causal``: itself and ``kernel`` - 1 frames before it;
+    - ``chunk``: ``kernel`` / 2 frames on either side, but none after its chunk and the look-ahead copies (dynamic
+      chunk convolution, Li et al., 2023).
+
+    Raises InputError for an even kernel with ``chunk``, or an unknown reach.
+    """
+
+    def __init__(self, dim: int, kernel: int, reach: Literal["causal", "chunk"] = "causal", dropout: float = 0.0) -> None:
+        super().__init__()
+        if reach not in ("causal", "chunk"):
+            raise InputError(f"convolution '{reach}': one of causal, chunk")
+        if reach == "chunk" and kernel % 2 == 0:
+            raise InputError(f"kernel {kernel} of a chunk convolution: choose an odd one")
+        self.after = kernel // 2 if reach == "chunk" else 0
+        self.before = kernel - 1 - self.after
+        self.dim = dim
+        self.in_norm = nn.LayerNorm(dim)
+        self.in_proj = nn.Linear(dim, 2 * dim)
+        self.depthwise = nn.Conv2d(dim, dim, (1, kernel), groups=dim)
+        self.out_norm = nn.LayerNorm(dim)
+        self.out_proj = nn.Linear(dim, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def init_context(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> ConvolutionContext:
+        """Zeros, as before the start of a stream."""
+        return ConvolutionContext(torch.zeros(batch, self.before, self.dim, device=device, dtype=dtype))
+
+    def forward(self, x: Tensor, context: ConvolutionContext, at: ChunkLayout) -> tuple[Tensor, ConvolutionContext]:
+        """x (B, chunks, size + right, D) → the same shape, and the context after the last chunk, copies aside."""
+        batch, chunks, span, dim = x.shape
+        gated = nn.functional.glu(self.in_proj(self.in_norm(x))) * at.valid.unsqueeze(-1)
+        sequence = torch.cat([context.frames, gated[:, :, : at.size].flatten(1, 2)], dim=1)  # (B, P + chunks · size, D)
+        if self.after == 0 and at.right == 0:  # chunks do not matter: one row of the image
+            image = sequence.unsqueeze(1)
+        else:
+            windows = sequence.unfold(1, self.before + at.size, at.size).transpose(2, 3)
+            ahead = nn.functional.pad(gated[:, :, at.size :], (0, 0, 0, self.after))
+            image = torch.cat([windows, ahead], dim=2)
+        # The channels-last layout of a (D, chunks, time) image: the fastest depthwise convolution on a CPU.
+        convolved = self.depthwise(image.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last))
+        y = convolved.permute(0, 2, 3, 1).reshape(batch, chunks, span, dim)
+        y = self.dropout(self.out_proj(nn.functional.silu(self.out_norm(y))))
+        return y, ConvolutionContext(sequence[:, sequence.size(1) - self.before :])
