@@ -1,0 +1,47 @@
+"""Which engine searches the CTC lattice: k2 where it can be had, else torch. Both give the same path, ties aside."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reallm.aligners import k2_client
+from reallm.aligners.viterbi import viterbi_labels
+from reallm.errors import InputError, nearest
+
+BACKENDS = ("auto", "k2", "torch")
+
+
+@dataclass(frozen=True)
+class Backend:
+    """An engine, with what is stored beside the alignments that it makes."""
+
+    name: str
+    version: str
+    labels: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # as reallm.aligners.viterbi.viterbi_labels
+
+
+def find_backend(name: str = "auto") -> Backend:
+    """The engine called ``name``; ``auto`` is k2, or torch with one warning where there is no k2.
+
+    Raises InputError for an unknown name, and for "k2" where there is none.
+    """
+    if name not in BACKENDS:
+        raise InputError(f"unknown backend '{name}'{nearest(name, BACKENDS)}: one of {', '.join(BACKENDS)}")
+    if name != "torch":
+        try:
+            return Backend("k2", k2_client.connect().version, k2_client.k2_labels)
+        except k2_client.K2Missing as missing:
+            if name == "k2":
+                raise InputError(f"backend 'k2' is not here ({missing}): {k2_client.HOW_TO_GET}, or choose the backend 'torch'") from None
+            _warn(str(missing))
+    return Backend("torch", torch.__version__, viterbi_labels)
+
+
+@functools.cache
+def _warn(missing: str) -> None:
+    import logging
+
+    logging.getLogger(__name__).warning("aligning with the torch backend, without k2 (%s): %s", missing, k2_client.HOW_TO_GET)
