@@ -34,9 +34,9 @@ def main():
     path = tuple(label for label in best.labels.tolist() if label != -1)
     total = best.get_tot_scores(use_double_scores=True, log_semiring=False).item()
     if path != expected or abs(total - scores[expected]) > 1e-5:
-        sys.exit("k2 aligns wrongly: {} with score {}, but {} has {}".format(path, total, expected, scores[expected]))
+        sys.exit(f"k2 aligns wrongly: {path} with score {total}, but {expected} has {scores[expected]}")
     version = getattr(k2, "__dev_version__", None) or getattr(k2, "__version__", "unknown")
-    print("k2 {} with torch {} in {} aligns".format(version, torch.__version__, sys.executable))
+    print(f"k2 {version} with torch {torch.__version__} in {sys.executable} aligns")
 
 
 main()
