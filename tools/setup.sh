@@ -5,6 +5,7 @@
 #
 # Seconds when nothing is to be done. An already active environment (virtualenv or conda) that has reallm installed is
 # used as it is. Scripts source tools/activate.sh, which calls this and puts the environment on the PATH.
+# REALLM_BASE_PYTHON names the Python to make it from (else one of 3.11 and 3.12 that is found).
 # REALLM_REQUIRE_K2=1 makes an absent k2 an error; K2_FIND_LINKS and REALLM_K2_PYTHON: see tools/install_k2.sh.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -43,7 +44,7 @@ pip_install() {
 install() {
   local base
   if ! { [ -x "$venv/bin/python" ] && "$venv/bin/python" -m pip --version >/dev/null 2>&1; }; then
-    base=$(find_python 3.11 3.12) || fail "no Python 3.11 or 3.12 with venv was found; install one (on Debian: python3.11 and python3.11-venv)"
+    base=${REALLM_BASE_PYTHON:-$(find_python 3.11 3.12)} || fail "no Python 3.11 or 3.12 with venv was found; install one (on Debian: python3.11 and python3.11-venv)"
     need_disk "$root" 7000 "the environment" || exit 1
     need_disk "${TMPDIR:-/tmp}" 4000 "pip, while it installs," || exit 1
     say "making $venv with $("$base" -V)"
