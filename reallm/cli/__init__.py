@@ -1,0 +1,97 @@
+"""The ``reallm`` command. Its verbs are imported when they are invoked, so that help is quick."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from reallm import __version__
+from reallm.errors import InputError, nearest
+
+VERBS = {
+    "data": "Make manifests of a corpus or your data.",
+    "tokenizer": "Train a tokenizer on a manifest's texts.",
+    "train": "Train a system, or resume its training.",
+    "align": "Find when each token was spoken.",
+    "decode": "Stream a manifest through a system.",
+    "score": "Count errors and delays of hypotheses.",
+    "report": "Make curves, pictures and tables.",
+    "export": "Write a system as a shareable bundle.",
+    "transcribe": "Transcribe files or the microphone.",
+    "components": "List the registered components.",
+    "config": "Check a YAML file without building it.",
+    "check": "Run the contract tests on a component.",
+}
+
+
+def load_verb(verb: str) -> Any:
+    """The command of ``reallm/cli/<verb>.py``: its ``app`` if it has one, else its function named like the verb."""
+    module = importlib.import_module(f"reallm.cli.{verb}")
+    app = getattr(module, "app", None)
+    if app is None:
+        app = typer.Typer(rich_markup_mode=None, add_completion=False)
+        app.command(verb)(getattr(module, verb))
+    command = typer.main.get_command(app)
+    command.name = verb
+    return command
+
+
+class LazyGroup(TyperGroup):
+    """Lists all verbs from a table, imports only the one that runs; turns errors into exit codes."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The verbs in the order of use."""
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """What help shows of a verb; ``resolve_command`` finds the one that runs."""
+        return TyperCommand(cmd_name, help=VERBS[cmd_name], rich_markup_mode=None) if cmd_name in VERBS else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Import the verb."""
+        verb, rest = args[0], args[1:]
+        if verb not in VERBS:
+            raise InputError(f"unknown verb '{verb}'{nearest(verb, VERBS)}: see reallm --help")
+        return verb, load_verb(verb), rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb. InputError: one line and exit code 2; an interrupt: 130; a reader that went away: 141."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except InputError as error:
+            print(f"reallm: error: {' '.join(str(error).split())}", file=sys.stderr)
+            raise SystemExit(2) from None
+        except KeyboardInterrupt:
+            print("reallm: interrupted", file=sys.stderr)
+            raise SystemExit(130) from None
+        except BrokenPipeError:
+            # The interpreter flushes standard output once more at its end: let it flush into nothing.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(141) from None
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"reallm {__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(cls=LazyGroup, rich_markup_mode=None, add_completion=False, no_args_is_help=True)
+
+
+@app.callback()
+def reallm(
+    version: bool = typer.Option(False, "--version", help="Print the version and stop.", callback=_show_version, is_eager=True),
+) -> None:
+    """Speech ReaLLM: train, stream, measure and share decoder-only speech recognition."""
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """The console script. Always leaves by SystemExit, or by the traceback of a bug."""
+    typer.main.get_command(app)(args=None if args is None else list(args), prog_name="reallm")

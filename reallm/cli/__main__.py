@@ -1,0 +1,5 @@
+"""``python -m reallm.cli``."""
+
+from reallm.cli import main
+
+main()
