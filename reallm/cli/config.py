@@ -1,0 +1,26 @@
+"""The verb ``config``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True, help="Look at configuration files.")
+
+
+@app.callback()
+def config() -> None:
+    """Look at configuration files."""
+
+
+@app.command("check")
+def check_files(files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="YAML files, or names such as hparams/…")]) -> None:
+    """Check YAML files without building them: one line a problem, exit code 2 when there is any."""
+    from reallm.config import check
+
+    problems = [problem for file in files for problem in check(file)]
+    for problem in problems:
+        typer.echo(str(problem))
+    if problems:
+        raise typer.Exit(2)
+    typer.echo(f"{len(files)} file{'' if len(files) == 1 else 's'} without problems")

@@ -1,0 +1,7 @@
+"""Configuration in HyperPyYAML (DESIGN.md section 4): checked before anything is built, resolved, written down."""
+
+from reallm.config.check import TRAINING_KEYS, check
+from reallm.config.document import Problem
+from reallm.config.resolved import Config, load
+
+__all__ = ["TRAINING_KEYS", "Config", "Problem", "check", "load"]

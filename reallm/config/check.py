@@ -1,0 +1,172 @@
+"""Finds what is wrong with a configuration without building it.
+
+HyperPyYAML is silent about a top-level key that nothing uses, and about a wrong keyword under ``!name:`` until it is
+called; and what it does say, it says in the middle of building. Here everything is compared with signatures first.
+"""
+
+import inspect
+import pydoc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from hyperpyyaml.core import resolve_references
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+
+from reallm.config.document import REFERENCE, ConfigError, Problem, find_file, nearest_file, nest, read, tag_of, walk
+from reallm.errors import nearest
+from reallm.registry import KINDS, catalogue
+
+TRAINING_KEYS = {
+    "system": "what is trained (reallm.protocols.System)",
+    "training": "reallm.training.settings.TrainingSettings",
+    "data": "the batches (reallm.training.batches.TrainingSource)",
+    "train": "path of the training manifest (--train)",
+    "dev": "path of the manifest that is decoded for validation (--dev)",
+}
+
+
+def check(file: Path, overrides: dict[str, Any] | None = None) -> list[Problem]:
+    """All problems of a configuration, or of a part of one that others include.
+
+    Looked for: what is not YAML; duplicated keys; inclusions of files that are not there; references to keys that are
+    not there; top-level keys that nothing uses; classes and functions that are not there; keywords that they do not
+    take, or lack. Modules that are named are imported, but nothing in them is called. A placeholder is no problem.
+
+    Raises InputError when there is no such file.
+    """
+    file = find_file(file)
+    problems, placeholders = _written(file, file, "", ())
+    if problems:
+        return problems
+    merged: dict[str, Any] = {}
+    for steps in placeholders:
+        _merge(merged, nest(steps, "PLACEHOLDER"))
+    _merge(merged, overrides or {})
+    with file.open(encoding="utf-8") as stream:
+        try:
+            tree = YAML().load(resolve_references(stream, merged))
+        except ValueError as error:
+            return [Problem(file, "", " ".join(str(part) for part in error.args))]
+    return [Problem(file, ".".join(steps), message) for steps, node in walk(tree) for message in _built(node)]
+
+
+def _merge(into: dict[str, Any], other: dict[str, Any]) -> None:
+    for key, value in other.items():
+        if isinstance(value, dict) and not tag_of(value) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _written(file: Path, top: Path, at: str, including: tuple[Path, ...]) -> tuple[list[Problem], list[tuple[str, ...]]]:
+    """Problems of a file as it is written, those of the files that it includes too; and where its placeholders are."""
+    try:
+        tree = read(file)
+    except ConfigError as error:
+        return [error.problem], []
+    problems: list[Problem] = []
+    placeholders: list[tuple[str, ...]] = []
+    used: set[str] = set()
+    for steps, node in walk(tree):
+        key = ".".join((*((at,) if at else ()), *steps))
+        tag = tag_of(node)
+        if tag in ("!ref", "!copy"):
+            for reference in REFERENCE.findall(node.value):
+                used.add(reference.split(".")[0].split("[")[0])
+                problems += [Problem(top, key, message) for message in _reference(reference, tree)]
+        elif tag == "!PLACEHOLDER":
+            placeholders.append(steps)
+        elif tag.startswith("!applyref:"):
+            problems.append(Problem(top, key, f"{tag} runs while the file is read: use !apply:"))
+        elif tag.startswith("!include:"):
+            included = file.resolve().parent / tag.removeprefix("!include:")
+            if not included.is_file():
+                problems.append(Problem(top, key, f"includes {included}, which is not there{nearest_file(included)}"))
+            elif included.resolve() in including:
+                problems.append(Problem(top, key, f"includes {included}, which includes this file"))
+            else:
+                problems += _written(included, top, key, (*including, file.resolve()))[0]
+    if file == top and isinstance(tree, CommentedMap) and not tag_of(tree):
+        known = {*TRAINING_KEYS, *used}
+        for key in tree:
+            if key not in known:
+                problems.append(Problem(top, str(key), f"nothing uses this key{nearest(str(key), known)}"))
+    return problems, placeholders
+
+
+def _reference(reference: str, tree: Any) -> Iterator[str]:
+    node = tree
+    for part in reference.split(".")[0].split("["):
+        name = part.rstrip("]")
+        if not isinstance(node, dict):
+            return  # a sequence, or something that is included
+        if name not in node:
+            if not tag_of(node).startswith("!include:"):
+                yield f"<{reference}> refers to '{name}', which is not there{nearest(name, node)}"
+            return
+        node = node[name]
+
+
+def _built(node: Any) -> Iterator[str]:
+    """Problems of one node of a resolved tree."""
+    kind, _, target = tag_of(node).partition(":")
+    if kind == "!include":
+        yield f"refers to an inclusion of {target} further down: move that above"
+    if kind not in ("!new", "!name", "!apply"):
+        return
+    try:
+        found = pydoc.locate(target)
+    except pydoc.ErrorDuringImport as error:
+        yield f"{target} cannot be imported: {error}"
+        return
+    if found is None:
+        yield f"unknown {'class' if kind == '!new' else 'class or function'} {target}{_nearest_path(target)}"
+    elif kind == "!new" and not inspect.isclass(found):
+        yield f"{target} is not a class: use !apply: to call a function, !name: to pass it on"
+    elif not callable(found):
+        yield f"{target} is not a class or function"
+    elif kind == "!apply" and not inspect.isroutine(found):
+        yield f"{target} is a class: use !new:"
+    else:
+        given = list(node) if isinstance(node, list) else []
+        keywords = dict(node) if isinstance(node, dict) else {}
+        yield from _call(found, target, given, keywords, partial=kind == "!name")
+
+
+def _call(function: Callable[..., Any], target: str, given: list[Any], keywords: dict[str, Any], partial: bool) -> Iterator[str]:
+    """Problems of a call (or, ``partial``, of arguments that a later call adds to)."""
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):
+        return  # written in C, without a signature
+    parameters = signature.parameters.values()
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    unknown = [] if any(p.kind == p.VAR_KEYWORD for p in parameters) else [key for key in keywords if key not in names]
+    for key in unknown:
+        yield f"{target} takes no '{key}'{nearest(str(key), names)}: it takes {', '.join(names) or 'nothing'}"
+    if unknown:
+        return
+    try:
+        signature.bind_partial(*given, **keywords)
+        if not partial:
+            signature.bind(*given, **keywords)
+    except TypeError as error:
+        yield f"{target}: {error}"
+
+
+def _nearest_path(target: str) -> str:
+    module, _, name = target.rpartition(".")
+    try:
+        present = pydoc.locate(module) if module else None
+    except pydoc.ErrorDuringImport:
+        present = None
+    if present is not None:
+        found = nearest(name, [known for known in dir(present) if not known.startswith("_")])
+        if found:
+            return found
+    paths = [f"{cls.__module__}.{cls.__qualname__}" for kind in KINDS for cls in catalogue(kind).values()]
+    by_name = {path.rpartition(".")[2]: path for path in paths}
+    found = nearest(name, by_name)
+    return f" (did you mean '{by_name[found.split(chr(39))[1]]}'?)" if found else nearest(target, paths)

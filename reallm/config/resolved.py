@@ -1,0 +1,105 @@
+"""A configuration whose references, inclusions and overrides are resolved: what is built, written down and read again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from hyperpyyaml import load_hyperpyyaml
+from hyperpyyaml.core import resolve_references
+from ruamel.yaml import YAML
+
+from reallm.config.check import check
+from reallm.config.document import find_file, parse_overrides, read, tag_of, walk
+from reallm.data.files import atomic_write
+from reallm.errors import InputError, nearest
+
+
+@dataclass(frozen=True)
+class Config:
+    """A resolved configuration. Building runs what the file says, so it is for files that the user trusts."""
+
+    file: Path
+    text: str  # YAML without references
+
+    def value(self, *keys: str, default: Any = None) -> Any:
+        """A value as it stands in the file, without building anything; ``default`` where it is not given."""
+        node = YAML().load(self.text)
+        for key in keys:
+            if not isinstance(node, dict) or key not in node:
+                return default
+            node = node[key]
+        return node
+
+    def build(self, *keys: str) -> dict[str, Any]:
+        """The values of the named top-level keys (none named: of all), with their objects built; shared ones are built once.
+
+        Raises InputError for a key that is not there, and for whatever a component refuses.
+        """
+        tree = YAML().load(self.text)
+        for key in keys:
+            if key not in tree:
+                raise InputError(f"{self.file}: no key '{key}'{nearest(key, tree)}")
+        text = StringIO()
+        YAML().dump({key: tree[key] for key in keys} if keys else tree, text)
+        try:
+            built: dict[str, Any] = load_hyperpyyaml(text.getvalue())
+        except InputError as error:
+            raise InputError(f"{self.file}: {error}") from error
+        except FileNotFoundError as error:
+            raise InputError(f"{self.file}: {error.filename}: no such file, make it first") from error
+        except ValueError as error:
+            raise InputError(f"{self.file}: {error}") from error
+        return built
+
+    def dump(self, path: Path) -> None:
+        """Write it down, whole or not at all: ``load`` reads it again."""
+        with atomic_write(path) as file:
+            file.write(self.text)
+
+    def difference(self, other: Config) -> str | None:
+        """The first key whose value differs, with both values; None when all are equal."""
+        mine, theirs = _leaves(self.text), _leaves(other.text)
+        for key in [*mine, *theirs]:
+            if mine.get(key) != theirs.get(key):
+                return f"{key} is {mine.get(key, 'absent')}, not {theirs.get(key, 'absent')}"
+        return None
+
+
+def _leaves(text: str) -> dict[str, str]:
+    found = {}
+    for steps, node in walk(YAML().load(text)):
+        if isinstance(node, dict | list):
+            found[".".join((*steps, "(tag)"))] = tag_of(node)
+        else:
+            found[".".join(steps)] = f"{tag_of(node)} {getattr(node, 'value', node)}".strip()
+    return found
+
+
+def load(file: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read, override, check and resolve a configuration.
+
+    Args:
+        file: a path, or the name of a file that comes with the toolkit (``egs/digits/conf/ctc.yaml``).
+        overrides: ``key=value`` each.
+
+    Raises InputError with the first of the problems that :func:`reallm.config.check` finds, for an unknown override,
+    and for a placeholder that is not replaced.
+    """
+    file = find_file(file)
+    tree = read(file)
+    replaced = parse_overrides(overrides, tree, file)
+    problems = check(file, replaced)
+    if problems:
+        more = f" (and {len(problems) - 1} more: reallm config check {file})" if len(problems) > 1 else ""
+        raise InputError(f"{problems[0]}{more}")
+    with file.open(encoding="utf-8") as stream:
+        try:
+            return Config(file, resolve_references(stream, replaced).read())
+        except ValueError as error:
+            if "!PLACEHOLDER" in str(error):
+                raise InputError(f"{file}: {error} Give it with --override KEY=VALUE") from None
+            raise
