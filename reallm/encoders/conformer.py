@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from reallm.layers.chunk_layout import ChunkLayout, chunks_of, layout
 from reallm.layers.chunked_attention import AttentionContext, ChunkedAttention
 from reallm.layers.convolution import ConvolutionContext, ConvolutionModule
+from reallm.layers.dropout import Dropout
 from reallm.layers.feed_forward import FeedForward
 from reallm.layers.subsampling import StridedWindow, WindowState
 from reallm.protocols import ChunkSpec
@@ -110,7 +111,7 @@ class ConformerEncoder(nn.Module):
         self.output_dim = dim
         self.chunk = ChunkSpec(chunk_size, left, right)
         self.subsampling = StridedWindow(input_dim, dim, stride, context)
-        self.embedding = nn.Sequential(nn.SiLU(), nn.Linear(dim, dim), nn.LayerNorm(dim), nn.Dropout(dropout))
+        self.embedding = nn.Sequential(nn.SiLU(), nn.Linear(dim, dim), nn.LayerNorm(dim), Dropout(dropout))
         self.layers = nn.ModuleList(ConformerLayer(dim, heads, hidden, kernel, convolution, dropout) for _ in range(layers))
 
     @classmethod

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from reallm.errors import InputError
 from reallm.layers.chunk_layout import ChunkLayout
+from reallm.layers.dropout import Dropout
 from reallm.layers.rope import rotary_angles, rotate
 from reallm.streaming.state import StreamingState
 
@@ -28,7 +29,7 @@ class ChunkedAttention(nn.Module):
     Args:
         dim: D.
         heads: H. Raises InputError unless D is a multiple of 2 · H.
-        dropout: of the attention weights and the output.
+        dropout: of the output; dropout of the attention weights would rule out the fused kernel.
     """
 
     def __init__(self, dim: int, heads: int, dropout: float = 0.0) -> None:
@@ -37,11 +38,10 @@ class ChunkedAttention(nn.Module):
             raise InputError(f"{heads} heads of a model of width {dim}: rotary positions need a width that is a multiple of {2 * heads}")
         self.heads = heads
         self.head_dim = dim // heads
-        self.dropout = dropout
         self.norm = nn.LayerNorm(dim)
         self.in_proj = nn.Linear(dim, 3 * dim)
         self.out_proj = nn.Linear(dim, dim)
-        self.out_dropout = nn.Dropout(dropout)
+        self.out_dropout = Dropout(dropout)
 
     def init_context(self, batch: int, left: int, device: torch.device | str, dtype: torch.dtype) -> AttentionContext:
         """An empty left context."""
@@ -83,7 +83,6 @@ class ChunkedAttention(nn.Module):
             self._blocks(left_key, rotated_key, at),
             self._blocks(self._split(context.values), self._split(value), at),
             attn_mask=at.mask,
-            dropout_p=self.dropout if self.training else 0.0,
         )
         y = attended.transpose(1, 2).reshape(batch, chunks, span, dim)
         return self.out_dropout(self.out_proj(y)), self._advance(context, key, value, at)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from reallm.errors import InputError
 from reallm.layers.chunk_layout import ChunkLayout
+from reallm.layers.dropout import Dropout
 from reallm.streaming.state import StreamingState
 
 
@@ -45,7 +46,7 @@ class ConvolutionModule(nn.Module):
         self.depthwise = nn.Conv2d(dim, dim, (1, kernel), groups=dim)
         self.out_norm = nn.LayerNorm(dim)
         self.out_proj = nn.Linear(dim, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def init_context(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> ConvolutionContext:
         """Zeros, as before the start of a stream."""

@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from reallm.layers.dropout import Dropout
+
 
 class FeedForward(nn.Module):
     """LayerNorm, linear, SiLU, linear, with dropout; the caller adds the residual (Gulati et al., 2020, section 2.3)."""
@@ -12,9 +14,9 @@ class FeedForward(nn.Module):
             nn.LayerNorm(dim),
             nn.Linear(dim, hidden),
             nn.SiLU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(hidden, dim),
-            nn.Dropout(dropout),
+            Dropout(dropout),
         )
 
     def forward(self, x: Tensor) -> Tensor:

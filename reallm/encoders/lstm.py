@@ -1,0 +1,84 @@
+"""A causal LSTM encoder. Legend: reallm/types.py."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from reallm.layers.dropout import Dropout
+from reallm.layers.subsampling import StridedWindow, WindowState
+from reallm.protocols import ChunkSpec
+from reallm.registry import register
+from reallm.streaming.context import mask_padding
+from reallm.streaming.geometry import Geometry
+from reallm.streaming.state import StreamingState
+
+
+@dataclass
+class LstmState(StreamingState):
+    """A stream between two chunks."""
+
+    subsampling: WindowState
+    hidden: Tensor  # (B, layers, D)
+    cell: Tensor  # (B, layers, D)
+
+
+@register("encoder", "lstm")
+class LstmEncoder(nn.Module):
+    """Stacked feature frames through LSTM layers: causal by nature, so that it ignores ``chunk`` in ``forward``.
+
+    ``step`` takes any multiple of ``stride`` feature frames, up to chunk_size · stride.
+
+    Args:
+        input_dim: F.
+        dim: D.
+        layers: number of LSTM layers.
+        stride: feature frames per encoder frame.
+        context: feature frames before its own that an encoder frame's window sees.
+        chunk_size: encoder frames per step.
+        dropout: probability, after the window and between layers.
+    """
+
+    def __init__(
+        self, input_dim: int, dim: int = 256, layers: int = 3, stride: int = 4, context: int = 0, chunk_size: int = 8, dropout: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.input_dim = input_dim
+        self.output_dim = dim
+        self.chunk = ChunkSpec(chunk_size, left=0)
+        self.geometry = Geometry(stride)
+        self.subsampling = StridedWindow(input_dim, dim, stride, context)
+        self.embedding = nn.Sequential(nn.LayerNorm(dim), nn.SiLU(), Dropout(dropout))
+        self.lstm = nn.LSTM(dim, dim, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+        self.norm = nn.LayerNorm(dim)
+
+    @classmethod
+    def tiny(cls) -> Self:
+        """Two layers, steps of three frames."""
+        return cls(input_dim=8, dim=12, layers=2, context=2, chunk_size=3, dropout=0.0)
+
+    def forward(self, feats: Tensor, lens: Tensor, chunk: ChunkSpec | None = None) -> tuple[Tensor, Tensor]:
+        """feats (B, T, F) → enc (B, N, D), lens (B,)."""
+        x, lens = self.subsampling(feats, lens)
+        if x.size(1):
+            x, _ = self.lstm(self.embedding(x))
+        return mask_padding(self.norm(x), lens), lens
+
+    def init_state(self, batch: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> LstmState:
+        """The state of ``batch`` new streams."""
+        zeros = torch.zeros(batch, self.lstm.num_layers, self.output_dim, device=device, dtype=dtype)
+        return LstmState(self.subsampling.init_state(batch, device, dtype), zeros, zeros.clone())
+
+    def step(self, feats: Tensor, lens: Tensor, final: Tensor, state: LstmState) -> tuple[Tensor, Tensor, LstmState]:
+        """feats (B, T_c, F) → enc (B, ceil(T_c / stride), D), lens (B,), state."""
+        x, lens, subsampling = self.subsampling.step(feats, lens, final, state.subsampling)
+        # Packing finds each row's state after its own last frame; it takes no empty rows, so those run one frame for nothing.
+        packed = nn.utils.rnn.pack_padded_sequence(self.embedding(x), lens.clamp_min(1).cpu(), batch_first=True, enforce_sorted=False)
+        before = (state.hidden.transpose(0, 1).contiguous(), state.cell.transpose(0, 1).contiguous())
+        packed, (hidden, cell) = self.lstm(packed, before)
+        enc, _ = nn.utils.rnn.pad_packed_sequence(packed, batch_first=True, total_length=x.size(1))
+        some = (lens > 0).view(-1, 1, 1)
+        hidden = torch.where(some, hidden.transpose(0, 1), state.hidden)
+        cell = torch.where(some, cell.transpose(0, 1), state.cell)
+        return mask_padding(self.norm(enc), lens), lens, LstmState(subsampling, hidden, cell)
