@@ -1,0 +1,87 @@
+"""Augmentation of waveforms that does not move time: stored alignments stay true.
+
+Every draw comes from the generator that is passed in, which the dataset makes from (seed, epoch, cut id): a run that was
+stopped and goes on draws the same.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reallm.data.noise import coloured_noise
+
+
+class Augmentation(Protocol):
+    """A random change of one utterance that keeps its length and the time of everything in it."""
+
+    def __call__(self, wav: Tensor, sample_rate: int, rng: np.random.Generator) -> Tensor:
+        """wav (S,) float32 → (S,) float32."""
+
+
+class Chain:
+    """Several augmentations, one after the other."""
+
+    def __init__(self, augmentations: Sequence[Augmentation]) -> None:
+        self.augmentations = list(augmentations)
+
+    def __call__(self, wav: Tensor, sample_rate: int, rng: np.random.Generator) -> Tensor:
+        """wav (S,) → (S,)."""
+        for augmentation in self.augmentations:
+            wav = augmentation(wav, sample_rate, rng)
+        return wav
+
+
+class Gain:
+    """A level change, uniform in dB."""
+
+    def __init__(self, low_db: float = -10.0, high_db: float = 10.0) -> None:
+        self.low_db = low_db
+        self.high_db = high_db
+
+    def __call__(self, wav: Tensor, sample_rate: int, rng: np.random.Generator) -> Tensor:
+        """wav (S,) → (S,); never louder than full scale, unless it was."""
+        gain = 10 ** (rng.uniform(self.low_db, self.high_db) / 20)
+        peak = float(wav.abs().max()) if len(wav) else 0.0
+        return wav * min(gain, max(1.0, 1.0 / peak) if peak > 0 else gain)
+
+
+class AdditiveNoise:
+    """Gaussian noise between white and brown, at a signal-to-noise ratio uniform in dB, in a share of the utterances.
+
+    The ratio is to the mean power of the utterance, its silences included.
+    """
+
+    def __init__(self, low_db: float = 0.0, high_db: float = 30.0, probability: float = 0.5) -> None:
+        self.low_db = low_db
+        self.high_db = high_db
+        self.probability = probability
+
+    def __call__(self, wav: Tensor, sample_rate: int, rng: np.random.Generator) -> Tensor:
+        """wav (S,) → (S,)."""
+        if rng.random() >= self.probability or len(wav) < 2:
+            return wav
+        noise = torch.from_numpy(coloured_noise(len(wav), rng.uniform(0.0, 2.0), rng))
+        return wav + noise * wav.square().mean().sqrt() * 10 ** (-rng.uniform(self.low_db, self.high_db) / 20)
+
+
+class Equalizer:
+    """A random smooth frequency response with zero phase, so that nothing is delayed: other microphones, other rooms' colour."""
+
+    def __init__(self, db: float = 6.0, bands: int = 6, probability: float = 0.5) -> None:
+        self.db = db
+        self.bands = bands
+        self.probability = probability
+
+    def __call__(self, wav: Tensor, sample_rate: int, rng: np.random.Generator) -> Tensor:
+        """wav (S,) → (S,)."""
+        if rng.random() >= self.probability or len(wav) < 2:
+            return wav
+        # padded, so that the circular convolution does not carry the end to the start
+        spectrum = torch.fft.rfft(wav, n=len(wav) + sample_rate // 10)
+        gains = rng.uniform(-self.db, self.db, self.bands)
+        curve = np.interp(np.linspace(0, self.bands - 1, len(spectrum)), np.arange(self.bands), gains)
+        response = torch.from_numpy(10 ** (curve / 20)).to(spectrum.real.dtype)
+        return torch.fft.irfft(spectrum * response, n=len(wav) + sample_rate // 10)[: len(wav)]

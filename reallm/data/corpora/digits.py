@@ -1,0 +1,192 @@
+"""The digits corpus: manifests of connected digits for training, development and test.
+
+Recording indices 0–4 are test, 5–7 development, the rest training, never mixed. Test and development strings are always
+the same; training string ``index`` of epoch ``epoch`` is a function of (seed, epoch, index).
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lhotse.cut import MixedCut
+
+from reallm.data.corpora import fsdd
+from reallm.data.corpora.fsdd import DigitRecording
+from reallm.data.corpora.strings import StringRecipe, compose_string, pool_of, with_noise
+from reallm.data.cuts import write_cuts
+from reallm.data.files import atomic_write
+from reallm.data.noise import noise_recording
+from reallm.errors import InputError, nearest
+
+SPLITS = ("test", "dev", "train")
+FIXED_SEED = 569  # of test and dev
+NOISY_DB = (0.0, 10.0)
+
+
+@dataclass(frozen=True)
+class DigitsOptions:
+    """What decides the manifests, beside the recordings."""
+
+    seed: int = 1
+    train_strings: int = 2400  # an epoch
+    epochs: int = 12
+    test_strings: int = 1000
+    dev_strings: int = 200
+    held_out_speaker: str | None = None
+    speeds: tuple[float, ...] = (1.0,)
+    synthetic_voices: int = 0
+    synthetic_share: float = 0.25  # of training strings, where there are synthetic voices
+    recipe: StringRecipe = field(default_factory=StringRecipe)
+
+
+def split_of(index: int) -> str:
+    """The split of a recording index."""
+    return "test" if index < 5 else "dev" if index < 8 else "train"
+
+
+def split_recordings(recordings: Sequence[DigitRecording], held_out_speaker: str | None = None) -> dict[str, list[DigitRecording]]:
+    """Recordings by split. A held-out speaker is the only one in test, and in nothing else."""
+    speakers = sorted({d.speaker for d in recordings})
+    if held_out_speaker is not None and held_out_speaker not in speakers:
+        raise InputError(f"unknown speaker '{held_out_speaker}'{nearest(held_out_speaker, speakers)}: one of {', '.join(speakers)}")
+    splits: dict[str, list[DigitRecording]] = {split: [] for split in SPLITS}
+    for recording in recordings:
+        split = split_of(recording.index)
+        if held_out_speaker is None or (recording.speaker == held_out_speaker) == (split == "test"):
+            splits[split].append(recording)
+    for split, found in splits.items():
+        if not found:
+            raise InputError(f"no {split} recordings: the corpus needs indices 0–4 (test), 5–7 (dev) and more (train) of each digit")
+    return splits
+
+
+def training_string(
+    epoch: int, index: int, pools: tuple[Any, Any | None], noise: Any, options: DigitsOptions, name: str | None = None
+) -> MixedCut:
+    """Training string ``index`` of ``epoch``. ``pools``: real recordings, and synthetic ones or None."""
+    rng = np.random.default_rng([options.seed, epoch, index])
+    real, synthetic = pools
+    pool = synthetic if synthetic is not None and rng.random() < options.synthetic_share else real
+    name = name or f"train-{epoch:03d}-{index:05d}"
+    cut = compose_string(name, pool, noise, options.recipe, rng, options.speeds)
+    cut.tracks[0].cut.custom["epoch"] = epoch
+    return cut
+
+
+def write_manifests(
+    recordings: Sequence[DigitRecording],
+    out: Path,
+    options: DigitsOptions,
+    synthetic: Sequence[DigitRecording] = (),
+    tick: Callable[[int], None] = lambda strings: None,
+) -> dict[str, dict[str, float]]:
+    """Write test, test_noisy, dev and train manifests to ``out``. Returns strings and hours by manifest."""
+    splits = split_recordings(recordings, options.held_out_speaker)
+    noise = noise_recording(out, recordings[0].recording.sampling_rate)
+    done: dict[str, dict[str, float]] = {}
+
+    def write(name: str, cuts: Any) -> None:
+        seconds = 0.0
+
+        def counted() -> Any:
+            nonlocal seconds
+            for cut in cuts:
+                seconds += cut.duration
+                tick(1)
+                yield cut
+
+        count = write_cuts(counted(), out / f"{name}.jsonl.gz")
+        done[name] = {"strings": count, "hours": round(seconds / 3600, 3)}
+
+    def fixed(split: str, count: int, number: int) -> list[MixedCut]:
+        pool = pool_of(splits[split])
+        return [
+            compose_string(f"{split}-{i:05d}", pool, noise, options.recipe, np.random.default_rng([FIXED_SEED, number, i]))
+            for i in range(count)
+        ]
+
+    test = fixed("test", options.test_strings, 0)
+    write("test", test)
+    write("dev", fixed("dev", options.dev_strings, 1))
+
+    def noisy() -> Any:
+        for i, cut in enumerate(test):
+            rng = np.random.default_rng([FIXED_SEED, 2, i])
+            yield with_noise(cut, cut.id.replace("test", "test_noisy"), noise, float(rng.uniform(*NOISY_DB)), rng)
+
+    write("test_noisy", noisy())
+    pools = (pool_of(splits["train"]), pool_of(synthetic) if synthetic else None)
+    write(
+        "train",
+        (training_string(e, i, pools, noise, options) for e in range(options.epochs) for i in range(options.train_strings)),
+    )
+    return done
+
+
+def describe(recordings: Sequence[DigitRecording], real: bool, source: Path, options: DigitsOptions) -> dict[str, Any]:
+    """What results cite about the corpus (``corpus.json``), before the manifests' sizes are known."""
+    return {
+        "corpus": "fsdd" if real else "espeak-ng digits",
+        "real": real,
+        "source": str(source),
+        "licence": "CC BY-SA 4.0 (github.com/Jakobovski/free-spoken-digit-dataset)" if real else "synthesized with espeak-ng",
+        "recordings": len(recordings),
+        "speakers": sorted({d.speaker for d in recordings}),
+        "sample_rate": recordings[0].recording.sampling_rate,
+        "options": json.loads(json.dumps(asdict(options))),
+    }
+
+
+def prepare(
+    data: Path | None,
+    out: Path,
+    options: DigitsOptions,
+    announce: Callable[[str], None] = print,
+    tick: Callable[[int], None] = lambda strings: None,
+) -> dict[str, Any]:
+    """Make the digits manifests in ``out``. Returns what ``corpus.json`` holds.
+
+    Recordings come from ``data``; None: from the dataset's repository on GitHub, else from espeak-ng. Nothing is done
+    where ``out`` already holds these very manifests.
+
+    Raises InputError for a folder without recordings, for broken ones (over 1 %), and for an unknown speaker.
+    """
+    from reallm.data import synthesis
+
+    if data is not None:
+        folder = fsdd.recordings_folder(data) if data.is_dir() else None
+        if folder is None:
+            what = "is missing" if not data.is_dir() else "has no recordings named DIGIT_SPEAKER_INDEX.wav"
+            raise InputError(f"data folder {data} {what}: give --data the Free Spoken Digit Dataset, or leave it away to download it")
+        real = not (folder / synthesis.MARKER).is_file()
+    else:
+        folder, real = fsdd.recordings_folder(out / "fsdd"), True
+        if folder is None:
+            announce(f"downloading the Free Spoken Digit Dataset from {fsdd.ARCHIVE}")
+            folder = fsdd.download(out / "fsdd")
+        if folder is None:
+            announce("NOT REAL SPEECH: the dataset cannot be reached, so digits are synthesized with espeak-ng; results will say so")
+            folder, real = synthesis.synthesize_digits(out / "espeak", 6, repeats=24, rate=8000), False
+    found = fsdd.scan(folder)
+    for name, why in found.skipped.items():
+        announce(f"skipped {folder / name}: {why}")
+    synthetic: list[DigitRecording] = []
+    if options.synthetic_voices:
+        voices = synthesis.synthesize_digits(out / "synthetic", options.synthetic_voices, repeats=2, rate=found.sample_rate)
+        synthetic = fsdd.scan(voices).recordings
+    record = describe(found.recordings, real, folder, options)
+    record["skipped"] = found.skipped
+    marker = out / "corpus.json"
+    if marker.is_file():
+        old = json.loads(marker.read_text(encoding="utf-8"))
+        if {k: v for k, v in old.items() if k != "splits"} == record and all((out / f"{n}.jsonl.gz").is_file() for n in old["splits"]):
+            announce(f"{out} already holds these manifests")
+            return old
+        marker.unlink()
+    record["splits"] = write_manifests(found.recordings, out, options, synthetic, tick)
+    with atomic_write(marker) as file:
+        json.dump(record, file, indent=1)
+    return record

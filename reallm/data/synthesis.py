@@ -1,0 +1,101 @@
+"""Speech from espeak-ng: used through ctypes, with the library and voices of the ``espeakng-loader`` wheel."""
+
+import ctypes
+import math
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from reallm.data.corpora.fsdd import DIGITS
+from reallm.data.files import atomic_write
+from reallm.errors import InputError
+
+MARKER = "SYNTHETIC"  # a file in a folder of recordings that are not real speech
+ACCENTS = ("en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-029")
+VARIANTS = ("m1", "f1", "m2", "f2", "m3", "f3", "m4", "f4", "m5", "f5", "m6", "klatt", "m7")  # 13: no common factor with the accents
+RATE, PITCH, RANGE = 1, 3, 4  # espeak_PARAMETER
+SYNCHRONOUS, CHARS_UTF8 = 2, 1
+
+
+class Synthesizer:
+    """One espeak-ng library; there can only be one in a process, so this is shared by all who ask for it."""
+
+    _instance: "Synthesizer | None" = None
+
+    def __new__(cls) -> "Synthesizer":
+        if cls._instance is None:
+            instance = super().__new__(cls)
+            instance._open()
+            cls._instance = instance
+        return cls._instance
+
+    def _open(self) -> None:
+        try:
+            import espeakng_loader
+        except ImportError as error:
+            raise InputError("espeak-ng is not installed: pip install 'reallm[synth]', or give real recordings with --data") from error
+        self._library = ctypes.CDLL(espeakng_loader.get_library_path())
+        self._pieces: list[np.ndarray] = []
+        callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+
+        def collect(samples: "ctypes._Pointer[ctypes.c_short]", count: int, events: object) -> int:
+            if samples and count > 0:
+                self._pieces.append(np.ctypeslib.as_array(samples, (count,)).copy())
+            return 0
+
+        self._callback = callback(collect)  # kept: the library holds no reference
+        path = str(Path(espeakng_loader.get_data_path()).parent).encode()
+        self.sample_rate: int = self._library.espeak_Initialize(SYNCHRONOUS, 0, path, 0)
+        if self.sample_rate <= 0:
+            raise InputError("espeak-ng does not start: reinstall espeakng-loader")
+        self._library.espeak_SetSynthCallback(self._callback)
+
+    def speak(self, text: str, voice: str, words_per_minute: int = 160, pitch: int = 50, pitch_range: int = 50) -> np.ndarray:
+        """(S,) float32 at ``sample_rate``. ``voice`` such as ``en-us+f3``. Raises InputError for an unknown one."""
+        if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
+            raise InputError(f"espeak-ng has no voice '{voice}': one such as en-us+f3 is needed")
+        for parameter, value in ((RATE, words_per_minute), (PITCH, pitch), (RANGE, pitch_range)):
+            self._library.espeak_SetParameter(parameter, value, 0)
+        self._pieces.clear()
+        content = text.encode()
+        self._library.espeak_Synth(content, len(content) + 1, 0, 0, 0, CHARS_UTF8, None, None)
+        self._library.espeak_Synchronize()
+        if not self._pieces:
+            raise InputError(f"espeak-ng says nothing for '{text}': give it words")
+        return np.concatenate(self._pieces).astype(np.float32) / 32768
+
+
+def voices(count: int) -> list[str]:
+    """The first ``count`` voices, neighbours as different from each other as can be."""
+    known = [f"{ACCENTS[i % len(ACCENTS)]}+{VARIANTS[i % len(VARIANTS)]}" for i in range(math.lcm(len(ACCENTS), len(VARIANTS)))]
+    if count > len(known):
+        raise InputError(f"{count} synthetic voices were asked for: at most {len(known)} can be had")
+    return known[:count]
+
+
+def synthesize_digits(folder: Path, count: int, repeats: int, rate: int) -> Path:
+    """Single digits of ``count`` voices, ``repeats`` of each, said at different speed and pitch; files that are there stay.
+
+    Returns ``folder``/recordings, whose files are named as those of the Free Spoken Digit Dataset; a file ``SYNTHETIC``
+    in it tells them apart.
+    """
+    import soxr
+
+    recordings = folder / "recordings"
+    synthesizer = Synthesizer()
+    for number, voice in enumerate(voices(count)):
+        name = "espeak" + "".join(c for c in voice if c.isalnum())
+        for index in range(repeats):
+            rng = np.random.default_rng([number, index])
+            speed, pitch, pitch_range = (int(v) for v in (rng.integers(120, 230), rng.integers(20, 80), rng.integers(20, 80)))
+            for digit, word in enumerate(DIGITS):
+                path = recordings / f"{digit}_{name}_{index}.wav"
+                if path.is_file():
+                    continue
+                samples = synthesizer.speak(word, voice, speed, pitch, pitch_range)
+                with atomic_write(path, "wb") as file:
+                    soundfile.write(file, soxr.resample(samples, synthesizer.sample_rate, rate), rate, format="WAV", subtype="PCM_16")
+    with atomic_write(recordings / MARKER) as file:
+        file.write("synthesized with espeak-ng: not real speech\n")
+    return recordings
