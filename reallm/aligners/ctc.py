@@ -8,6 +8,7 @@ from torch import Tensor
 
 from reallm.aligners.backend import find_backend
 from reallm.aligners.path import CTCPath, pad_tokens, paths_from_labels, why_not
+from reallm.errors import InputError
 from reallm.protocols import AlignmentFailure
 from reallm.registry import register
 from reallm.types import Alignment, Batch
@@ -50,7 +51,8 @@ class CTCAligner:
         backend: "k2", "torch", or "auto": k2 where there is one, else torch with one warning. Both give the same path.
 
     The teacher has ``log_probs(batch) -> (B, N, V), lens (B,)`` with blank last, ``period_samples`` per encoder frame and
-    ``sample_rate``. CTC models emit late and briefly, so the times are those of emission, not the word's acoustic ends.
+    ``sample_rate``. What it emits after the end of the audio counts as the audio's last frame. CTC models emit late and
+    briefly, so the times are those of emission, not the word's acoustic ends.
     """
 
     def __init__(self, backend: str = "auto") -> None:
@@ -69,6 +71,8 @@ class CTCAligner:
     @torch.no_grad()
     def align(self, batch: Batch, token_ids: Sequence[Tensor], teacher: Any) -> list[Alignment | AlignmentFailure]:
         """One alignment an utterance; see :func:`align_scores` for what fails."""
+        if not hasattr(teacher, "log_probs"):
+            raise InputError(f"{type(teacher).__name__} has no CTC scores to align with: name a trained `ctc` system, or align with --ctm")
         log_probs, lens = teacher.log_probs(batch)
         paths = align_scores(log_probs, lens, token_ids, self.backend)
         period = int(teacher.period_samples)
@@ -76,9 +80,11 @@ class CTCAligner:
         def alignment(path: CTCPath | AlignmentFailure, tokens: Tensor, samples: int) -> Alignment | AlignmentFailure:
             if isinstance(path, AlignmentFailure):
                 return path
-            # The last frame may reach beyond the audio, which it covers rounded up.
+            # The scores may cover zeros after the audio, which the teacher is given to finish with; nothing was said there.
+            last = (samples - 1) // period * period
+            starts = (path.begin_frames * period).clamp(max=last)
             ends = (path.end_frames * period).clamp(max=samples)
             ids = torch.as_tensor(tokens, dtype=torch.int64)
-            return Alignment(ids, path.begin_frames * period, ends, path.scores, int(teacher.sample_rate), path.score)
+            return Alignment(ids, starts, ends, path.scores, int(teacher.sample_rate), path.score)
 
         return [alignment(*row) for row in zip(paths, token_ids, batch.wav_lens.tolist(), strict=True)]

@@ -1,5 +1,6 @@
 """Word times from a CTM file (NIST sclite), made by whatever aligner the user trusts, carried onto our tokens."""
 
+import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,8 +45,8 @@ class CTMAligner:
         return cls(path)
 
     def backend_version(self) -> tuple[str, str]:
-        """What is stored beside the alignments: "ctm" and the file's name."""
-        return "ctm", self.path.name
+        """What is stored beside the alignments: "ctm" and the begin of the file's sha256."""
+        return "ctm", hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]
 
     def align(self, batch: Batch, token_ids: Sequence[Tensor], teacher: Any) -> list[Alignment | AlignmentFailure]:
         """One alignment an utterance; fails where the file has no such utterance, or other words."""

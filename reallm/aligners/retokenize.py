@@ -21,7 +21,7 @@ import torch
 
 from reallm.errors import InputError
 from reallm.protocols import TextState, Tokenizer
-from reallm.types import Alignment
+from reallm.types import Alignment, Word
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,18 @@ def spread(alignment: Alignment, pieces_from: Sequence[str], tokenizer_to: Token
         alignment.sample_rate,
         alignment.score,
     )
+
+
+def word_times(alignment: Alignment, pieces: Sequence[str]) -> list[Word]:
+    """The words of an alignment whose tokens have the texts ``pieces``: each lasts as long as its characters."""
+    words: list[list[_Character]] = [[]]
+    for c in _characters(alignment, pieces):
+        if c.text == " ":
+            words.append([])
+        else:
+            words[-1].append(c)
+    rate = alignment.sample_rate
+    return [Word("".join(c.text for c in word), (word[0].start or 0) / rate, (word[-1].end or 0) / rate) for word in words if word]
 
 
 def _characters(alignment: Alignment, pieces: Sequence[str]) -> list[_Character]:

@@ -103,7 +103,7 @@ class SentencePieceTokenizer:
         text = " ".join(text.split())
         token_ids = self._model.encode(text)
         if self._model.unk_id() in token_ids:
-            pieces = self._model.encode_as_immutable_proto(text).pieces
+            pieces = self._model.encode(text, out_type="immutable_proto").pieces
             unknown = sorted({c for piece in pieces if piece.id == self._model.unk_id() for c in piece.surface})
             raise InputError(
                 f"{describe_characters(unknown)} in {text!r} not known to {self.path}: clean the transcript or train the tokenizer on it"

@@ -1,0 +1,218 @@
+"""Aligns a manifest: in batches, in parts that survive a kill, with a report."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reallm.aligners.report import Measurements, make_report
+from reallm.aligners.retokenize import token_pieces, word_times
+from reallm.data.files import atomic_write
+from reallm.errors import InputError
+from reallm.protocols import Aligner, AlignmentFailure, System
+from reallm.registry import spec_of
+
+PART_CUTS = 1000  # cuts of one part: what is lost at most when the run is killed
+BATCH_SECONDS = 300.0  # audio of one batch, padding included
+MOST_FAILED = 0.01
+
+
+def align_cuts(
+    cuts: Sequence[Any],
+    teacher: Any,
+    aligner: Aligner,
+    meta: dict[str, Any],
+    device: torch.device | str = "cpu",
+    progress: Callable[[int], None] = lambda count: None,
+) -> tuple[list[Any], Measurements]:
+    """Align lhotse cuts of one supervision each.
+
+    Args:
+        teacher: the system whose tokenizer, sample rate and (for ``ctc``) scores are used; on ``device``.
+        meta: stored beside each alignment (:func:`describe_run`).
+        progress: is told how many cuts were just done.
+
+    Returns:
+        The cuts with token alignments, in their order and without those that failed; what was measured.
+
+    Raises InputError for transcripts that the tokenizer cannot encode and audio that cannot be read.
+    """
+    from reallm.data.alignments import with_token_alignment, words
+    from reallm.data.dataset import load_batch
+
+    tokens = encode_texts(cuts, teacher)
+    done: dict[int, Any] = {}
+    measured: dict[int, Measurements] = {}
+    for rows in batches_by_duration([cut.duration for cut in cuts], BATCH_SECONDS):
+        batch = load_batch([cuts[row] for row in rows], teacher.sample_rate).to(device)
+        found = aligner.align(batch, [tokens[row] for row in rows], teacher)
+        for row, alignment, samples in zip(rows, found, batch.wav_lens.tolist(), strict=True):
+            cut, measured[row] = cuts[row], Measurements()
+            if isinstance(alignment, AlignmentFailure):
+                measured[row].failures.append((cut.id, alignment.reason))
+                continue
+            pieces = token_pieces(teacher.tokenizer, alignment.token_ids.tolist())
+            done[row] = with_token_alignment(cut, alignment, pieces, meta)
+            measured[row].frame_scores.append(alignment.score / -(-samples // teacher.period_samples))
+            if truth := words(cut):
+                measured[row].compare_words(cut.id, word_times(alignment, pieces), truth)
+        progress(len(rows))
+    total = Measurements()
+    for row in sorted(measured):
+        total.extend(measured[row])
+    return [done[row] for row in sorted(done)], total
+
+
+def align_manifest(
+    cuts_path: Path,
+    out: Path,
+    teacher: System,
+    aligner: Aligner,
+    device: torch.device | str = "cpu",
+    offsets: dict[str, float] | None = None,
+    progress: Callable[[int, int], None] = lambda count, total: None,
+) -> dict[str, Any]:
+    """Align a manifest into ``out``, with a report beside it; a run that was killed goes on from its last whole part.
+
+    Args:
+        cuts_path: manifest of lhotse cuts.
+        out: manifest to be written; ``OUT.report.json`` beside it. Done already with the same input: nothing is done.
+        offsets: constants of the word times ("begin", "end", in ms) that were fitted on other data.
+        progress: is told the number of cuts done and of all cuts.
+
+    Raises InputError when more than 1 % of the utterances fail: only the report is written then.
+    """
+    from reallm.data.cuts import read_cuts, write_cuts
+
+    cuts = list(read_cuts(cuts_path))
+    meta = describe_run(teacher, aligner)
+    key = {**meta, "cuts": hashlib.sha256(Path(cuts_path).read_bytes()).hexdigest()}
+    report_path = report_of(out)
+    if out.exists() and (report := read_report(report_path)) and all(report.get(k) == v for k, v in key.items()) and offsets is None:
+        return report
+    encode_texts(cuts, teacher)
+    parts = out.parent / f".{out.name}.parts"
+    open_parts(parts, key)
+    measured = Measurements()
+    count = 0
+
+    def advance(done: int) -> None:
+        nonlocal count
+        count += done
+        progress(count, len(cuts))
+
+    paths = []
+    for start in range(0, len(cuts), PART_CUTS):
+        part, notes = parts / f"{start:09d}.jsonl.gz", parts / f"{start:09d}.json"
+        chunk = cuts[start : start + PART_CUTS]
+        if part.exists():
+            measured.extend(Measurements(**json.loads(notes.read_text(encoding="utf-8"))))
+            advance(len(chunk))
+        else:
+            aligned, found = align_cuts(chunk, teacher, aligner, meta, device, advance)
+            with atomic_write(notes) as file:
+                json.dump(asdict(found), file)
+            write_cuts(aligned, part)
+            measured.extend(found)
+        paths.append(part)
+    report = make_report(measured, key, offsets)
+    with atomic_write(report_path) as file:
+        json.dump(report, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+    if report["failed"] > MOST_FAILED * len(cuts):
+        shutil.rmtree(parts)
+        worst = next(iter(report["reasons"]))
+        raise InputError(
+            f"{report['failed']} of {len(cuts)} utterances of {cuts_path} could not be aligned (most often: {worst}), more than 1 %: "
+            f"see {report_path}, correct the transcripts or train the teacher longer"
+        )
+    write_cuts(_join(paths), out)
+    shutil.rmtree(parts)
+    return report
+
+
+def encode_texts(cuts: Sequence[Any], teacher: Any) -> list[Tensor]:
+    """The token ids of each cut. Raises InputError that names the cut whose text the tokenizer does not know."""
+    from reallm.data.cuts import text_of
+
+    found = []
+    for cut in cuts:
+        try:
+            found.append(torch.tensor(teacher.tokenizer.encode(text_of(cut)), dtype=torch.int64))
+        except InputError as error:
+            raise InputError(f"cut '{cut.id}': {error}") from None
+    return found
+
+
+def batches_by_duration(durations: Sequence[float], most: float) -> Iterator[list[int]]:
+    """Indices in batches of like durations: longest first, each batch at most ``most`` seconds with its padding (or one cut)."""
+    order = sorted(range(len(durations)), key=lambda row: -durations[row])
+    batch: list[int] = []
+    for row in order:
+        if batch and durations[batch[0]] * (len(batch) + 1) > most:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def describe_run(teacher: Any, aligner: Any) -> dict[str, Any]:
+    """What is stored beside each alignment: tokenizer, aligner, backend and version, teacher."""
+    backend, version = aligner.backend_version() if hasattr(aligner, "backend_version") else (spec_of(aligner).name, "")
+    return {
+        "tokenizer": teacher.tokenizer.fingerprint,
+        "aligner": spec_of(aligner).name,
+        "backend": backend,
+        "version": version,
+        "teacher": teacher_id(teacher),
+    }
+
+
+def teacher_id(teacher: Any) -> str:
+    """The begin of the sha256 of a system's weights."""
+    digest = hashlib.sha256()
+    for name, value in sorted(teacher.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if value.dim() else str(value.item()).encode())
+    return digest.hexdigest()[:16]
+
+
+def report_of(out: Path) -> Path:
+    """Where the report of the manifest ``out`` lies."""
+    return out.with_name(out.name.split(".")[0] + ".report.json")
+
+
+def read_report(path: Path) -> dict[str, Any] | None:
+    """A report, or None where there is none that can be read."""
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return report if isinstance(report, dict) else None
+
+
+def open_parts(folder: Path, key: dict[str, Any]) -> None:
+    """Make the folder of parts, emptied where they belong to another run."""
+    stamp = folder / "run.json"
+    if folder.exists() and read_report(stamp) != key:
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_write(stamp) as file:
+        json.dump(key, file)
+
+
+def _join(parts: Sequence[Path]) -> Iterator[Any]:
+    from lhotse.serialization import deserialize_item
+
+    from reallm.data.cuts import read_lines
+
+    for part in parts:
+        for line in read_lines(part):
+            yield deserialize_item(line)

@@ -1,0 +1,70 @@
+"""``reallm align``."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from reallm.errors import InputError
+
+
+def align(
+    system: Annotated[Path, typer.Argument(help="Experiment folder or bundle of the teacher.")],
+    cuts: Annotated[Path, typer.Option(help="Manifest of the cuts to align.")],
+    out: Annotated[Path, typer.Option(help="Manifest to write; its report lies beside it, as NAME.report.json.")],
+    aligner: Annotated[str, typer.Option(help="A component of kind 'aligner'.")] = "ctc",
+    backend: Annotated[str, typer.Option(help="Engine of the ctc aligner: auto, k2 or torch.")] = "auto",
+    ctm: Annotated[Path | None, typer.Option(help="Take word times from this CTM file, with --aligner ctm.")] = None,
+    offset_from: Annotated[
+        Path | None, typer.Option(help="Report whose constant offsets are taken off in this report's word errors, such as that of dev.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where the teacher runs: cpu, cuda, …")] = "cpu",
+) -> None:
+    """Find when each token of a manifest was spoken, with the scores of a trained teacher or from a CTM file."""
+    import torch
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from reallm.aligners.corpus import align_manifest, report_of
+    from reallm.aligners.report import describe
+    from reallm.bundle import load_system
+    from reallm.registry import find
+
+    engine: Any
+    if aligner == "ctm":
+        if ctm is None:
+            raise InputError("--aligner ctm needs --ctm FILE")
+        engine = find("aligner", "ctm")(path=ctm)
+    elif ctm is not None:
+        raise InputError(f"--ctm {ctm} is for --aligner ctm, not '{aligner}': add it, or leave --ctm out")
+    else:
+        engine = find("aligner", aligner)(backend=backend) if aligner == "ctc" else find("aligner", aligner)()
+    offsets = _offsets(offset_from) if offset_from else None
+    try:
+        place = torch.device(device)
+        torch.zeros(1, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {device} is not here ({str(error).splitlines()[0]}): name cpu, or a device that is") from None
+    teacher: Any = load_system(system)
+    teacher = teacher.to(place).eval()
+
+    columns = (TextColumn("aligning"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("align", total=None)
+        report = align_manifest(
+            cuts, out, teacher, engine, place, offsets, lambda count, total: bar.update(task, completed=count, total=total)
+        )
+    for line in [*describe(report), f"{out}, report in {report_of(out)}"]:
+        typer.echo(line)
+
+
+def _offsets(path: Path) -> dict[str, float]:
+    """The constants fitted by an earlier run. Raises InputError for a report without word errors."""
+    from reallm.aligners.corpus import read_report
+
+    report = read_report(path) or {}
+    errors = {side: report.get(f"word_{side}_error_ms") for side in ("begin", "end")}
+    found = {side: float(error["offset"]) for side, error in errors.items() if error}
+    if len(found) < len(errors):
+        raise InputError(f"{path} is not the report of an alignment with true word times: name one that `reallm align` wrote")
+    return found

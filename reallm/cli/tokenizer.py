@@ -1,0 +1,38 @@
+"""``reallm tokenizer``."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from reallm.errors import InputError
+
+
+def tokenizer(
+    name: Annotated[str, typer.Argument(metavar="TYPE", help="A component of kind 'tokenizer': character, sentencepiece, word …")],
+    train: Annotated[Path, typer.Option(help="Manifest of lhotse cuts, whose texts are taken.")],
+    out: Annotated[Path, typer.Option(help="File to write.")],
+    vocab_size: Annotated[int | None, typer.Option(help="Number of tokens, where the type can choose it.")] = None,
+) -> None:
+    """Make a tokenizer from the transcripts of a manifest. The same transcripts give the same file."""
+    import inspect
+    import tempfile
+
+    from reallm.data.cuts import read_cuts, text_of
+    from reallm.registry import find
+
+    cls: Any = find("tokenizer", name)
+    if not hasattr(cls, "train"):
+        raise InputError(f"tokenizer '{name}' cannot be trained: give its file in the configuration")
+    options = {} if vocab_size is None else {"vocab_size": vocab_size}
+    if vocab_size is not None and "vocab_size" not in inspect.signature(cls.train).parameters:
+        raise InputError(f"--vocab-size {vocab_size}: the vocabulary of '{name}' follows from the transcripts: leave it out")
+    texts = [text_of(cut) for cut in read_cuts(train)]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+        made = cls.train(texts, Path(folder) / out.name, **options)
+        new = Path(folder) / out.name
+        unchanged = out.is_file() and out.read_bytes() == new.read_bytes()
+        if not unchanged:
+            new.replace(out)
+    typer.echo(f"{out}: {made.vocab_size} tokens from {len(texts)} transcripts{' (unchanged)' if unchanged else ''}")
