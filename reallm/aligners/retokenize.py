@@ -9,13 +9,14 @@ The rule, on the characters that the two share:
    end of the character before it to the begin of the one after it.
 4. A target token without any characters, such as all but the last byte piece of one character, takes the span of the
    next character, so that it is never due before its text, nor after it.
-5. A source token's score is divided evenly as well; the score of the whole path stays.
+5. A source token's score is divided evenly as well, that of a token without characters goes to the next one that has some; the
+   score of the whole path stays.
 
-White space is compared as one space, at the ends as none. A vocabulary onto itself changes nothing.
+White space is compared as one space, at the ends as none. Tokens of the same texts keep their times as they are.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -63,6 +64,8 @@ def spread(alignment: Alignment, pieces_from: Sequence[str], tokenizer_to: Token
         raise InputError(f"alignment of {text_from!r} does not fit the text {text_to!r}: align the same transcript")
     if token_ids and not text_to:
         raise InputError(f"the tokens {list(token_ids)} have no text: give tokens that do")
+    if list(pieces_from) == pieces_to:
+        return replace(alignment, token_ids=torch.tensor([int(i) for i in token_ids], dtype=torch.int64))
     characters = _fill(_characters(alignment, pieces_from))
     rows = _target_rows(characters, pieces_to)
     return Alignment(
@@ -91,7 +94,9 @@ def _characters(alignment: Alignment, pieces: Sequence[str]) -> list[_Character]
     """The characters of the whitespace-normalized text with their times (rule 1)."""
     spans = zip(alignment.start_samples.tolist(), alignment.end_samples.tolist(), alignment.scores.tolist(), strict=True)
     found: list[_Character] = []
+    carried = 0.0
     for piece, (start, end, score) in zip(pieces, spans, strict=True):
+        score, carried = (score + carried, 0.0) if piece else (0.0, score + carried)
         silent = bool(piece.strip())  # spaces beside letters take no time
         timed = [i for i, c in enumerate(piece) if not (silent and c.isspace())]
         place = {i: k for k, i in enumerate(timed)}
@@ -102,6 +107,8 @@ def _characters(alignment: Alignment, pieces: Sequence[str]) -> list[_Character]
                 found.append(_Character(" " if character.isspace() else character, cut[0], cut[1], score / n))
             else:
                 found.append(_Character(" ", None, None, 0.0))
+    if carried and found:
+        found[-1] = replace(found[-1], score=found[-1].score + carried)
     return _one_space(found)
 
 

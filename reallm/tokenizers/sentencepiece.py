@@ -60,12 +60,13 @@ class SentencePieceTokenizer:
     def train(cls, texts: Iterable[str], path: Path, vocab_size: int = 500, byte_fallback: bool = False) -> "SentencePieceTokenizer":
         """Train a unigram model of ``vocab_size`` pieces, unk included, and write it to ``path``.
 
-        The text is taken as it is (no Unicode normalization), every character of it is covered. Raises InputError when
+        The text is taken as it is (no Unicode normalization), every character of it is covered; the order of the texts does
+        not matter. Raises InputError when
         there is no text or the vocabulary does not fit it.
         """
         import sentencepiece
 
-        lines = [line for line in (" ".join(text.split()) for text in texts) if line]
+        lines = sorted(line for line in (" ".join(text.split()) for text in texts) if line)
         if not lines:
             raise InputError(f"no text to make {path} from: the transcripts are empty")
         model = io.BytesIO()
@@ -103,8 +104,7 @@ class SentencePieceTokenizer:
         text = " ".join(text.split())
         token_ids = self._model.encode(text)
         if self._model.unk_id() in token_ids:
-            pieces = self._model.encode(text, out_type="immutable_proto").pieces
-            unknown = sorted({c for piece in pieces if piece.id == self._model.unk_id() for c in piece.surface})
+            unknown = sorted(c for c in set(text) if self._model.unk_id() in self._model.encode(c))
             raise InputError(
                 f"{describe_characters(unknown)} in {text!r} not known to {self.path}: clean the transcript or train the tokenizer on it"
             )
