@@ -46,14 +46,14 @@ def third_party(file: Path) -> set[str]:
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module.split(".")[0])
-    ours = {"reallm", "tests", "k2"}  # k2 comes by tools/install_k2.sh
+    ours = {"reallm", "tests", "conftest", "k2"}  # k2 comes by tools/install_k2.sh
     return {DISTRIBUTIONS.get(n, n).lower() for n in names if n not in sys.stdlib_module_names and n not in ours}
 
 
 def test_every_import_is_declared() -> None:
     missing = {
         f"{file.relative_to(ROOT)}: {name}"
-        for file in (ROOT / "reallm").rglob("*.py")
+        for file in [*ROOT.glob("reallm/**/*.py"), *ROOT.glob("tests/**/*.py"), *ROOT.glob("egs/*/local/*.py")]
         for name in third_party(file)
         if name not in declared()
     }
