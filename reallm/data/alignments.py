@@ -49,13 +49,11 @@ def _supervisions(cut: Cut) -> list[tuple[SupervisionSegment, float]]:
 
 def _shift(cut: Cut, supervision: SupervisionSegment, from_recording: float) -> float:
     origin = (supervision.alignment or {}).get(ORIGIN)
-    if origin is None:
-        return from_recording
-    if len(origin) != 1:
+    if len(origin or [0]) != 1 or supervision.recording_id.startswith("cat#"):
         raise InputError(
             f"cut '{cut.id}': lhotse's merge_supervisions lost the times of its alignments: use reallm.data.alignments.merge_supervisions"
         )
-    return supervision.start - origin[0].start
+    return from_recording if origin is None else supervision.start - origin[0].start
 
 
 def _items(cut: Cut, kind: str) -> Iterator[tuple[SupervisionSegment, int, AlignmentItem]]:
@@ -176,3 +174,46 @@ def without_alignments(cut: Cut, *kinds: str) -> Cut:
         return fastcopy(supervision, alignment={k: v for k, v in (supervision.alignment or {}).items() if k not in kinds})
 
     return _with_supervision(cut, change)
+
+
+def merge_supervisions(cut: Cut) -> Cut:
+    """A copy of the cut whose supervisions are one, from the first's start to the last's end, alignments included.
+
+    Token alignments stay where every supervision has one. In a mix the first track carries the new supervision, as in
+    lhotse: truncating that track away takes it along. Raises InputError where the tokenizers differ.
+    """
+    supervisions = [s for s, _ in _supervisions(cut)]
+    if len(supervisions) < 2:
+        return cut
+    alignments = {kind: [item for _, _, item in _items(cut, kind)] for kind in (WORD, TOKEN)}
+    custom: dict[str, Any] = {}
+    meta = token_meta(cut)
+    if meta is None:
+        alignments[TOKEN] = []
+    else:
+        token_ids = [(s.custom or {})["token_ids"][number] for s, number, _ in _items(cut, TOKEN)]
+        score = sum(s.custom["token_alignment"]["score"] for s in supervisions if s.custom)
+        custom = {"token_ids": token_ids, "token_alignment": {**meta, "score": score}}
+    carrier = next(i for i, t in enumerate(cut.tracks) if not isinstance(t.cut, PaddingCut)) if isinstance(cut, MixedCut) else 0
+    offset = cut.tracks[carrier].offset if isinstance(cut, MixedCut) else 0.0
+    first = supervisions[0]
+    start, end = first.start, max(s.end for s in supervisions)
+    speakers = {s.speaker for s in supervisions}
+    merged = fastcopy(
+        first,
+        start=round(start - offset, 9),
+        duration=round(end - start, 9),
+        text=" ".join(s.text for s in supervisions if s.text),
+        speaker=first.speaker if len(speakers) == 1 else None,
+        custom=custom or None,
+        alignment={**{k: v for k, v in alignments.items() if v}, ORIGIN: [AlignmentItem("", start, end - start)]},
+    )
+    if not isinstance(cut, MixedCut):
+        return fastcopy(cut, supervisions=[merged])
+    tracks = [
+        track
+        if isinstance(track.cut, PaddingCut)
+        else fastcopy(track, cut=fastcopy(track.cut, supervisions=[merged] if i == carrier else []))
+        for i, track in enumerate(cut.tracks)
+    ]
+    return fastcopy(cut, tracks=tracks)
