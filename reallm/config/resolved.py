@@ -25,6 +25,17 @@ class Config:
     file: Path
     text: str  # YAML without references
 
+    @classmethod
+    def read(cls, file: Path) -> Config:
+        """One that was written by :meth:`dump`. Raises InputError when it is not there."""
+        if not file.is_file():
+            raise InputError(f"no configuration {file}: train first")
+        return cls(file, file.read_text(encoding="utf-8"))
+
+    def keys(self) -> list[str]:
+        """The top-level keys."""
+        return list(YAML().load(self.text))
+
     def value(self, *keys: str, default: Any = None) -> Any:
         """A value as it stands in the file, without building anything; ``default`` where it is not given."""
         node = YAML().load(self.text)

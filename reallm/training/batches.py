@@ -12,8 +12,8 @@ from reallm.types import Batch
 class TrainingSource(Protocol):
     """What the key ``data`` of a training configuration builds."""
 
-    def loader(self, epoch: int, start_batch: int = 0) -> Iterable[Batch]:
-        """The batches of ``epoch`` (from 1) from number ``start_batch`` on: equal to skipping as many of all of them."""
+    def loader(self, epoch: int, start: int = 0, /) -> Iterable[Batch]:
+        """The batches of ``epoch`` (from 1) from number ``start`` on: equal to skipping as many of all of them."""
 
     def batches(self, epoch: int) -> int:
         """How many batches ``epoch`` has."""
@@ -42,7 +42,7 @@ class EpochBatches(IterableDataset[Batch]):
     def __iter__(self) -> Iterator[Batch]:
         if self.consumed >= len(self):
             return
-        batches = iter(self.source.loader(self.epoch, start_batch=self.consumed))
+        batches = iter(self.source.loader(self.epoch, self.consumed))
         for number in range(self.consumed, len(self)):
             # Before the batch is made: what is drawn in this process while making it must not depend on the batches before.
             seed_position(self.seed, self.epoch, number, "data")

@@ -24,7 +24,9 @@ import torch
 from speechbrain.utils.checkpoints import CKPT_PREFIX, METAFNAME, PARAMFILE_EXT, Checkpoint, Checkpointer
 from torch import Tensor
 
+from reallm.config import Config
 from reallm.errors import InputError
+from reallm.training.settings import TrainingSettings
 
 CHECKSUMS = "checksums.json"
 WRITING = ".writing-"
@@ -50,6 +52,19 @@ def _fsync(path: Path) -> None:
 def _newest_first(folder: Path) -> list[Path]:
     """The checkpoint folders, damaged ones too; the one at the end of an epoch after one inside it."""
     return sorted((path for path in folder.glob(f"{CKPT_PREFIX}+*") if path.is_dir()), reverse=True)
+
+
+def _save_state(obj: Any, path: Path) -> None:
+    # Through a file object: given a path, torch hides what the operating system said about a write that failed.
+    with path.open("wb") as file:
+        torch.save(obj.state_dict(), file)
+
+
+def _cause(error: BaseException | None) -> OSError | None:
+    """The operating system's error that ``error`` came from."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _update(path: Path) -> int:
@@ -92,6 +107,12 @@ class WholeCheckpointer(Checkpointer):
         for leftover in [*self.checkpoints_dir.glob(f"{WRITING}*"), *self.checkpoints_dir.glob(f"{DELETING}*")]:
             shutil.rmtree(leftover)
 
+    def add_recoverable(self, name: str, obj: Any, **hooks: Any) -> None:
+        """As the parent's; what has a ``state_dict`` is saved so that a full disk can be told from a bug."""
+        if hasattr(obj, "state_dict"):
+            hooks = {"custom_save_hook": _save_state, **hooks}
+        super().add_recoverable(name, obj, **hooks)
+
     def save_checkpoint(
         self, meta: dict[str, Any] | None = None, end_of_epoch: bool = True, name: str | None = None, verbosity: int = logging.INFO
     ) -> Checkpoint:
@@ -109,12 +130,13 @@ class WholeCheckpointer(Checkpointer):
                 shutil.rmtree(final)
             os.rename(self._staging, final)
             _fsync(self.checkpoints_dir)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             shutil.rmtree(self._staging, ignore_errors=True)
-            if error.errno not in DISK_FULL:
+            cause = _cause(error)
+            if cause is None or cause.errno not in DISK_FULL:
                 raise
             raise InputError(
-                f"the disk is full: checkpoint {final} was not written ({os.strerror(error.errno)}); the one before it is whole:"
+                f"the disk is full: checkpoint {final} was not written ({cause.strerror}); the one before it is whole:"
                 " free some space and start the same command again"
             ) from error
         return self._construct_checkpoint_objects([final])[0]
@@ -164,14 +186,16 @@ class WholeCheckpointer(Checkpointer):
         return checkpoint
 
 
-def load_weights(exp: Path, average: int) -> dict[str, Tensor]:
+def load_weights(exp: Path, average: int | None = None) -> dict[str, Tensor]:
     """The system's weights, averaged over the last ``average`` checkpoints of an experiment (fewer, if there are fewer).
 
-    Averaged in float64; what is not floating point is the newest one's.
+    None = as many as the experiment's configuration says. Averaged in float64; what is not floating point is the newest one's.
 
     Raises InputError when there is no whole checkpoint.
     """
     folder = Path(exp) / "checkpoints"
+    if average is None:
+        average = int(Config.read(Path(exp) / "config.yaml").value("training", "average", default=TrainingSettings.average))
     paths = [path for path, _ in zip(whole_checkpoints(folder), range(average), strict=False)]
     if not paths:
         raise InputError(f"no checkpoint in {folder}: train first (reallm train CONF --exp {exp})")

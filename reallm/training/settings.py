@@ -32,12 +32,21 @@ class TrainingSettings:
     keep: int = 5  # checkpoints kept
     average: int = 3  # last checkpoints whose weights are averaged at export
     validate_every: int = 1  # epochs; the last epoch is always validated
+    validate_utterances: int = 0  # of the dev manifest, the first ones; 0 = all
     log_every: int = 10
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise InputError(f"precision '{self.precision}'{nearest(self.precision, PRECISIONS)}: one of {', '.join(PRECISIONS)}")
-        for name, least in {"epochs": 1, "accumulate": 1, "checkpoint_every": 0, "average": 1, "validate_every": 1, "log_every": 1}.items():
+        for name, least in {
+            "epochs": 1,
+            "accumulate": 1,
+            "checkpoint_every": 0,
+            "average": 1,
+            "validate_every": 1,
+            "validate_utterances": 0,
+            "log_every": 1,
+        }.items():
             if getattr(self, name) < least:
                 raise InputError(f"training: {name} is {getattr(self, name)}: at least {least}")
         if self.keep < self.average:

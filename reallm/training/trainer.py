@@ -9,7 +9,7 @@ import torch
 from speechbrain.utils.epoch_loop import EpochCounter
 from torch.utils.data import DataLoader
 
-from reallm.errors import InputError
+from reallm.errors import InputError, nearest
 from reallm.training.batches import EpochBatches, TrainingSource
 from reallm.training.brain import TrainingBrain, Validation
 from reallm.training.checkpoints import WholeCheckpointer
@@ -29,6 +29,22 @@ class TrainingResult:
     resumed_at: int  # updates that were done when this call began
 
 
+def check_device(device: str | None, precision: str) -> str:
+    """The device to train on: the wanted one; None = an accelerator if there is one.
+
+    Raises InputError for one that is not there, or that cannot compute with ``precision``.
+    """
+    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    kind = chosen.partition(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise InputError(f"device '{chosen}'{nearest(kind, ['cpu', 'cuda'])}: cpu or cuda")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device '{chosen}': this machine has no accelerator that torch can use: --device cpu")
+    if kind == "cpu" and precision == "fp16":
+        raise InputError("precision fp16 needs an accelerator: on the CPU set precision to bf16 or fp32")
+    return chosen
+
+
 def train(
     system: Any,
     settings: TrainingSettings,
@@ -44,10 +60,6 @@ def train(
 
     Raises InputError when an epoch has less batches than an update takes, or the disk is full.
     """
-    if settings.precision == "fp16" and not device.startswith("cuda"):
-        raise InputError(f"precision fp16 needs an accelerator, and the device is '{device}': set precision to bf16 or fp32")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"device '{device}': this machine has no accelerator that torch can use: --device cpu")
     updates = [source.batches(epoch) // settings.accumulate for epoch in range(1, settings.epochs + 1)]
     if min(updates) < 1:
         raise InputError(f"epoch {updates.index(min(updates)) + 1} has less batches than an update takes ({settings.accumulate})")

@@ -41,8 +41,8 @@ class TinyData:
     def batches(self, epoch: int) -> int:
         return self.size
 
-    def loader(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
-        for number in range(start_batch, self.size):
+    def loader(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        for number in range(start, self.size):
             self.served.append((epoch, number))
             generator = torch.Generator().manual_seed(self.seed * 1_000_000 + epoch * 1000 + number)
             # Beside it, noise of the process's own generator, as an augmentation that is careless about it would draw.

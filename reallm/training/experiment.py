@@ -1,0 +1,132 @@
+"""An experiment folder from the outside: train in it, read a trained system out of it.
+
+EXP/config.yaml      the resolved configuration, which decoding reads
+EXP/checkpoints/     see checkpoints.py
+EXP/train_log.jsonl  see journal.py        EXP/tensorboard/
+EXP/train.log        messages
+"""
+
+import fcntl
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from reallm.config import Config
+from reallm.config import load as load_config
+from reallm.errors import InputError, nearest
+from reallm.protocols import System
+from reallm.training.batches import TrainingSource
+from reallm.training.checkpoints import load_weights, whole_checkpoints
+from reallm.training.initialize import fit_frontend, stored_weights, take_weights
+from reallm.training.randomness import seed_position
+from reallm.training.settings import TrainingSettings
+from reallm.training.trainer import TrainingResult, check_device, train
+from reallm.training.validation import StreamingValidation
+
+CONFIG_NAME = "config.yaml"
+
+logger = logging.getLogger(__name__)
+
+
+def read_config(exp: Path) -> Config:
+    """The configuration that an experiment was trained with. Raises InputError when there is none."""
+    return Config.read(Path(exp) / CONFIG_NAME)
+
+
+def load_trained(exp: Path, average: int | None = None) -> System:
+    """The trained system of an experiment, on the CPU, in evaluation mode. Builds nothing else of its configuration.
+
+    Args:
+        average: how many of the last checkpoints are averaged; None = as the configuration says.
+
+    Raises InputError when there is no configuration or no whole checkpoint.
+    """
+    config = read_config(exp)
+    weights = load_weights(exp, average)
+    system = config.build("system")["system"]
+    system.load_state_dict(weights)
+    trained: System = system.eval()
+    return trained
+
+
+def run_training(
+    conf: Path, exp: Path, overrides: Sequence[str] = (), init: Path | None = None, device: str | None = None, progressbar: bool = True
+) -> TrainingResult:
+    """Train what a configuration describes in the folder ``exp``, or go on there.
+
+    Args:
+        conf: see egs/TEMPLATE and reallm.config.TRAINING_KEYS.
+        overrides: ``key=value`` each.
+        init: a bundle or experiment whose weights are taken over where name and shape are equal; a run that goes on
+            has weights of its own.
+        device: "cpu" or "cuda"; None = an accelerator if there is one.
+
+    Raises InputError for a wrong configuration, missing data, a configuration that differs from what ``exp`` was begun
+    with, and when another process trains in ``exp``; ``exp`` stays as it was then.
+    """
+    config = load_config(conf, overrides)
+    for key in ("system", "training", "data"):
+        if config.value(key) is None:
+            raise InputError(f"{config.file}: no key '{key}'{nearest(key, config.keys())}: training needs it")
+    seed = int(config.value("training", "seed", default=1))
+    seed_position(seed, "weights")
+    built = config.build()
+    system, settings, source = built["system"], built["training"], built["data"]
+    if not isinstance(settings, TrainingSettings):
+        raise InputError(
+            f"{config.file}: training is a {type(settings).__name__}: it must be !new:reallm.training.settings.TrainingSettings"
+        )
+    chosen = check_device(device, settings.precision)
+    dev = Path(built["dev"]) if built.get("dev") else None
+    if dev is not None and not dev.is_file():
+        raise InputError(f"no manifest {dev}: run the data stage first, or name another file with --dev")
+    weights = stored_weights(Path(init)) if init is not None else None
+    with _folder(Path(exp)):
+        if next(whole_checkpoints(Path(exp) / "checkpoints"), None) is None:
+            _initialize(system, weights, source, seed)
+            config.dump(Path(exp) / CONFIG_NAME)
+        else:
+            difference = config.difference(read_config(exp))
+            if difference:
+                raise InputError(f"{exp} was begun with another configuration ({difference}): name another --exp, or remove {exp}")
+        validate = StreamingValidation(dev, settings.validate_utterances) if dev is not None else None
+        return train(system, settings, source, Path(exp), validate, chosen, progressbar)
+
+
+def _initialize(system: Any, weights: dict[str, Tensor] | None, source: TrainingSource, seed: int) -> None:
+    """What happens before the first update, equally each time."""
+    taken = take_weights(system, weights) if weights is not None else None
+    if taken is not None:
+        logger.info("%s", taken)
+    if taken is None or not taken.has_all_of("frontend"):
+        frames = fit_frontend(system, source, seed)
+        if frames:
+            logger.info("feature statistics measured over %d frames", frames)
+
+
+@contextmanager
+def _folder(exp: Path) -> Iterator[None]:
+    """The experiment folder, locked against a second training, with messages going to train.log."""
+    exp.mkdir(parents=True, exist_ok=True)
+    # A record lock: it goes away with this very process, and is not inherited by loaders' workers.
+    with (exp / ".lock").open("w") as lock:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"another process is training in {exp}: wait for it, or name another --exp") from None
+        handler = logging.FileHandler(exp / "train.log")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        loggers: list[Any] = [logging.getLogger("reallm"), logging.getLogger("speechbrain")]
+        for each in loggers:
+            each.addHandler(handler)
+            each.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            for each in loggers:
+                each.removeHandler(handler)
+            handler.close()

@@ -1,0 +1,110 @@
+"""What a system holds before the first update: weights of another one (fine-tuning, a teacher's encoder), feature statistics."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from reallm.bundle import DESCRIPTION, WEIGHTS
+from reallm.errors import InputError
+from reallm.training.batches import TrainingSource
+from reallm.training.checkpoints import load_weights
+from reallm.training.randomness import seed_position
+
+STATISTICS_UTTERANCES = 400
+
+logger = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class FittedFrontend(Protocol):
+    """A frontend with stored statistics of its features."""
+
+    def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> int:
+        """Measure and store them over (wav (B, S), lens (B,)); returns the number of frames."""
+
+
+@dataclass(frozen=True)
+class Initialization:
+    """Which weights were taken over."""
+
+    matched: list[str]
+    absent: list[str]  # the other has none of that name
+    reshaped: list[str]  # the other's has another shape
+
+    def __str__(self) -> str:
+        """One line: how many of each part of the system."""
+        total = Counter(name.split(".")[0] for name in [*self.matched, *self.absent, *self.reshaped])
+        taken = Counter(name.split(".")[0] for name in self.matched)
+        parts = ", ".join(f"{part} {taken[part]} of {total[part]}" for part in total)
+        shapes = f"; another shape: {', '.join(self.reshaped)}" if self.reshaped else ""
+        return f"weights taken over: {parts}{shapes}"
+
+    def has_all_of(self, part: str) -> bool:
+        """Whether all weights of a part of the system, such as ``frontend``, were taken over."""
+        return not any(name.split(".")[0] == part for name in [*self.absent, *self.reshaped])
+
+
+def stored_weights(path: Path, average: int | None = None) -> dict[str, Tensor]:
+    """The weights of a bundle, or those of an experiment, averaged over its last ``average`` checkpoints (None = as it says itself).
+
+    Raises InputError for any other folder.
+    """
+    if (path / DESCRIPTION).is_file():
+        if not (path / WEIGHTS).is_file():
+            raise InputError(f"bundle {path} lacks {WEIGHTS}: export it again")
+        return load_file(path / WEIGHTS)
+    if (path / "checkpoints").is_dir():
+        return load_weights(path, average)
+    if (path / "bundle" / DESCRIPTION).is_file():
+        return stored_weights(path / "bundle")
+    raise InputError(f"{path} is neither a bundle (no {DESCRIPTION}) nor an experiment (no checkpoints/)")
+
+
+def take_weights(system: nn.Module, weights: dict[str, Tensor]) -> Initialization:
+    """Copy into ``system`` what has the same name and shape.
+
+    Raises InputError when nothing has.
+    """
+    state = system.state_dict()
+    found = Initialization(
+        matched=[name for name in state if name in weights and weights[name].shape == state[name].shape],
+        absent=[name for name in state if name not in weights],
+        reshaped=[name for name in state if name in weights and weights[name].shape != state[name].shape],
+    )
+    if not found.matched:
+        raise InputError(
+            f"no weight has the name and shape of one of the system's, such as '{next(iter(state))}': --init needs a model with like parts"
+        )
+    with torch.no_grad():
+        for name in found.matched:
+            state[name].copy_(weights[name])
+    return found
+
+
+def fit_frontend(system: Any, source: TrainingSource, seed: int, utterances: int = STATISTICS_UTTERANCES) -> int:
+    """Measure the feature statistics over the first utterances of the first epoch; returns the number of frames.
+
+    A frontend without statistics is left alone: 0.
+    """
+    frontend = getattr(system, "frontend", None)
+    if not isinstance(frontend, FittedFrontend):
+        return 0
+    seed_position(seed, "statistics")
+
+    def audio() -> Iterator[tuple[Tensor, Tensor]]:
+        count = 0
+        for batch in islice(source.loader(1, 0), source.batches(1)):
+            yield batch.wav, batch.wav_lens
+            count += len(batch.ids)
+            if count >= utterances:
+                return
+
+    return frontend.fit(audio())
