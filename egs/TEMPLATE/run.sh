@@ -3,26 +3,29 @@
 #
 #   ./run.sh --data DIR [--exp DIR] [--stage STAGE] [--stop-stage STAGE] [--nj N]
 #
-# DIR holds train.tsv, dev.tsv and test.tsv (README.md). Stages, by number or name:
+# DIR holds train.tsv, dev.tsv and test.tsv (README.md); else $REALLM_DATA/NAME is taken. Stages, by number or name:
 #   1 data       manifests of the three splits
-#   2 tokenizer  learned from the training transcripts
-#   3 teacher    a CTC model, for the alignment
+#   2 tokenizer  from the training transcripts
+#   3 teacher    a CTC model, which aligns
 #   4 align      when each token of the training data was spoken
 #   5 train      the Speech ReaLLM
 #   6 export     a bundle that `reallm transcribe --model` takes
-#   7 decode     the test split, streamed
-#   8 score      results.json and a table
+#   7 decode     the test split, streamed in pieces of 20 ms
+#   8 score      results.json
 #   9 report     curves, pictures, error tables
 # A stage that is done is skipped; a run that was stopped goes on where it was.
 set -euo pipefail
 
-data=               # folder of the recordings (else $REALLM_DATA/<name of the recipe's folder>)
+data=               # folder of the recordings (else $REALLM_DATA/NAME)
 exp=                # where everything is written (else exp/ here)
 stage=1             # first stage
 stop_stage=9        # last stage
 nj=2                # CPU cores to use
 seed=1              # of everything that is drawn
 delay=1             # token periods between the end of a token and its speech embedding
+teacher_epochs=30   # passes over the training data, of the teacher
+epochs=30           # likewise, of the Speech ReaLLM
+init=               # a bundle to fine-tune, instead of the teacher's encoder
 force=false         # run again what is done
 . "$(dirname "${BASH_SOURCE[0]}")/../../tools/parse_options.sh" "$@"
 
@@ -33,11 +36,54 @@ exp=${exp:-$here/exp}
 . "$here/../../tools/stages.sh"
 
 begin data tokenizer teacher align train export decode score report
-settings seed delay
+settings seed delay init
 
 if stage data; then
   for split in train dev test; do
-    reallm data tsv "$data/$split.tsv" --out "$exp/data" --split $split
+    reallm data tsv "$data/$split.tsv" --out "$exp/data" --name "$split"
   done
+  finish
+fi
+
+if stage tokenizer needs data; then
+  reallm tokenizer character --train "$exp/data/train.jsonl.gz" --out "$exp/tokenizer.json"
+  finish
+fi
+
+if stage teacher needs tokenizer; then
+  reallm train "$here/conf/ctc.yaml" --exp "$exp/ctc" --train "$exp/data/train.jsonl.gz" --dev "$exp/data/dev.jsonl.gz" \
+    --override tokenizer_path="$exp/tokenizer.json" --override seed="$seed" --override epochs="$teacher_epochs"
+  finish
+fi
+
+if stage align needs teacher; then
+  reallm align "$exp/ctc" --cuts "$exp/data/train.jsonl.gz" --out "$exp/align/train.jsonl.gz"
+  finish
+fi
+
+if stage train needs align; then
+  reallm train "$here/conf/speech_reallm.yaml" --exp "$exp/speech_reallm" --init "${init:-$exp/ctc}" \
+    --train "$exp/align/train.jsonl.gz" --dev "$exp/data/dev.jsonl.gz" \
+    --override tokenizer_path="$exp/tokenizer.json" --override seed="$seed" --override epochs="$epochs" --override delay="$delay"
+  finish
+fi
+
+if stage export needs train; then
+  reallm export "$exp/speech_reallm" --out "$exp/speech_reallm/bundle"
+  finish
+fi
+
+if stage decode needs export; then
+  reallm decode "$exp/speech_reallm/bundle" --cuts "$exp/data/test.jsonl.gz" --out "$exp/speech_reallm/test"
+  finish
+fi
+
+if stage score needs decode; then
+  reallm score "$exp/speech_reallm/test/hyps.jsonl" --cuts "$exp/data/test.jsonl.gz" --out "$exp/speech_reallm/test/results.json"
+  finish
+fi
+
+if stage report needs score; then
+  reallm report "$exp/speech_reallm" --out "$exp/speech_reallm/report"
   finish
 fi
