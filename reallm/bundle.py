@@ -87,9 +87,7 @@ class _Writer:
             return {"mapping": {key: self.value(item, f"{place}.{key}") for key, item in value.items()}}
         if hasattr(value, "component_spec"):
             return self.component(value, place)
-        raise InputError(
-            f"{place} is a {type(value).__qualname__}, which a bundle cannot hold: use numbers, text, lists, paths or components"
-        )
+        raise InputError(f"{place} is a {type(value).__qualname__}, which a bundle cannot hold: numbers, text, lists, paths, components")
 
     def asset(self, source: Path, place: str) -> dict[str, str]:
         if not source.is_file():
@@ -119,7 +117,7 @@ def _weights(system: torch.nn.Module, half: bool) -> dict[str, torch.Tensor]:
     return weights
 
 
-def model_card(metadata: Mapping[str, str], system: torch.nn.Module) -> str:
+def model_card(metadata: Mapping[str, Any], system: torch.nn.Module) -> str:
     """The README of a bundle: what it is, what it was trained on, under which licence, how to use it."""
     spec = spec_of(system)
     parameters = sum(p.numel() for p in system.parameters())
@@ -149,7 +147,7 @@ Loading runs no code but that of registered components: the weights are safetens
 """
 
 
-def export(system: System, path: Path, metadata: Mapping[str, str], half: bool = True) -> None:
+def export(system: System, path: Path, metadata: Mapping[str, Any], half: bool = True) -> None:
     """Write ``system`` as a bundle into the folder ``path``, which appears whole; a bundle that was there is replaced.
 
     Args:

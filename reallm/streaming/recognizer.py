@@ -144,6 +144,13 @@ class _Rows:
             self.log_probs: list[list[float]] = emission.log_probs.tolist()
 
 
+def device_of(system: System) -> torch.device:
+    """Where the system's parameters lie; the CPU, if it has none."""
+    parameters = system.parameters() if isinstance(system, torch.nn.Module) else iter(())
+    first = next(parameters, None)
+    return torch.device("cpu") if first is None else first.device
+
+
 class Recognizer:
     """Decodes up to ``max_streams`` streams in one batch, of any ages. Memory is constant but for the transcripts.
 
@@ -162,13 +169,11 @@ class Recognizer:
         if getattr(system, "training", False):
             raise InputError("the system is in training mode: call system.eval() before it is streamed")
         self.system = system
-        parameters = system.parameters() if isinstance(system, torch.nn.Module) else iter(())
-        first = next(parameters, None)
-        self._device = torch.device("cpu") if first is None else first.device
+        self.device = device_of(system)
         self._slots: list[Stream | None] = [None] * max_streams
         with torch.inference_mode():
-            self._initial = system.init_state(1, self._device)
-            self._state = system.init_state(max_streams, self._device)
+            self._initial = system.init_state(1, self.device)
+            self._state = system.init_state(max_streams, self.device)
         self._used = [False] * max_streams
 
     @property
@@ -182,7 +187,7 @@ class Recognizer:
             raise InputError(f"all {self.max_streams} streams are in use: finish one, or make a Recognizer with a larger max_streams")
         row = self._slots.index(None)
         if self._used[row]:
-            rows = torch.zeros(self.max_streams, dtype=torch.bool, device=self._device)
+            rows = torch.zeros(self.max_streams, dtype=torch.bool, device=self.device)
             rows[row] = True
             with torch.inference_mode():
                 self._state = reset(self._state, rows, self._initial)
@@ -206,7 +211,7 @@ class Recognizer:
         final = np.zeros(self.max_streams, dtype=np.bool_)
         for stream in busy:
             lens[stream._row], final[stream._row] = stream._take_chunk(wav[stream._row])
-        chunk, chunk_lens, chunk_final = (torch.from_numpy(array).to(self._device) for array in (wav, lens, final))
+        chunk, chunk_lens, chunk_final = (torch.from_numpy(array).to(self.device) for array in (wav, lens, final))
         emission, self._state = self.system.step(chunk, chunk_lens, chunk_final, self._state)
         rows = _Rows(emission, self.system)
         for stream in busy:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-import soxr  # type: ignore[import-untyped]
+import soxr
 
 from reallm.errors import InputError
 

@@ -216,7 +216,7 @@ def test_wrong_weights_are_refused(bundle: Path) -> None:
     with pytest.raises(InputError, match="damaged"):
         load(bundle)
     (bundle / "model.safetensors").unlink()
-    with pytest.raises(InputError, match="model.safetensors is missing"):
+    with pytest.raises(InputError, match="safetensors is missing"):
         load(bundle)
 
 
@@ -298,7 +298,7 @@ def test_loading_needs_no_training_stack() -> None:
 import sys
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"lhotse", "speechbrain", "torchaudio", "hyperpyyaml", "jiwer", "matplotlib", "tensorboard", "k2", "scipy"}:
+        if name.split(".")[0] in "lhotse speechbrain torchaudio hyperpyyaml jiwer matplotlib tensorboard k2 scipy".split():
             raise ImportError(f"{name} is not part of the base install")
 sys.meta_path.insert(0, Refuse())
 from reallm.bundle import load

@@ -1,0 +1,35 @@
+"""Words with times, as other programs read them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+CUE_WORDS, CUE_SECONDS, CUE_GAP = 10, 6.0, 1.0  # the most of one subtitle; a longer silence begins a new one
+
+TimedWords = Sequence[Mapping[str, Any]]
+
+
+def time_marked(file: str, words: TimedWords) -> str:
+    """CTM lines: file (without folder, suffix and spaces), channel, start, duration, word, confidence."""
+    name = "_".join(Path(file).stem.split()) or "audio"
+    return "".join(f"{name} 1 {w['start']:.3f} {w['end'] - w['start']:.3f} {w['word']} {w['confidence']:.3f}\n" for w in words)
+
+
+def _clock(seconds: float) -> str:
+    milliseconds = round(1000 * seconds)
+    return f"{milliseconds // 3600000:02}:{milliseconds // 60000 % 60:02}:{milliseconds // 1000 % 60:02},{milliseconds % 1000:03}"
+
+
+def subtitles(words: TimedWords) -> str:
+    """SubRip: numbered cues of a few words."""
+    cues: list[list[Mapping[str, Any]]] = []
+    for word in words:
+        cue = cues[-1] if cues else []
+        if cue and len(cue) < CUE_WORDS and word["start"] - cue[-1]["end"] < CUE_GAP and word["end"] - cue[0]["start"] <= CUE_SECONDS:
+            cue.append(word)
+        else:
+            cues.append([word])
+    return "".join(
+        f"{number}\n{_clock(cue[0]['start'])} --> {_clock(cue[-1]['end'])}\n{' '.join(word['word'] for word in cue)}\n\n"
+        for number, cue in enumerate(cues, start=1)
+    )

@@ -1,0 +1,84 @@
+"""``reallm decode``: a manifest through the recognizer that users hold."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from reallm.errors import InputError
+
+
+def decode(
+    model: Annotated[Path, typer.Argument(metavar="EXP_OR_BUNDLE", help="An experiment or a bundle.")],
+    cuts: Annotated[Path, typer.Option("--cuts", help="The manifest to decode.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for hyps.jsonl and results.json.")],
+    piece_ms: Annotated[float, typer.Option(help="Audio is pushed in pieces of so many milliseconds.")] = 20.0,
+    streams: Annotated[int, typer.Option(min=1, help="Utterances decoded at a time.")] = 32,
+    limit: Annotated[int | None, typer.Option(min=1, help="Decode the first so many utterances only.")] = None,
+    average: Annotated[int | None, typer.Option(min=1, help="Average so many checkpoints of EXP; default: its bundle.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="PART.NAME=NUMBER, as searcher.blank_penalty=2.")] = None,
+    input_rate: Annotated[int | None, typer.Option(min=1000, help="Resample the audio to this rate first.")] = None,
+    compare_offline: Annotated[bool, typer.Option("--compare-offline", help="List texts that differ from the offline pass.")] = False,
+    rtf_utterances: Annotated[int, typer.Option(min=0, help="Measure the real-time factor on so many.")] = 20,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Stream a manifest through a trained system; write what was recognized and when, and score it.
+
+    The real-time factor is measured with one stream on one thread: CPU seconds per second of audio.
+    """
+    import json
+
+    from rich.console import Console
+    from rich.progress import track
+
+    from reallm.bundle import load_system
+    from reallm.cli._settings import apply_settings
+    from reallm.data.cuts import load_audio, read_cuts, text_of
+    from reallm.data.files import atomic_write
+    from reallm.metrics.hypotheses import Recognized, write_hypotheses
+    from reallm.metrics.provenance import training_facts
+    from reallm.metrics.results import make_results, one_line
+    from reallm.registry import spec_of
+    from reallm.streaming.measurement import offline_mismatches, real_time_factor
+    from reallm.streaming.recognizer import Recognizer
+    from reallm.streaming.simulation import stream_utterances
+
+    manifest = list(read_cuts(cuts))[:limit]
+    system: Any = load_system(model, average)
+    settings = apply_settings(system, set_ or [])
+    try:
+        system.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {device}: {str(error).splitlines()[0]}") from None
+
+    def audio(cut: Any) -> tuple[str, Any, int]:
+        rate = input_rate or cut.sampling_rate
+        return cut.id, load_audio(cut, rate), rate
+
+    texts = {cut.id: text_of(cut) for cut in manifest}
+    recognizer = Recognizer(system, min(streams, len(manifest)))
+    results = stream_utterances(recognizer, map(audio, manifest), piece_ms / 1000)
+    shown = track(results, description="decoding", total=len(manifest), transient=True, console=Console(stderr=True))
+    recognized = {key: Recognized.of(key, hypothesis, seconds, texts[key]) for key, hypothesis, seconds in shown}
+    facts: dict[str, Any] = {
+        "system": spec_of(system).name,
+        "parameters": sum(p.numel() for p in system.parameters()),
+        "model": str(model),
+        **training_facts(model),
+        "settings": settings,
+        "device": device,
+        "piece_ms": piece_ms,
+        "input_rate": input_rate or manifest[0].sampling_rate,
+    }
+    if rtf_utterances:
+        facts["rtf"] = round(real_time_factor(system, [audio(cut) for cut in manifest[:rtf_utterances]], piece_ms / 1000), 4)
+    if compare_offline:
+        streamed = {key: utterance.text for key, utterance in recognized.items()}
+        facts["offline_mismatches"] = offline_mismatches(system, map(audio, manifest), streamed)
+    scored = make_results([recognized[cut.id] for cut in manifest], manifest, cuts, facts)
+    out.mkdir(parents=True, exist_ok=True)
+    write_hypotheses(out / "hyps.jsonl", [recognized[cut.id] for cut in manifest])
+    for name, content in (("decode.json", facts), ("results.json", scored)):
+        with atomic_write(out / name) as file:
+            file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    typer.echo(f"{one_line(scored)}\n{out / 'results.json'}")

@@ -1,0 +1,44 @@
+"""``reallm export``: a trained system as a bundle."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from reallm.errors import InputError
+
+
+def export(
+    exp: Annotated[Path, typer.Argument(metavar="EXP", help="The experiment folder.")],
+    out: Annotated[Path, typer.Option("--out", help="The bundle to write; one that is there is replaced.")],
+    average: Annotated[int | None, typer.Option(min=1, help="Average so many checkpoints; default: as configured.")] = None,
+    title: Annotated[str | None, typer.Option(help="First line of the model card.")] = None,
+    training_data: Annotated[str | None, typer.Option(help="For the model card; default: corpus.json beside the training cuts.")] = None,
+    license: Annotated[str | None, typer.Option(help="Of the weights; default: the corpus' licence.")] = None,
+    full_precision: Annotated[bool, typer.Option("--full-precision", help="Store 32-bit weights.")] = False,
+) -> None:
+    """Write a trained system as a folder that is safe to share: weights, tokenizer, statistics, model card."""
+    from reallm.bundle import export as write_bundle
+    from reallm.config import Config
+    from reallm.metrics.provenance import corpus_of, git_revision, training_facts
+    from reallm.training.experiment import load_trained
+
+    if not (exp / "config.yaml").is_file():
+        raise InputError(f"{exp} is no experiment (no config.yaml): train first")
+    system: Any = load_trained(exp, average)
+    manifest = Config.read(exp / "config.yaml").value("train")
+    corpus: dict[str, Any] = corpus_of(Path(manifest)) if manifest else {}
+    about = f"{corpus['name']} ({corpus['kind']})" if corpus.get("licence") else None
+    metadata = {
+        "title": title or f"{exp.name} ({type(system).component_name})",
+        "training_data": training_data or about,
+        "license": license or corpus.get("licence"),
+        "git": git_revision(),
+        **training_facts(exp),
+    }
+    for key, option in (("training_data", "--training-data"), ("license", "--license")):
+        if not metadata[key]:
+            raise InputError(f"the model card needs {option}: there is no corpus.json beside the training cuts of {exp}")
+    write_bundle(system, out, {key: value for key, value in metadata.items() if value is not None}, half=not full_precision)
+    size = sum(file.stat().st_size for file in out.iterdir())
+    typer.echo(f"{out}: {sum(p.numel() for p in system.parameters()):,} parameters, {size / 1e6:.1f} MB")

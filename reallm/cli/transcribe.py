@@ -1,0 +1,176 @@
+"""``reallm transcribe``: audio files or the microphone, with nothing but the base install."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from reallm.errors import InputError
+
+BLOCK_SECONDS = 1.0  # read at a time: files of any length need the same memory
+PIECE_SECONDS = 0.02  # pushed at a time with --realtime and --mic
+
+
+def transcribe(
+    files: Annotated[list[Path] | None, typer.Argument(metavar="FILE…", help="Audio of any rate, any format soundfile reads.")] = None,
+    model: Annotated[Path | None, typer.Option(metavar="DIR", help="A bundle or experiment; default: the digits.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line and file.")] = False,
+    srt: Annotated[bool, typer.Option("--srt", help="Subtitles.")] = False,
+    ctm: Annotated[bool, typer.Option("--ctm", help="NIST's time-marked words.")] = False,
+    realtime: Annotated[bool, typer.Option("--realtime", help="Feed at the speed of speech, show words as they are emitted.")] = False,
+    mic: Annotated[bool, typer.Option("--mic", help="Listen, until Ctrl-C.")] = False,
+) -> None:
+    """Transcribe audio files or the microphone.
+
+    A file that cannot be transcribed is reported, the others are transcribed, and the exit code is 2.
+    """
+    files = files or []
+    if json + srt + ctm > 1:
+        raise InputError("--json, --srt and --ctm: choose one")
+    if bool(files) == mic:
+        raise InputError("name audio files or --mic, one of the two")
+    if srt and len(files) > 1:
+        raise InputError("--srt writes the subtitles of one file: call it once a file")
+    default = Path(__file__).parents[1] / "bundles" / "digits"
+    if model is None and not default.is_dir():
+        raise InputError(f"this installation has no bundle of its own in {default}: name one with --model DIR")
+
+    from reallm.bundle import load_system
+    from reallm.streaming.recognizer import Recognizer
+
+    recognizer = Recognizer(load_system(model or default))
+    plain = not (json or srt or ctm)
+    live = sys.stdout if plain else sys.stderr
+    if mic:
+        return show(listen(recognizer, live), json, srt, ctm, alone=True, shown=plain)
+    failed = 0
+    for file in files:
+        try:
+            result = transcribe_file(recognizer, file, live if realtime else None)
+        except InputError as error:
+            failed += 1
+            sys.stdout.flush()
+            print(f"reallm: error: {error}", file=sys.stderr)
+            continue
+        show(result, json, srt, ctm, alone=len(files) == 1, shown=plain and realtime)
+    if failed:
+        raise typer.Exit(2)
+
+
+def transcribe_file(recognizer: Any, file: Path, live: Any | None) -> dict[str, Any]:
+    """What ``--json`` prints of one file. ``live``: feed it in real time and write text there as it is emitted.
+
+    Raises InputError for a file that is not there, is no audio, is empty, or holds NaN.
+    """
+    import soundfile
+
+    if not file.is_file():
+        raise InputError(f"{file}: no such file")
+    stream = recognizer.stream()
+    begun = time.perf_counter()
+    try:
+        with soundfile.SoundFile(file) as audio:
+            rate = audio.samplerate
+            block = max(1, round((PIECE_SECONDS if live else BLOCK_SECONDS) * rate))
+            show_new = _shower(live) if live else None
+            while len(samples := audio.read(block, dtype="float32", always_2d=True)):
+                stream.accept_waveform(samples, rate)
+                if show_new:
+                    time.sleep(max(0.0, begun + stream.accepted - time.perf_counter()))
+                    show_new(stream.result())
+                else:
+                    recognizer.decode()
+        if not stream.accepted:
+            raise InputError("it holds no audio")
+        final = stream.finish()
+        if show_new:
+            show_new(final)
+            print(file=live, flush=True)
+    except (soundfile.LibsndfileError, InputError) as error:
+        reason = f"not audio that soundfile reads ({error.error_string})" if isinstance(error, soundfile.LibsndfileError) else str(error)
+        raise InputError(f"{file}: {reason}") from None
+    finally:
+        stream.close()
+    return _result(str(file), final, stream.accepted, time.perf_counter() - begun)
+
+
+def listen(recognizer: Any, live: Any) -> dict[str, Any]:
+    """Transcribe the microphone until Ctrl-C, writing text to ``live`` as it is emitted. Raises InputError without sounddevice."""
+    import queue
+
+    try:
+        import sounddevice
+    except (ImportError, OSError) as error:
+        raise InputError(f"--mic needs sounddevice and its PortAudio library ({error}): pip install 'reallm[mic]'") from None
+
+    pieces: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    rate = recognizer.system.sample_rate
+    stream = recognizer.stream()
+    show_new = _shower(live)
+    begun = time.process_time()
+    try:
+        with sounddevice.InputStream(
+            samplerate=rate,
+            channels=1,
+            dtype="float32",
+            blocksize=round(PIECE_SECONDS * rate),
+            callback=lambda samples, frames, when, status: pieces.put(samples.copy()),
+        ):
+            print("listening, Ctrl-C ends", file=sys.stderr)
+            while True:
+                stream.accept_waveform(pieces.get(), rate)
+                show_new(stream.result())
+    except sounddevice.PortAudioError as error:
+        raise InputError(f"--mic: the microphone cannot be opened ({error})") from None
+    except KeyboardInterrupt:
+        final = stream.finish()
+        show_new(final)
+        print(file=live, flush=True)
+    return _result("microphone", final, stream.accepted, time.process_time() - begun)
+
+
+def _shower(live: Any) -> Callable[[Any], None]:
+    """Writes what is new in a growing text."""
+    shown = 0
+
+    def show_new(hypothesis: Any) -> None:
+        nonlocal shown
+        if len(hypothesis.text) > shown:
+            live.write(hypothesis.text[shown:])
+            live.flush()
+            shown = len(hypothesis.text)
+
+    return show_new
+
+
+def _result(name: str, final: Any, seconds: float, spent: float) -> dict[str, Any]:
+    numbers = ("start", "end", "confidence", "emitted_at")
+    words = [{"word": word.word, **{n: round(getattr(word, n), 3) for n in numbers}} for word in final.words]
+    return {
+        "file": name,
+        "text": final.text,
+        "words": words,
+        "seconds_of_audio": round(seconds, 3),
+        "rtf": round(spent / seconds, 4) if seconds else None,
+    }
+
+
+def show(result: dict[str, Any], json: bool, srt: bool, ctm: bool, alone: bool, shown: bool) -> None:
+    """Print a result. ``alone``: there is no other file; ``shown``: its text is on the terminal already."""
+    if json:
+        import json as serializer
+
+        print(serializer.dumps(result, ensure_ascii=False), flush=True)
+    elif srt:
+        from reallm.cli._formats import subtitles
+
+        print(subtitles(result["words"]), end="", flush=True)
+    elif ctm:
+        from reallm.cli._formats import time_marked
+
+        print(time_marked(result["file"], result["words"]), end="", flush=True)
+    elif not shown:
+        print(result["text"] if alone else f"{result['file']}: {result['text']}", flush=True)

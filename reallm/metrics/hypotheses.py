@@ -1,0 +1,62 @@
+"""What was recognized, as JSON lines: ``hyps.jsonl``."""
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reallm.data.files import atomic_write
+from reallm.errors import InputError
+from reallm.types import Hypothesis, Seconds, Word
+
+
+@dataclass
+class Recognized:
+    """What was recognized of one utterance."""
+
+    id: str
+    text: str
+    words: list[Word]
+    seconds: Seconds  # of audio
+    score: float = 0.0
+    cap_hits: int = 0
+    ref: str | None = None
+
+    @classmethod
+    def of(cls, name: str, hypothesis: Hypothesis, seconds: Seconds, ref: str | None = None) -> "Recognized":
+        """The utterance ``name``, of which ``hypothesis`` is the final result."""
+        return cls(name, hypothesis.text, hypothesis.words, seconds, hypothesis.score, hypothesis.cap_hits, ref)
+
+
+def word_to_json(word: Word) -> dict[str, Any]:
+    """A word as ``reallm transcribe --json`` prints it: times in seconds with three digits after the point."""
+    numbers = {"start": word.start, "end": word.end, "confidence": word.confidence, "emitted_at": word.emitted_at}
+    return {"word": word.word, **{name: None if n is None else round(n, 3) for name, n in numbers.items()}}
+
+
+def write_hypotheses(path: Path, recognized: Iterable[Recognized]) -> int:
+    """Write ``path`` whole or not at all; returns how many utterances."""
+    count = 0
+    with atomic_write(path) as file:
+        for utterance in recognized:
+            line = {**dataclasses.asdict(utterance), "words": [word_to_json(word) for word in utterance.words]}
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def read_hypotheses(path: Path) -> list[Recognized]:
+    """Raises InputError for a file that is missing, or a line that is not what :func:`write_hypotheses` writes."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no hypotheses {path}: run reallm decode first")
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            fields = json.loads(line)
+            found.append(Recognized(**{**fields, "words": [Word(**word) for word in fields["words"]]}))
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{path}, line {number} is no hypothesis ({error}): decode again") from None
+    return found

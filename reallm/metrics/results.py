@@ -1,0 +1,45 @@
+"""``results.json``: the numbers of one decoding, and where they came from (DESIGN.md section 5)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lhotse.cut import Cut
+
+from reallm.metrics.hypotheses import Recognized
+from reallm.metrics.provenance import corpus_of, git_revision, split_of
+from reallm.metrics.references import references
+from reallm.metrics.score import pair_up, score
+
+UNKNOWN = {"system": None, "parameters": None, "rtf": None, "alignment_backend": None, "seed": None}
+
+
+def make_results(recognized: Sequence[Recognized], cuts: Sequence[Cut], manifest: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Score ``recognized`` against ``cuts``, which come from ``manifest``.
+
+    Args:
+        facts: what decoding knows of the system and itself; those of DESIGN.md that it does not know are written as None.
+
+    Raises InputError as ``pair_up`` and ``score``.
+    """
+    known = {**UNKNOWN, **facts}
+    head = {
+        "system": known.pop("system"),
+        "corpus": corpus_of(manifest),
+        "split": split_of(manifest),
+        "parameters": known.pop("parameters"),
+    }
+    return {**head, **score(pair_up(recognized, references(cuts))), **known, "git": git_revision()}
+
+
+def one_line(results: Mapping[str, Any]) -> str:
+    """The gist of a result."""
+    low, high = results["wer_ci95"]
+    line = f"{results['split']}: WER {results['wer']:.2f} % (95 %: {low:.2f} to {high:.2f})"
+    line += f", {results['errors']} errors in {results['words']} words"
+    line += f" ({results['insertions']} ins, {results['deletions']} del, {results['substitutions']} sub)"
+    if results["emission_delay_ms"]:
+        line += f", emission delay {results['emission_delay_ms']['mean']:.0f} ms"
+    if results["rtf"] is not None:
+        line += f", real-time factor {results['rtf']:.3f}"
+    return f"{line} [{results['corpus']['kind']}]"
