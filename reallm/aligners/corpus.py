@@ -92,9 +92,9 @@ def align_manifest(
 
     cuts = list(read_cuts(cuts_path))
     meta = describe_run(teacher, aligner)
-    key = {**meta, "cuts": hashlib.sha256(Path(cuts_path).read_bytes()).hexdigest()}
+    key = {**meta, "cuts": hashlib.sha256(Path(cuts_path).read_bytes()).hexdigest(), "offsets": offsets}
     report_path = report_of(out)
-    if out.exists() and (report := read_report(report_path)) and all(report.get(k) == v for k, v in key.items()) and offsets is None:
+    if out.exists() and (report := read_report(report_path)) and {k: report.get(k) for k in key} == key:
         return report
     encode_texts(cuts, teacher)
     parts = out.parent / f".{out.name}.parts"

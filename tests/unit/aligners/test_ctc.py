@@ -181,6 +181,16 @@ def test_times_are_samples_within_the_audio():
     assert alignment.token_ids.dtype == torch.int64
 
 
+def test_what_is_emitted_after_the_audio_is_in_its_last_frame():
+    log_probs = torch.full((1, 6, 4), -9.0)
+    for t, label in enumerate([0, BLANK, BLANK, BLANK, 1, 2]):
+        log_probs[0, t, label] = -0.1
+    batch = Batch(["a"], torch.zeros(1, 800), torch.tensor([800]), ["xyz"])
+    (alignment,) = CTCAligner.tiny().align(batch, [torch.tensor([0, 1, 2])], TeacherOf(log_probs, torch.tensor([6])))
+    assert alignment.start_samples.tolist() == [0, 640, 640]
+    assert alignment.end_samples.tolist() == [320, 800, 800]
+
+
 def test_unknown_backend_names_the_nearest():
     with pytest.raises(InputError, match="did you mean 'torch'"):
         backends.find_backend("torhc")

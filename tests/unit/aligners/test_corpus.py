@@ -1,0 +1,210 @@
+"""A whole manifest: times, report, failures, kills."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import reallm.bundle
+from reallm.aligners import corpus
+from reallm.aligners.corpus import align_manifest, batches_by_duration, report_of
+from reallm.aligners.ctc import CTCAligner
+from reallm.aligners.ctm import CTMAligner
+from reallm.aligners.report import error_ms
+from reallm.cli import app
+from reallm.data.alignments import token_alignment, token_meta, words
+from reallm.data.cuts import read_cuts, write_cuts
+from reallm.errors import InputError
+from reallm.tokenizers.character import CharacterTokenizer
+from tests.dummies.aligners import LevelTeacher, write_strings
+
+TEXTS = ["the fox", "a lazy dog", "jumps", "over the fox", "a a a", "quick"]
+
+
+@pytest.fixture
+def teacher() -> LevelTeacher:
+    return LevelTeacher(CharacterTokenizer.tiny())
+
+
+def test_word_times_are_the_truth(tmp_path: Path, teacher: LevelTeacher):
+    manifest = write_strings(tmp_path, teacher.tokenizer, TEXTS)
+    out = tmp_path / "aligned.jsonl.gz"
+    report = align_manifest(manifest, out, teacher, CTCAligner.tiny())
+    assert report["utterances"] == 6 and report["failed"] == 0
+    for side in ("begin", "end"):
+        assert report[f"word_{side}_error_ms"]["words"] == 13
+        assert report[f"word_{side}_error_ms"]["p90_abs_after_offset"] == 0
+    before, after = list(read_cuts(manifest)), list(read_cuts(out))
+    assert [c.id for c in before] == [c.id for c in after]
+    for cut, text in zip(after, TEXTS, strict=True):
+        alignment = token_alignment(cut, 8000)
+        assert alignment.token_ids.tolist() == teacher.tokenizer.encode(text)
+        assert "".join(item.symbol for item in cut.supervisions[0].alignment["token"]) == text
+        assert words(cut)
+        meta = token_meta(cut)
+        assert meta["tokenizer"] == teacher.tokenizer.fingerprint
+        assert (meta["aligner"], meta["backend"], meta["teacher"]) == ("ctc", "torch", corpus.teacher_id(teacher))
+        assert alignment.score == pytest.approx(alignment.scores.sum().item(), abs=10)
+    assert json.loads(report_of(out).read_text()) == report
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_constant_offset_is_taken_off(tmp_path: Path, teacher: LevelTeacher):
+    manifest = write_strings(tmp_path, teacher.tokenizer, TEXTS, late=0.05)
+    report = align_manifest(manifest, tmp_path / "a.jsonl.gz", teacher, CTCAligner.tiny())
+    error = report["word_end_error_ms"]
+    assert (error["median_abs"], error["offset"], error["median_abs_after_offset"]) == (50, -50, 0)
+    given = align_manifest(manifest, tmp_path / "a.jsonl.gz", teacher, CTCAligner.tiny(), offsets={"begin": -20, "end": -40})
+    assert given["word_end_error_ms"]["median_abs_after_offset"] == 10
+    assert given["word_begin_error_ms"]["median_abs_after_offset"] == 30
+
+
+def test_median_of_errors_by_hand():
+    assert error_ms([]) is None
+    assert error_ms([-0.010, 0.020, 0.040]) == {
+        "words": 3,
+        "median": 20,
+        "median_abs": 20,
+        "offset": 20,
+        "median_abs_after_offset": 20,
+        "p90_abs_after_offset": 28,
+    }
+
+
+def with_text(manifest: Path, number: int, text: str) -> Path:
+    """The same strings with one transcript replaced."""
+    cuts = list(read_cuts(manifest))
+    cuts[number].supervisions[0].text = text
+    write_cuts(cuts, manifest)
+    return manifest
+
+
+def test_too_many_failures_leave_a_report_and_no_manifest(tmp_path: Path, teacher: LevelTeacher):
+    manifest = with_text(write_strings(tmp_path, teacher.tokenizer, TEXTS), 2, "the quick brown fox " * 10)
+    out = tmp_path / "out" / "a.jsonl.gz"
+    with pytest.raises(InputError, match=r"1 of 6 utterances .*too short: .* more than 1 %"):
+        align_manifest(manifest, out, teacher, CTCAligner.tiny())
+    assert [p.name for p in out.parent.iterdir()] == ["a.report.json"]
+    assert json.loads(report_of(out).read_text())["failures"][0]["id"] == "0002"
+
+
+def test_few_failures_are_left_out(tmp_path: Path, teacher: LevelTeacher, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(corpus, "MOST_FAILED", 0.2)
+    manifest = with_text(write_strings(tmp_path, teacher.tokenizer, TEXTS), 2, "")
+    report = align_manifest(manifest, tmp_path / "a.jsonl.gz", teacher, CTCAligner.tiny())
+    assert report["reasons"] == {"empty transcript": 1}
+    assert len(list(read_cuts(tmp_path / "a.jsonl.gz"))) == 5
+
+
+def test_unknown_characters_stop_before_anything_is_written(tmp_path: Path, teacher: LevelTeacher):
+    manifest = with_text(write_strings(tmp_path, teacher.tokenizer, TEXTS), 5, "ärger")
+    out = tmp_path / "out" / "a.jsonl.gz"
+    with pytest.raises(InputError, match=r"cut '0005': 'ä' \(U\+00E4"):
+        align_manifest(manifest, out, teacher, CTCAligner.tiny())
+    assert not out.parent.exists()
+
+
+class Interrupted(CTCAligner):
+    """Dies in the n-th batch, like a killed process."""
+
+    def __init__(self, batches: int) -> None:
+        super().__init__("torch")
+        self.batches = batches
+        self.component_spec = CTCAligner("torch").component_spec
+
+    def align(self, *args):
+        self.batches -= 1
+        if self.batches < 0:
+            raise KeyboardInterrupt
+        return super().align(*args)
+
+
+def test_goes_on_after_a_kill_and_does_nothing_twice(tmp_path: Path, teacher: LevelTeacher, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(corpus, "PART_CUTS", 2)
+    manifest = write_strings(tmp_path, teacher.tokenizer, TEXTS)
+    whole, out = tmp_path / "whole.jsonl.gz", tmp_path / "out.jsonl.gz"
+    expected = align_manifest(manifest, whole, teacher, CTCAligner.tiny())
+    with pytest.raises(KeyboardInterrupt):
+        align_manifest(manifest, out, teacher, Interrupted(2))
+    assert not out.exists()
+    rest = Interrupted(1)
+    assert align_manifest(manifest, out, teacher, rest) == expected
+    assert rest.batches == 0
+    assert out.read_bytes() == whole.read_bytes()
+    assert align_manifest(manifest, out, teacher, Interrupted(0)) == expected
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_parts_of_another_teacher_are_not_used(tmp_path: Path, teacher: LevelTeacher, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(corpus, "PART_CUTS", 2)
+    manifest = write_strings(tmp_path, teacher.tokenizer, TEXTS)
+    out = tmp_path / "out.jsonl.gz"
+    with pytest.raises(KeyboardInterrupt):
+        align_manifest(manifest, out, teacher, Interrupted(2))
+    other = Interrupted(3)
+    align_manifest(manifest, out, LevelTeacher(teacher.tokenizer, sharpness=7.0), other)
+    assert other.batches == 0
+
+
+def test_words_of_a_ctm_file(tmp_path: Path, teacher: LevelTeacher):
+    manifest = write_strings(tmp_path, teacher.tokenizer, TEXTS)
+    lines = [f"{cut.id} 1 {w.start} {w.end - w.start} {w.word}" for cut in read_cuts(manifest) for w in words(cut)]
+    (tmp_path / "w.ctm").write_text("\n".join(lines))
+    report = align_manifest(manifest, tmp_path / "a.jsonl.gz", teacher, CTMAligner(tmp_path / "w.ctm"))
+    assert report["backend"] == "ctm" and report["failed"] == 0
+    assert report["word_end_error_ms"]["p90_abs_after_offset"] < 0.2
+
+
+def test_batches_hold_like_durations():
+    batches = list(batches_by_duration([1.0, 9.0, 1.5, 4.0, 2.0], 5.0))
+    assert batches == [[1], [3], [4, 2], [0]]
+
+
+def run(*args: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(a) for a in args])
+    return result.exit_code, result.output
+
+
+def test_command(tmp_path: Path, teacher: LevelTeacher, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(reallm.bundle, "load_system", lambda path: teacher)
+    manifest = write_strings(tmp_path, teacher.tokenizer, TEXTS, late=0.05)
+    dev, train = tmp_path / "dev.jsonl.gz", tmp_path / "train.jsonl.gz"
+    code, output = run("align", tmp_path, "--cuts", manifest, "--out", dev, "--backend", "torch")
+    assert code == 0, output
+    assert "6 utterances aligned by torch" in output
+    assert "word ends against the truth (13 words): median absolute error 50 ms, 0 ms after taking off -50 ms" in output
+    code, output = run(
+        "align", tmp_path, "--cuts", manifest, "--out", train, "--backend", "torch", "--offset-from", tmp_path / "dev.report.json"
+    )
+    assert code == 0 and len(list(read_cuts(train))) == 6, output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--aligner", "ctx"], "did you mean"),
+        (["--aligner", "ctm"], "needs --ctm FILE"),
+        (["--ctm", "x.ctm"], "is for --aligner ctm"),
+        (["--backend", "torhc"], "did you mean 'torch'"),
+        (["--device", "abacus"], "--device abacus is not here"),
+        (["--offset-from", "nothing.json"], "nothing.json is not the report"),
+        (["--cuts", "nothing.jsonl.gz"], "no manifest nothing.jsonl.gz"),
+    ],
+)
+def test_mistakes_are_one_line(options: list[str], message: str, tmp_path: Path, teacher: LevelTeacher, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(reallm.bundle, "load_system", lambda path: teacher)
+    manifest = write_strings(tmp_path, teacher.tokenizer, TEXTS[:1])
+    code, output = run("align", tmp_path, "--cuts", manifest, "--out", tmp_path / "out" / "a.jsonl.gz", *options)
+    assert code == 2
+    (line,) = [line for line in output.splitlines() if "error" in line]
+    assert message in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_system_without_scores_is_told(tmp_path: Path, teacher: LevelTeacher):
+    manifest = write_strings(tmp_path, teacher.tokenizer, TEXTS[:1])
+    names = ("tokenizer", "sample_rate", "period_samples", "state_dict")
+    other = type("SpeechReaLLM", (), {name: getattr(teacher, name) for name in names})()
+    with pytest.raises(InputError, match="SpeechReaLLM has no CTC scores"):
+        align_manifest(manifest, tmp_path / "a.jsonl.gz", other, CTCAligner.tiny())
