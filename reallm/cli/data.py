@@ -1,6 +1,7 @@
 """``reallm data``: manifests from corpora."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,17 +53,108 @@ def digits(
     _summary(record)
 
 
+Name = Annotated[str | None, typer.Option("--name", help="Of the manifest: OUT/NAME.jsonl.gz; else that of the folder or file.")]
+Corpus = Annotated[str | None, typer.Option("--corpus", help="What results call the corpus; else the name of the folder or file.")]
+Synthetic = Annotated[bool, typer.Option("--synthetic", help="The speech is not real: results will say so.")]
+Lower = Annotated[bool, typer.Option("--lower", help="Transcripts in lower case.")]
+Upper = Annotated[bool, typer.Option("--upper", help="Transcripts in upper case.")]
+Jobs = Annotated[int, typer.Option("--nj", min=1, help="Files that are checked at a time.")]
+
+
+def _case(lower: bool, upper: bool) -> str | None:
+    if lower and upper:
+        raise InputError("--lower and --upper cannot be had together: choose one")
+    return "lower" if lower else "upper" if upper else None
+
+
+@app.command()
+def kaldi(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A Kaldi data folder.")],
+    out: Out,
+    name: Name = None,
+    corpus: Corpus = None,
+    synthetic: Synthetic = False,
+    lower: Lower = False,
+    upper: Upper = False,
+    jobs: Jobs = 2,
+) -> None:
+    """A Kaldi data folder: wav.scp, text, and segments and utt2spk where they are there."""
+    from reallm.data.corpora.kaldi import read_kaldi
+
+    _table(read_kaldi(folder), folder, out, name, corpus, synthetic, _case(lower, upper), jobs)
+
+
+@app.command()
+def tsv(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Columns path and text; id, speaker, start, end if wanted.")],
+    out: Out,
+    name: Name = None,
+    corpus: Corpus = None,
+    synthetic: Synthetic = False,
+    lower: Lower = False,
+    upper: Upper = False,
+    jobs: Jobs = 2,
+) -> None:
+    """A tab-separated table of recordings and transcripts, with a header line."""
+    from reallm.data.corpora.tsv import read_tsv
+
+    _table(read_tsv(file), file, out, name, corpus, synthetic, _case(lower, upper), jobs)
+
+
+@app.command("lhotse")
+def lhotse_dir(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of lhotse manifests.")],
+    out: Out,
+    corpus: Corpus = None,
+    synthetic: Synthetic = False,
+    lower: Lower = False,
+    upper: Upper = False,
+    jobs: Jobs = 2,
+) -> None:
+    """A folder of lhotse manifests: cuts, or recordings with supervisions; each becomes OUT/NAME.jsonl.gz."""
+    from reallm.data.corpora.lhotse_dir import audio_files, read_lhotse
+    from reallm.data.corpora.manifest import change_case, check_files, write_manifest
+
+    case = _case(lower, upper)
+    manifests = read_lhotse(folder)
+    files = {path for cuts in manifests.values() for cut in cuts for path in audio_files(cut)}
+    bar, tick = _bar("files", len(files))
+    with bar:
+        broken = check_files(sorted(files), jobs, tick)
+    record: dict[str, Any] = {}
+    for name, cuts in manifests.items():
+        bad = {cut.id: broken[path] for cut in cuts for path in audio_files(cut) if path in broken}
+        good = change_case((cut for cut in cuts if cut.id not in bad), case)
+        record = write_manifest(good, bad, folder, out, name, corpus, not synthetic)
+    _summary(record)
+
+
+def _table(
+    utterances: Sequence[Any], source: Path, out: Path, name: str | None, corpus: str | None, synthetic: bool, case: str | None, jobs: int
+) -> None:
+    from reallm.data.corpora.manifest import make_manifest
+
+    bar, tick = _bar("files", len({u.path for u in utterances}))
+    with bar:
+        record = make_manifest(utterances, source, out, name or source.resolve().stem, case, corpus, not synthetic, jobs, tick)
+    _summary(record)
+
+
 def _summary(record: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    kind = "real recordings" if record["real"] else "SYNTHETIC speech"
-    table = Table(title=f"{record['corpus']}: {kind}, {record['recordings']} recordings of {len(record['speakers'])} speakers")
-    for column in ("manifest", "strings", "hours"):
-        table.add_column(column, justify="left" if column == "manifest" else "right")
+    table = Table(title=f"{record['corpus']} ({'real' if record['real'] else 'SYNTHETIC'} speech)")
+    table.add_column("manifest")
+    for column in ("strings", "hours", "speakers"):
+        table.add_column(column, justify="right")
+    skipped = dict(record.get("skipped", {}))
     for name, sizes in record["splits"].items():
-        table.add_row(name, str(sizes["strings"]), f"{sizes['hours']:.2f}")
+        table.add_row(name, str(sizes["strings"]), f"{sizes['hours']:.2f}", str(sizes["speakers"]))
+        skipped |= sizes.get("skipped", {})
     console = Console()
     console.print(table)
-    if record["skipped"]:
-        console.print(f"{len(record['skipped'])} broken recordings were skipped: {', '.join(record['skipped'])}")
+    if skipped:
+        console.print(f"{len(skipped)} skipped:")
+        for name, why in skipped.items():
+            console.print(f"  {name}: {why}", highlight=False, markup=False)

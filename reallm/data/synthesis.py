@@ -8,7 +8,7 @@ import numpy as np
 import soundfile
 
 from reallm.data.corpora.fsdd import DIGITS
-from reallm.data.files import atomic_write
+from reallm.data.files import atomic_folder
 from reallm.errors import InputError
 
 MARKER = "SYNTHETIC"  # a file in a folder of recordings that are not real speech
@@ -75,7 +75,7 @@ def voices(count: int) -> list[str]:
 
 
 def synthesize_digits(folder: Path, count: int, repeats: int, rate: int) -> Path:
-    """Single digits of ``count`` voices, ``repeats`` of each, said at different speed and pitch; files that are there stay.
+    """Single digits of ``count`` voices, ``repeats`` of each, said at different speed and pitch; nothing is done twice.
 
     Returns ``folder``/recordings, whose files are named as those of the Free Spoken Digit Dataset; a file ``SYNTHETIC``
     in it tells them apart.
@@ -83,19 +83,18 @@ def synthesize_digits(folder: Path, count: int, repeats: int, rate: int) -> Path
     import soxr
 
     recordings = folder / "recordings"
+    if recordings.is_dir():
+        return recordings
     synthesizer = Synthesizer()
-    for number, voice in enumerate(voices(count)):
-        name = "espeak" + "".join(c for c in voice if c.isalnum())
-        for index in range(repeats):
-            rng = np.random.default_rng([number, index])
-            speed, pitch, pitch_range = (int(v) for v in (rng.integers(120, 230), rng.integers(20, 80), rng.integers(20, 80)))
-            for digit, word in enumerate(DIGITS):
-                path = recordings / f"{digit}_{name}_{index}.wav"
-                if path.is_file():
-                    continue
-                samples = synthesizer.speak(word, voice, speed, pitch, pitch_range)
-                with atomic_write(path, "wb") as file:
-                    soundfile.write(file, soxr.resample(samples, synthesizer.sample_rate, rate), rate, format="WAV", subtype="PCM_16")
-    with atomic_write(recordings / MARKER) as file:
-        file.write("synthesized with espeak-ng: not real speech\n")
+    with atomic_folder(recordings) as temporary:
+        for number, voice in enumerate(voices(count)):
+            name = "espeak" + "".join(c for c in voice if c.isalnum())
+            for index in range(repeats):
+                rng = np.random.default_rng([number, index])
+                speed, pitch, pitch_range = (int(v) for v in (rng.integers(120, 230), rng.integers(20, 80), rng.integers(20, 80)))
+                for digit, word in enumerate(DIGITS):
+                    samples = synthesizer.speak(word, voice, speed, pitch, pitch_range)
+                    resampled = soxr.resample(samples, synthesizer.sample_rate, rate)
+                    soundfile.write(temporary / f"{digit}_{name}_{index}.wav", resampled, rate, subtype="PCM_16")
+        (temporary / MARKER).write_text("synthesized with espeak-ng: not real speech\n", encoding="utf-8")
     return recordings

@@ -83,23 +83,25 @@ def write_manifests(
     synthetic: Sequence[DigitRecording] = (),
     tick: Callable[[int], None] = lambda strings: None,
 ) -> dict[str, dict[str, float]]:
-    """Write test, test_noisy, dev and train manifests to ``out``. Returns strings and hours by manifest."""
+    """Write test, test_noisy, dev and train manifests to ``out``. Returns strings, hours and speakers by manifest."""
     splits = split_recordings(recordings, options.held_out_speaker)
     noise = noise_recording(out, recordings[0].recording.sampling_rate)
     done: dict[str, dict[str, float]] = {}
 
     def write(name: str, cuts: Any) -> None:
         seconds = 0.0
+        speakers = set()
 
         def counted() -> Any:
             nonlocal seconds
             for cut in cuts:
                 seconds += cut.duration
+                speakers.add(cut.supervisions[0].speaker)
                 tick(1)
                 yield cut
 
         count = write_cuts(counted(), out / f"{name}.jsonl.gz")
-        done[name] = {"strings": count, "hours": round(seconds / 3600, 3)}
+        done[name] = {"strings": count, "hours": round(seconds / 3600, 3), "speakers": len(speakers)}
 
     def fixed(split: str, count: int, number: int) -> list[MixedCut]:
         pool = pool_of(splits[split])
@@ -140,6 +142,28 @@ def describe(recordings: Sequence[DigitRecording], real: bool, source: Path, opt
     }
 
 
+def _find(data: Path | None, out: Path, announce: Callable[[str], None]) -> Path:
+    """The folder of recordings: ``data``'s, or a downloaded or synthesized one in ``out``."""
+    from reallm.data.synthesis import synthesize_digits
+
+    if data is not None:
+        folder = fsdd.recordings_folder(data) if data.is_dir() else None
+        if folder is None:
+            what = "has no recordings named DIGIT_SPEAKER_INDEX.wav" if data.is_dir() else "is missing"
+            raise InputError(f"data folder {data} {what}: give --data the Free Spoken Digit Dataset, or leave it away to download it")
+        return folder
+    folder = fsdd.recordings_folder(out / "fsdd")
+    if folder is None and not (out / "espeak").is_dir():
+        announce(f"downloading the Free Spoken Digit Dataset from {fsdd.ARCHIVE}")
+        folder = fsdd.download(out / "fsdd")
+    if folder is None:
+        announce(
+            f"NOT REAL SPEECH: the dataset cannot be reached; digits are synthesized with espeak-ng (remove {out / 'espeak'} to retry)"
+        )
+        folder = synthesize_digits(out / "espeak", count=6, repeats=24, rate=8000)
+    return folder
+
+
 def prepare(
     data: Path | None,
     out: Path,
@@ -156,26 +180,15 @@ def prepare(
     """
     from reallm.data import synthesis
 
-    if data is not None:
-        folder = fsdd.recordings_folder(data) if data.is_dir() else None
-        if folder is None:
-            what = "is missing" if not data.is_dir() else "has no recordings named DIGIT_SPEAKER_INDEX.wav"
-            raise InputError(f"data folder {data} {what}: give --data the Free Spoken Digit Dataset, or leave it away to download it")
-        real = not (folder / synthesis.MARKER).is_file()
-    else:
-        folder, real = fsdd.recordings_folder(out / "fsdd"), True
-        if folder is None:
-            announce(f"downloading the Free Spoken Digit Dataset from {fsdd.ARCHIVE}")
-            folder = fsdd.download(out / "fsdd")
-        if folder is None:
-            announce("NOT REAL SPEECH: the dataset cannot be reached, so digits are synthesized with espeak-ng; results will say so")
-            folder, real = synthesis.synthesize_digits(out / "espeak", 6, repeats=24, rate=8000), False
+    out = out.resolve()  # manifests hold absolute paths: they are read from anywhere
+    folder = _find(data.resolve() if data is not None else None, out, announce)
+    real = not (folder / synthesis.MARKER).is_file()
     found = fsdd.scan(folder)
     for name, why in found.skipped.items():
         announce(f"skipped {folder / name}: {why}")
     synthetic: list[DigitRecording] = []
     if options.synthetic_voices:
-        voices = synthesis.synthesize_digits(out / "synthetic", options.synthetic_voices, repeats=2, rate=found.sample_rate)
+        voices = synthesis.synthesize_digits(out / f"voices-{options.synthetic_voices}", options.synthetic_voices, 2, found.sample_rate)
         synthetic = fsdd.scan(voices).recordings
     record = describe(found.recordings, real, folder, options)
     record["skipped"] = found.skipped

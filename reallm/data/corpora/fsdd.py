@@ -15,11 +15,11 @@ import numpy as np
 from lhotse import Recording
 
 from reallm.data.examine import BrokenAudio, read_whole, refuse_many_broken
-from reallm.data.files import atomic_write
+from reallm.data.files import atomic_folder
 from reallm.errors import InputError
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-ARCHIVE = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/v1.0.9.tar.gz"
+ARCHIVE = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/heads/master.tar.gz"
 NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[^_]+)_(?P<index>\d+)\.wav")
 TRIM_DB = 35.0
 
@@ -127,12 +127,12 @@ def download(target: Path, timeout: float = 20.0) -> Path | None:
             archive = response.read()
     except (urllib.error.URLError, OSError):
         return None
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+    recordings = target / "recordings"
+    with atomic_folder(recordings) as folder, tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         for member in tar:
             name = Path(member.name).name
             if member.isfile() and "/recordings/" in member.name and NAME.fullmatch(name):
                 content = tar.extractfile(member)
                 assert content is not None
-                with atomic_write(target / "recordings" / name, "wb") as file:
-                    file.write(content.read())
-    return target / "recordings"
+                (folder / name).write_bytes(content.read())
+    return recordings

@@ -1,0 +1,57 @@
+"""A Kaldi data folder: ``wav.scp`` and ``text``, and where they are there ``segments`` and ``utt2spk``."""
+
+from pathlib import Path
+
+from reallm.data.corpora.manifest import Utterance
+from reallm.errors import InputError
+
+
+def _table(path: Path) -> dict[str, str]:
+    """First word of each line → the rest."""
+    table: dict[str, str] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        key, _, rest = line.strip().partition(" ")
+        if not key:
+            continue
+        if key in table:
+            raise InputError(f"{path} line {number}: '{key}' is there twice: make the ids unique")
+        table[key] = rest.strip()
+    return table
+
+
+def read_kaldi(folder: Path) -> list[Utterance]:
+    """The utterances of a Kaldi data folder. Relative paths in ``wav.scp`` start from here, or else from the folder.
+
+    Raises InputError for a missing folder or file, commands in ``wav.scp``, and ids that do not match.
+    """
+    if not folder.is_dir():
+        raise InputError(f"Kaldi folder {folder} is missing: give the folder that holds wav.scp and text")
+    for name in ("wav.scp", "text"):
+        if not (folder / name).is_file():
+            raise InputError(f"{folder} has no {name}: a Kaldi data folder needs wav.scp and text")
+    paths: dict[str, Path] = {}
+    for key, value in _table(folder / "wav.scp").items():
+        if value.endswith("|"):
+            raise InputError(f"{folder / 'wav.scp'}: '{key}' is a command: write its audio to a file and name that")
+        path = Path(value)
+        paths[key] = (path if path.is_absolute() or path.exists() else folder / path).resolve()
+    texts = _table(folder / "text")
+    speakers = _table(folder / "utt2spk") if (folder / "utt2spk").is_file() else {}
+    segments: dict[str, tuple[str, float | None, float | None]] = {key: (key, None, None) for key in texts}
+    if (folder / "segments").is_file():
+        segments = {}
+        for key, value in _table(folder / "segments").items():
+            try:
+                recording, start, end = value.split()
+                segments[key] = (recording, float(start), float(end))
+            except ValueError:
+                raise InputError(f"{folder / 'segments'}: '{key} {value}' is not 'utterance recording start end'") from None
+    utterances = []
+    for key, text in texts.items():
+        if key not in segments:
+            raise InputError(f"{folder}: utterance '{key}' is in text but not in segments: remove it, or add it there")
+        recording, begin, finish = segments[key]
+        if recording not in paths:
+            raise InputError(f"{folder}: recording '{recording}' of utterance '{key}' is not in wav.scp: add it")
+        utterances.append(Utterance(key, paths[recording], text, speakers.get(key), begin, finish))
+    return utterances

@@ -1,0 +1,58 @@
+"""Augmentation changes how speech sounds, never when it is."""
+
+import numpy as np
+import pytest
+import torch
+
+from reallm.data.augmentation import AdditiveNoise, Augmentation, Chain, Equalizer, Gain
+from reallm.data.noise import coloured_noise
+
+RATE = 8000
+ALL: list[Augmentation] = [
+    Gain(),
+    AdditiveNoise(probability=1.0),
+    Equalizer(probability=1.0),
+    Chain([Gain(), Equalizer(probability=1.0), AdditiveNoise(probability=1.0)]),
+]
+
+
+def click(at: int = 2000, samples: int = 4000) -> torch.Tensor:
+    wav = torch.zeros(samples)
+    wav[at] = 0.5
+    return wav
+
+
+@pytest.mark.parametrize("augmentation", ALL, ids=lambda a: type(a).__name__)
+def test_drawn_from_the_generator_alone(augmentation: Augmentation) -> None:
+    wav = torch.sin(torch.arange(4000) * 0.1) * 0.1
+    a, b, c = (augmentation(wav.clone(), RATE, np.random.default_rng([1, seed])) for seed in (7, 7, 8))
+    assert a.dtype == torch.float32 and a.shape == wav.shape
+    assert torch.equal(a, b) and not torch.equal(a, c) and not torch.equal(a, wav)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_time_does_not_move(seed: int) -> None:
+    quiet = Chain([Gain(), Equalizer(probability=1.0, db=12), AdditiveNoise(60, 70, probability=1.0)])
+    assert int(quiet(click(), RATE, np.random.default_rng(seed)).abs().argmax()) == 2000
+
+
+def test_noise_ratio() -> None:
+    wav = torch.sin(torch.arange(80000) * 0.1)
+    noisy = AdditiveNoise(5.0, 5.0, probability=1.0)(wav, RATE, np.random.default_rng(0))
+    ratio = 10 * torch.log10(wav.square().mean() / (noisy - wav).square().mean())
+    assert abs(float(ratio) - 5.0) < 0.01
+
+
+def test_gain_does_not_clip() -> None:
+    for seed in range(20):
+        assert Gain(0, 40)(click(), RATE, np.random.default_rng(seed)).abs().max() <= 1.0 + 1e-6
+
+
+@pytest.mark.parametrize("exponent, slope_db", [(0.0, 0.0), (1.0, 3.0), (2.0, 6.0)])
+def test_colours(exponent: float, slope_db: float) -> None:
+    """dB an octave."""
+    noise = coloured_noise(80000, exponent, np.random.default_rng(0))
+    power = np.abs(np.fft.rfft(noise)) ** 2
+    low, high = power[4000:8000].mean(), power[16000:32000].mean()
+    assert abs(10 * np.log10(low / high) / 2 - slope_db) < 0.3
+    assert abs(float((noise**2).mean()) - 1) < 1e-3
