@@ -6,15 +6,15 @@ called; and what it does say, it says in the middle of building. Here everything
 
 import inspect
 import pydoc
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hyperpyyaml.core import resolve_references
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from reallm.config.document import REFERENCE, ConfigError, Problem, find_file, nearest_file, nest, read, tag_of, walk
+from reallm.config.document import REFERENCE, ConfigError, Problem, find_file, nearest_file, nest, read, resolve, tag_of, walk
 from reallm.errors import nearest
 from reallm.registry import KINDS, catalogue
 
@@ -44,12 +44,12 @@ def check(file: Path, overrides: dict[str, Any] | None = None) -> list[Problem]:
     for steps in placeholders:
         _merge(merged, nest(steps, "PLACEHOLDER"))
     _merge(merged, overrides or {})
-    with file.open(encoding="utf-8") as stream:
-        try:
-            tree = YAML().load(resolve_references(stream, merged))
-        except ValueError as error:
-            return [Problem(file, "", " ".join(str(part) for part in error.args))]
-    return [Problem(file, ".".join(steps), message) for steps, node in walk(tree) for message in _built(node)]
+    problems = _unused(file)
+    try:
+        tree = YAML().load(resolve(file, merged))
+    except ConfigError as error:
+        return [*problems, error.problem]
+    return problems + [Problem(file, ".".join(steps), message) for steps, node in walk(tree) for message in _built(node)]
 
 
 def _merge(into: dict[str, Any], other: dict[str, Any]) -> None:
@@ -68,13 +68,11 @@ def _written(file: Path, top: Path, at: str, including: tuple[Path, ...]) -> tup
         return [error.problem], []
     problems: list[Problem] = []
     placeholders: list[tuple[str, ...]] = []
-    used: set[str] = set()
     for steps, node in walk(tree):
         key = ".".join((*((at,) if at else ()), *steps))
         tag = tag_of(node)
         if tag in ("!ref", "!copy"):
             for reference in REFERENCE.findall(node.value):
-                used.add(reference.split(".")[0].split("[")[0])
                 problems += [Problem(top, key, message) for message in _reference(reference, tree)]
         elif tag == "!PLACEHOLDER":
             placeholders.append(steps)
@@ -88,12 +86,17 @@ def _written(file: Path, top: Path, at: str, including: tuple[Path, ...]) -> tup
                 problems.append(Problem(top, key, f"includes {included}, which includes this file"))
             else:
                 problems += _written(included, top, key, (*including, file.resolve()))[0]
-    if file == top and isinstance(tree, CommentedMap) and not tag_of(tree):
-        known = {*TRAINING_KEYS, *used}
-        for key in tree:
-            if key not in known:
-                problems.append(Problem(top, str(key), f"nothing uses this key{nearest(str(key), known)}"))
     return problems, placeholders
+
+
+def _unused(file: Path) -> list[Problem]:
+    """Top-level keys that no reference names and training does not read. A file with a tag on top has arguments there."""
+    tree = read(file)
+    if not isinstance(tree, CommentedMap) or tag_of(tree):
+        return []
+    scalars = [node.value for _, node in walk(tree) if tag_of(node) in ("!ref", "!copy")]
+    known = {*TRAINING_KEYS, *(re.split(r"[.\[]", reference)[0] for value in scalars for reference in REFERENCE.findall(value))}
+    return [Problem(file, str(key), f"nothing uses this key{nearest(str(key), known)}") for key in tree if key not in known]
 
 
 def _reference(reference: str, tree: Any) -> Iterator[str]:

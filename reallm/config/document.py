@@ -3,11 +3,13 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from hyperpyyaml.core import resolve_references
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from reallm.errors import InputError, nearest
@@ -102,6 +104,28 @@ def nest(steps: Steps, value: Any) -> dict[str, Any]:
     for step in reversed(steps):
         value = {step: value}
     return value
+
+
+def resolve(file: Path, overrides: dict[str, Any]) -> str:
+    """The file as YAML without references and inclusions.
+
+    Raises ConfigError for references and placeholders that cannot be resolved.
+    """
+    tree = read(file)
+    for _, node in walk(tree):
+        if isinstance(node, CommentedMap | CommentedSeq):
+            node.fa.set_block_style()  # ruamel writes a tagged node inside [ ] so that it cannot be read again
+    stream = StringIO()
+    YAML().dump(tree, stream)
+    stream.seek(0)
+    stream.name = str(file)  # inclusions are relative to it
+    try:
+        text: str = resolve_references(stream, overrides).read()
+    except YAMLError as error:
+        raise ConfigError(Problem(file, "", f"cannot be resolved: {' '.join(str(error).split())}")) from None
+    except ValueError as error:
+        raise ConfigError(Problem(file, "", " ".join(str(part) for part in error.args))) from None
+    return text
 
 
 def parse_overrides(overrides: Sequence[str], tree: Any, file: Path) -> dict[str, Any]:

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from hyperpyyaml import load_hyperpyyaml
-from hyperpyyaml.core import resolve_references
 from ruamel.yaml import YAML
 
 from reallm.config.check import check
-from reallm.config.document import find_file, parse_overrides, read, tag_of, walk
+from reallm.config.document import ConfigError, find_file, parse_overrides, read, resolve, tag_of, walk
 from reallm.data.files import atomic_write
 from reallm.errors import InputError, nearest
 
@@ -107,10 +106,8 @@ def load(file: Path, overrides: Sequence[str] = ()) -> Config:
     if problems:
         more = f" (and {len(problems) - 1} more: reallm config check {file})" if len(problems) > 1 else ""
         raise InputError(f"{problems[0]}{more}")
-    with file.open(encoding="utf-8") as stream:
-        try:
-            return Config(file, resolve_references(stream, replaced).read())
-        except ValueError as error:
-            if "!PLACEHOLDER" in str(error):
-                raise InputError(f"{file}: {error} Give it with --override KEY=VALUE") from None
-            raise
+    try:
+        return Config(file, resolve(file, replaced))
+    except ConfigError as error:
+        fix = ": give it with --override KEY=VALUE" if "!PLACEHOLDER" in str(error) else ""
+        raise InputError(f"{error}{fix}") from None
