@@ -20,18 +20,14 @@ from reallm.protocols import ChunkSpec
 from reallm.registry import catalogue, register, spec_of
 from reallm.streaming.recognizer import Recognizer
 from reallm.tokenizers.character import CharacterTokenizer
+from tests.dummies.level_bundle import METADATA, registered_level_system
 from tests.dummies.recognizer import LevelSystem, say, text_of
-
-METADATA = {"title": "Levels", "training_data": "none at all", "license": "CC0", "wer": "0.1 %"}
 
 
 @pytest.fixture
 def level_system() -> Iterator[type[LevelSystem]]:
-    """The class, registered for one test only: the catalogue of other tests must not show it."""
-    construct = LevelSystem.__init__
-    yield register("system", "levels")(LevelSystem)
-    LevelSystem.__init__ = construct
-    del registry._components["system", "levels"]
+    with registered_level_system() as cls:
+        yield cls
 
 
 @pytest.fixture

@@ -1,0 +1,110 @@
+"""The command: quick help, one-line errors, exit codes."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from reallm.cli import VERBS, load_verb, main
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "reallm.cli", *arguments], capture_output=True, text=True)
+
+
+def test_help_answers_within_a_second_and_lists_every_verb() -> None:
+    best = min(_timed_help() for _ in range(3))
+    assert best < 1.0
+    help_text = run("--help").stdout
+    for verb, summary in VERBS.items():
+        assert f"{verb} " in help_text
+        assert summary in help_text
+
+
+def _timed_help() -> float:
+    begun = time.perf_counter()
+    assert run("--help").returncode == 0
+    return time.perf_counter() - begun
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_without_heavy_imports(verb: str) -> None:
+    program = f"""
+import sys
+from reallm.cli import main
+try:
+    main(["{verb}", "--help"])
+except SystemExit as end:
+    assert end.code == 0, end.code
+heavy = [name for name in ("torch", "lhotse", "speechbrain", "numpy", "matplotlib", "jiwer") if name in sys.modules]
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Usage: reallm " + verb in done.stdout
+
+
+def test_every_verb_loads_under_its_name() -> None:
+    for verb in VERBS:
+        assert load_verb(verb).name == verb
+
+
+def test_input_errors_are_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, message in (
+        (["transcrbe"], "unknown verb 'transcrbe' (did you mean 'transcribe'?)"),
+        (["transcribe"], "name audio files or --mic"),
+        (["score", "nothing.jsonl", "--cuts", "no", "--out", "no"], "no hypotheses nothing.jsonl"),
+        (["report", "/nowhere"], "/nowhere"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+        assert end.value.code == 2
+        error = capsys.readouterr().err
+        assert error.startswith("reallm: error: ")
+        assert message in error
+        assert error.count("\n") == 1
+
+
+def test_a_bug_shows_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    import reallm.cli.score
+
+    def broken(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(reallm.cli.score, "score", lambda: broken())
+    with pytest.raises(RuntimeError, match="a bug"):
+        main(["score"])
+
+
+def test_an_interrupt_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    import reallm.cli.score
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reallm.cli.score, "score", interrupted)
+    with pytest.raises(SystemExit) as end:
+        main(["score"])
+    assert end.value.code == 130
+    assert capsys.readouterr().err.strip() == "reallm: interrupted"
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    program = """
+import reallm.cli, reallm.cli.score
+def talk():
+    for _ in range(100000):
+        print("a line that nobody reads")
+reallm.cli.score.score = talk
+reallm.cli.main(["score"])
+"""
+    done = subprocess.run(["bash", "-c", f"{sys.executable} -c '{program}' | head -1"], capture_output=True, text=True)
+    assert done.stdout == "a line that nobody reads\n"
+    assert done.stderr == ""
+
+
+def test_version() -> None:
+    from reallm import __version__
+
+    assert run("--version").stdout == f"reallm {__version__}\n"

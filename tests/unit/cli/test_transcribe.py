@@ -1,0 +1,155 @@
+"""``reallm transcribe`` on files that a level system understands."""
+
+import json
+import sys
+import time
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from reallm.cli import main
+from reallm.cli._formats import subtitles
+from tests.dummies.level_bundle import registered_level_system, write_level_bundle
+from tests.dummies.recognizer import say, text_of
+
+DIGITS = [3, 1, 4]
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Iterator[Path]:
+    with registered_level_system():
+        yield write_level_bundle(tmp_path / "bundle")
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as end:
+        main(["transcribe", *map(str, arguments)])
+    return int(end.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "channels"), [("a.wav", 8000, 1), ("b.flac", 44100, 2), ("c.ogg", 16000, 1), ("d.aiff", 48000, 3), ("e.w64", 11025, 1)]
+)
+def test_any_rate_format_and_channels(bundle: Path, tmp_path: Path, name: str, rate: int, channels: int, capsys: Any) -> None:
+    soundfile.write(tmp_path / name, np.stack([say(DIGITS, rate)] * channels, axis=1), rate)
+    assert run(tmp_path / name, "--model", bundle) == 0
+    assert capsys.readouterr().out == text_of(DIGITS) + "\n"
+
+
+def test_json_has_what_the_manual_says(bundle: Path, tmp_path: Path, capsys: Any) -> None:
+    files = [tmp_path / "one.wav", tmp_path / "two.wav"]
+    soundfile.write(files[0], say([1], 8000), 8000)
+    soundfile.write(files[1], say(DIGITS, 16000), 16000)
+    assert run(*files, "--model", bundle, "--json") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["text"] for line in lines] == ["one", text_of(DIGITS)]
+    assert list(lines[1]) == ["file", "text", "words", "seconds_of_audio", "rtf"]
+    assert list(lines[1]["words"][0]) == ["word", "start", "end", "confidence", "emitted_at"]
+    assert lines[1]["file"] == str(files[1])
+    assert lines[1]["seconds_of_audio"] == pytest.approx(len(say(DIGITS, 16000)) / 16000, abs=1e-3)
+    assert 0 < lines[1]["rtf"] < 5
+
+
+def test_subtitles_and_ctm(bundle: Path, tmp_path: Path, capsys: Any) -> None:
+    file = tmp_path / "my talk.wav"
+    soundfile.write(file, say(DIGITS), 8000)
+    assert run(file, "--model", bundle, "--ctm") == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [(row[0], row[1], row[4]) for row in rows] == [("my_talk", "1", word) for word in text_of(DIGITS).split()]
+    assert all(len(row) == 6 for row in rows)
+    assert run(file, "--model", bundle, "--srt") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "1"
+    assert lines[1].startswith("00:00:00,") and " --> 00:00:0" in lines[1]
+    assert " ".join(line for line in lines if line.islower()) == text_of(DIGITS)
+
+
+def test_cues_are_short() -> None:
+    words = [{"word": f"w{n}", "start": n * 0.5, "end": n * 0.5 + 0.4} for n in range(30)] + [
+        {"word": "late", "start": 7200.5, "end": 7201}
+    ]
+    cues = subtitles(words).strip().split("\n\n")
+    assert [cue.split("\n")[0] for cue in cues] == [str(n + 1) for n in range(len(cues))]
+    assert cues[-1] == f"{len(cues)}\n02:00:00,500 --> 02:00:01,000\nlate"
+    assert all(len(cue.split("\n")[2].split()) <= 10 for cue in cues)
+
+
+def test_bad_files_are_reported_and_good_ones_transcribed(bundle: Path, tmp_path: Path, capsys: Any) -> None:
+    good, empty, nan, noise = (tmp_path / name for name in ("good.wav", "empty.wav", "nan.wav", "noise.wav"))
+    soundfile.write(good, say(DIGITS), 8000)
+    soundfile.write(empty, np.zeros(0), 8000)
+    broken = say(DIGITS)
+    broken[-10] = np.nan
+    soundfile.write(nan, broken, 8000, subtype="FLOAT")
+    noise.write_bytes(b"this is not audio" * 100)
+    assert run(empty, nan, noise, tmp_path / "gone.wav", good, "--model", bundle) == 2
+    out, err = capsys.readouterr()
+    assert out == f"{good}: {text_of(DIGITS)}\n"
+    errors = err.splitlines()
+    assert len(errors) == 4
+    for line, file, reason in zip(
+        errors, (empty, nan, noise, tmp_path / "gone.wav"), ("no audio", "NaN", "soundfile", "no such file"), strict=True
+    ):
+        assert line.startswith(f"reallm: error: {file}: ")
+        assert reason in line
+
+
+def test_real_time_shows_words_as_they_come(bundle: Path, tmp_path: Path, capsys: Any) -> None:
+    audio = say([2, 5], trailing=0.1)
+    soundfile.write(tmp_path / "a.wav", audio, 8000)
+    begun = time.perf_counter()
+    assert run(tmp_path / "a.wav", "--model", bundle, "--realtime") == 0
+    assert time.perf_counter() - begun >= len(audio) / 8000
+    assert capsys.readouterr().out == "two five\n"
+    assert run(tmp_path / "a.wav", "--model", bundle, "--realtime", "--json") == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["text"] == err.strip() == "two five"
+
+
+def test_the_microphone(bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    class InputStream:
+        """Says two digits, then Ctrl-C is pressed."""
+
+        def __init__(self, samplerate: int, channels: int, dtype: str, blocksize: int, callback: Any) -> None:
+            self.callback, self.blocksize = callback, blocksize
+
+        def __enter__(self) -> None:
+            audio = say([6, 1], trailing=0.0)[:, None]
+            for begin in range(0, len(audio), self.blocksize):
+                self.callback(audio[begin : begin + self.blocksize], self.blocksize, None, None)
+
+        def __exit__(self, *error: object) -> None: ...
+
+    module = types.ModuleType("sounddevice")
+    module.InputStream, module.PortAudioError = InputStream, OSError  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "sounddevice", module)
+
+    import queue
+
+    class Queue(queue.SimpleQueue[Any]):
+        def get(self, *args: Any) -> Any:
+            if self.empty():
+                raise KeyboardInterrupt
+            return super().get(*args)
+
+    monkeypatch.setattr(queue, "SimpleQueue", Queue)
+    assert run("--mic", "--model", bundle) == 0
+    assert capsys.readouterr().out == "six one\n"
+
+
+def test_wrong_use(bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    for arguments, message in (
+        (["a.wav", "--json", "--srt", "--model", bundle], "choose one"),
+        (["a.wav", "--mic", "--model", bundle], "one of the two"),
+        (["a.wav", "b.wav", "--srt", "--model", bundle], "one file"),
+        (["a.wav", "--model", bundle / "none"], "neither a bundle"),
+        (["--mic", "--model", bundle], "pip install 'reallm[mic]'"),
+    ):
+        assert run(*arguments) == 2
+        assert message in capsys.readouterr().err
