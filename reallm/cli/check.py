@@ -26,7 +26,7 @@ def check(
             known = sorted({other for each in KINDS for other in catalogue(each)})
             raise InputError(f"unknown component '{name}'{nearest(name, known)}: see 'reallm components'")
         if len(kinds) > 1:
-            raise InputError(f"'{name}' is the name of a {' and of a '.join(kinds)}: choose one with --kind")
+            raise InputError(f"'{name}' is the name of components of the kinds {', '.join(kinds)}: choose one with --kind")
         kind = kinds[0]
     cls = find(kind, name)
     table = Table("check", "result", title=f"{kind} '{name}' ({cls.__module__}.{cls.__qualname__})")

@@ -6,7 +6,9 @@ import typer
 
 
 def describe(kind: str) -> list[dict[str, Any]]:
-    """The components of a kind: ``kind``, ``name``, ``summary`` and ``parameters``, a list of ``name``, ``type``, ``required`` and ``default``.
+    """The components of a kind: each with ``kind``, ``name``, ``summary`` and ``parameters``.
+
+    A parameter has ``name``, ``type``, ``required`` and ``default``, which is None where it is required.
 
     Raises InputError for an unknown kind.
     """

@@ -1,0 +1,147 @@
+"""The contract of searchers: speech embeddings to tokens. Legend: reallm/types.py."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reallm.contract.component import tiny
+from reallm.contract.emissions import Answers, collect, require_same_answers, require_well_formed
+from reallm.contract.operation import take
+from reallm.contract.requirement import require, require_equal
+from reallm.protocols import ResponseModel
+from reallm.registry import find
+from reallm.streaming.state import StreamingState, clone, reset, stack, tensors, unstack
+
+CAPACITY = 5
+
+
+def model() -> ResponseModel:
+    """A small decoder with large random weights: it answers this and that, and rarely twice the same."""
+    decoder: Any = tiny(find("decoder", "llama"), seed=3)
+    for parameter in decoder.parameters():
+        if parameter.dim() > 1:
+            parameter.data.mul_(25.0)
+    interleaver: Any = find("interleaver", "blank")
+    return ResponseModel(decoder, interleaver(blank_id=decoder.vocab_size - 1))
+
+
+@dataclass
+class CountState(StreamingState):
+    """How many positions a row has consumed."""
+
+    position: Tensor  # (B,) int64
+
+
+class TalkingDecoder(nn.Module):
+    """Never answers BLANK: what keeps the searcher from going on for ever is its cap."""
+
+    vocab_size = 3
+    input_dim = 2
+
+    def embed(self, token_ids: Tensor) -> Tensor:
+        """Zeros."""
+        return torch.zeros(*token_ids.shape, self.input_dim, dtype=torch.float64)
+
+    def init_state(self, batch: int, device: Any = "cpu", dtype: Any = torch.float32) -> CountState:
+        """At the start."""
+        return CountState(torch.zeros(batch, dtype=torch.int64, device=device))
+
+    def step(self, inputs: Tensor, active: Tensor, state: CountState) -> tuple[Tensor, CountState]:
+        """Token 1, always."""
+        logits = inputs.new_tensor([0.0, 40.0, -40.0]).expand(inputs.size(0), -1)
+        return logits, CountState(state.position + active)
+
+
+def embeddings(decoder: Any, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Random speech embeddings (B, M, D_lm) and lens (B,)."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(len(lengths), max(lengths), decoder.input_dim, generator=generator, dtype=torch.float64)
+    return x, torch.tensor(list(lengths))
+
+
+def search(searcher: Any, using: ResponseModel, x: Tensor, lens: Tensor, chunk: int, seed: int) -> list[Answers]:
+    """Pushed in random numbers of embeddings, at most ``chunk``, with rests; the last push of a row is final."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = lens.size(0)
+    state = searcher.init_state(using, rows, chunk, "cpu", torch.float64)
+    position, done, emissions = torch.zeros(rows, dtype=torch.int64), torch.zeros(rows, dtype=torch.bool), []
+    while not bool(done.all()):
+        wanted = torch.randint(chunk + 1, (rows,), generator=generator) if seed else torch.full((rows,), chunk)
+        filled = torch.where(done, 0, torch.minimum(wanted, lens - position))
+        final = ~done & (filled == lens - position)
+        emission, state = searcher.step(using, take(x, position, filled, chunk), filled, final, state)
+        emissions.append(emission)
+        position, done = position + filled, done | final
+    return collect(*emissions)
+
+
+@torch.no_grad()
+def check_number_of_embeddings_a_step(cls: Any) -> None:
+    """However the speech embeddings are dealt out to steps, and whenever rows rest, the tokens are the same."""
+    searcher, using = tiny(cls), model()
+    x, lens = embeddings(using.decoder, [13, 1, 8, 0])
+    whole = search(searcher, using, x, lens, chunk=13, seed=0)
+    require(any(a.token_ids for a in whole), "no token came out of 22 random speech embeddings")
+    for row, answers in enumerate(whole):
+        require_well_formed(answers, f"row {row}")
+        require(all(f < int(lens[row]) for f in answers.frame), f"row {row}: frames {answers.frame} of {int(lens[row])} speech embeddings")
+        require(using.interleaver.blank_id not in answers.token_ids, f"row {row}: BLANK among the tokens {answers.token_ids}")
+    for seed, chunk in enumerate((CAPACITY, 3, 1), 1):
+        for row, answers in enumerate(search(searcher, using, x, lens, chunk, seed)):
+            require_same_answers(answers, whole[row], f"row {row}, {chunk} embeddings a step at most")
+
+
+@torch.no_grad()
+def check_rows_do_not_mix(cls: Any) -> None:
+    """B rows together give what each gives alone."""
+    searcher, using = tiny(cls), model()
+    x, lens = embeddings(using.decoder, [9, 2, 6])
+    for row, answers in enumerate(search(searcher, using, x, lens, CAPACITY, 0)):
+        alone = search(searcher, using, x[row : row + 1], lens[row : row + 1], CAPACITY, 0)[0]
+        require_same_answers(answers, alone, f"row {row} among others")
+
+
+@torch.no_grad()
+def check_responses_are_capped(cls: Any) -> None:
+    """A model that never answers BLANK is cut off in every response, and each cut is counted."""
+    interleaver: Any = find("interleaver", "blank")
+    using = ResponseModel(TalkingDecoder(), interleaver(blank_id=2))  # type: ignore[arg-type]
+    x, lens = embeddings(using.decoder, [4, 1])
+    for row, answers in enumerate(search(tiny(cls), using, x, lens, CAPACITY, 0)):
+        responses = {frame: answers.frame.count(frame) for frame in answers.frame}
+        require(
+            sorted(responses) == list(range(int(lens[row]))), f"row {row}: answers to {sorted(responses)} of {int(lens[row])} embeddings"
+        )
+        require(len(set(responses.values())) == 1, f"row {row}: responses of {responses} tokens, all must be cut at the same number")
+        require(answers.cap_hits == int(lens[row]), f"row {row}: {answers.cap_hits} cuts counted of {int(lens[row])}")
+
+
+@torch.no_grad()
+def check_state_algebra(cls: Any) -> None:
+    """The state keeps its shapes; rows of different age share a batch; a reset row is new and leaves the others bit-equal."""
+    searcher, using = tiny(cls), model()
+    x, lens = embeddings(using.decoder, [CAPACITY] * 3)
+    yes, no = torch.ones(3, dtype=torch.bool), torch.zeros(3, dtype=torch.bool)
+    start = searcher.init_state(using, 1, CAPACITY, "cpu", torch.float64)
+    _, aged = searcher.step(using, x[:1], lens[:1], no[:1], clone(start))
+    before, after = ([(t.shape, t.dtype) for t in tensors(s)] for s in (start, aged))
+    require(before == after, f"the state changes its shapes or types: {before} became {after}")
+    together = stack([clone(start), clone(aged), clone(aged)])
+    for apart, single in zip(unstack(together), (start, aged, aged), strict=True):
+        for got, expected in zip(tensors(apart), tensors(single), strict=True):
+            require_equal(got, expected, "a state after stack and unstack")
+    fresh = reset(clone(together), torch.tensor([False, False, True]), start)
+    kept = collect(searcher.step(using, x, lens, yes, together)[0])
+    renewed = collect(searcher.step(using, x, lens, yes, fresh)[0])
+    for row in (0, 1):
+        require(renewed[row] == kept[row], f"row {row} answers otherwise after row 2 was reset")
+    new = collect(searcher.step(using, x[2:], lens[2:], yes[2:], clone(start))[0])[0]
+    require_same_answers(renewed[2], new, "a row that was reset")
+    alone = collect(searcher.step(using, x[1:2], lens[1:2], yes[1:2], clone(aged))[0])[0]
+    require_same_answers(kept[1], alone, "an aged row beside a new one")
+
+
+CHECKS = [check_number_of_embeddings_a_step, check_rows_do_not_mix, check_responses_are_capped, check_state_algebra]
