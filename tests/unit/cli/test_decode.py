@@ -1,0 +1,147 @@
+"""``reallm decode`` and ``reallm score`` on strings of levels, end to end."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from lhotse import MonoCut, Recording, SupervisionSegment
+from lhotse.cut import Cut
+
+from reallm.cli import main
+from reallm.data.alignments import with_words
+from reallm.data.cuts import write_cuts
+from reallm.streaming.measurement import real_time_factor
+from reallm.streaming.recognizer import Recognizer
+from reallm.streaming.simulation import stream_utterances
+from reallm.tokenizers.character import CharacterTokenizer
+from reallm.types import Word
+from tests.dummies.level_bundle import registered_level_system, write_level_bundle
+from tests.dummies.recognizer import LevelSystem, say, text_of
+
+
+RESULT_KEYS = {  # of DESIGN.md section 5
+    *("system", "corpus", "split", "parameters", "wer", "wer_ci95", "errors", "words", "insertions", "deletions", "substitutions"),
+    *("emission_delay_ms", "final_delay_ms", "word_end_error_ms", "confidence_auc", "response_cap_hits", "rtf", "seconds_of_audio"),
+    *("alignment_backend", "git", "seed"),
+}
+
+
+def make_cut(folder: Path, number: int) -> Cut:
+    """A string of 1 to 5 digits with the truth about its words."""
+    digits = [int(d) for d in np.random.default_rng(number).integers(1, 7, 1 + number % 5)]
+    audio = say(digits, seed=number, trailing=0.02)
+    file = folder / f"{number}.wav"
+    soundfile.write(file, audio, 8000)
+    edges = np.flatnonzero(np.diff(np.abs(np.concatenate([[0], audio, [0]])) > 0.01)).reshape(-1, 2) / 8000
+    words = [Word(word, float(start), float(end)) for word, (start, end) in zip(text_of(digits).split(), edges, strict=True)]
+    name = f"string-{number:02}"
+    supervision = SupervisionSegment(name, name, 0, len(audio) / 8000, text=text_of(digits), speaker=f"speaker-{number % 2}")
+    recording = Recording.from_file(file, recording_id=name)
+    return with_words(MonoCut(name, 0, recording.duration, 0, supervisions=[supervision], recording=recording), words)
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    write_cuts([make_cut(tmp_path, number) for number in range(12)], tmp_path / "test.jsonl.gz")
+    (tmp_path / "corpus.json").write_text(json.dumps({"corpus": "levels", "real": False, "licence": "CC0"}))
+    return tmp_path / "test.jsonl.gz"
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Iterator[Path]:
+    with registered_level_system():
+        yield write_level_bundle(tmp_path / "bundle")
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as end:
+        main([*map(str, arguments)])
+    return int(end.value.code or 0)
+
+
+def test_decode_and_score(bundle: Path, manifest: Path, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "out"
+    assert run("decode", bundle, "--cuts", manifest, "--out", out, "--streams", 5, "--compare-offline", "--rtf-utterances", 2) == 0
+    assert "WER 0.00 %" in capsys.readouterr().out
+    results = json.loads((out / "results.json").read_text())
+    assert not RESULT_KEYS - results.keys()
+    assert (results["system"], results["split"], results["wer"], results["words"]) == ("levels", "test", 0.0, 33)
+    assert results["corpus"] == {"name": "levels", "kind": "SYNTHETIC speech", "licence": "CC0"}
+    assert results["offline_mismatches"] == []
+    # A level is known two frames of 50 ms into the silence at the latest, and a chunk is 300 ms.
+    assert 0 < results["emission_delay_ms"]["mean"] < 400
+    assert abs(results["word_end_error_ms"]["mean"]) < 60
+    assert 0 < results["rtf"] < 5
+    hyps = [json.loads(line) for line in (out / "hyps.jsonl").read_text().splitlines()]
+    assert [h["id"] for h in hyps] == [f"string-{n:02}" for n in range(12)]
+    assert all(h["text"] == h["ref"] for h in hyps)
+    assert run("score", out / "hyps.jsonl", "--cuts", manifest, "--out", tmp_path / "again.json") == 0
+    assert json.loads((tmp_path / "again.json").read_text()) == results
+
+
+def test_other_rates_and_pieces_give_the_same_text(bundle: Path, manifest: Path, tmp_path: Path) -> None:
+    for number, (rate, piece) in enumerate([(16000, 20), (44100, 160), (48000, 1000), (8000, 7.3)]):
+        out = tmp_path / str(number)
+        options = ["--input-rate", rate, "--piece-ms", piece, "--rtf-utterances", 0, "--limit", 4, "--compare-offline"]
+        assert run("decode", bundle, "--cuts", manifest, "--out", out, *options) == 0
+        results = json.loads((out / "results.json").read_text())
+        assert (results["wer"], results["offline_mismatches"], results["input_rate"]) == (0.0, [], rate)
+        assert run("score", out / "hyps.jsonl", "--cuts", manifest, "--out", out / "again.json") == 0
+
+
+def test_settings_change_components(bundle: Path, manifest: Path, tmp_path: Path, capsys: Any) -> None:
+    from reallm.bundle import export
+    from reallm.systems.speech_reallm import SpeechReaLLM
+
+    export(SpeechReaLLM.tiny().eval(), tmp_path / "tiny", {"training_data": "none", "license": "CC0"})
+    options = ["--cuts", manifest, "--out", tmp_path / "out", "--limit", 2, "--rtf-utterances", 0]
+    assert run("decode", tmp_path / "tiny", *options, "--set", "searcher.blank_penalty=-100") == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["settings"] == {"searcher.blank_penalty": -100.0}
+    assert results["deletions"] == results["words"]
+    assert run("decode", tmp_path / "tiny", *options, "--set", "searcher.blank_penalty=100") == 0
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["response_cap_hits"] > 0
+    capsys.readouterr()
+    for setting, message in (
+        ("searcher.blank_penalti=1", "did you mean 'blank_penalty'"),
+        ("sercher.blank_penalty=1", "did you mean 'searcher'"),
+        ("blank_penalty=1", "PART.NAME=NUMBER"),
+        ("searcher.max_symbols=1.5", "is not a int"),
+    ):
+        assert run("decode", tmp_path / "tiny", *options, "--set", setting) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_missing_things_are_named_and_nothing_is_written(bundle: Path, manifest: Path, tmp_path: Path, capsys: Any) -> None:
+    for arguments, message in (
+        ([bundle, "--cuts", tmp_path / "none.jsonl.gz"], "no manifest"),
+        ([tmp_path / "none", "--cuts", manifest], "neither a bundle"),
+        ([bundle, "--cuts", manifest, "--device", "warp"], "--device warp"),
+    ):
+        assert run("decode", *arguments, "--out", tmp_path / "out") == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_emission_times_are_those_of_one_live_stream() -> None:
+    system = LevelSystem(CharacterTokenizer.tiny()).eval()
+    audios = {seed: say([1 + seed % 6, 2, 3], seed=seed, trailing=0.0) for seed in range(9)}
+    together = {
+        key: (hypothesis.words, seconds)
+        for key, hypothesis, seconds in stream_utterances(Recognizer(system, 4), ((k, a, 8000) for k, a in audios.items()))
+    }
+    for key, audio in audios.items():
+        stream = Recognizer(system).stream()
+        for begin in range(0, len(audio), 160):
+            stream.accept_waveform(audio[begin : begin + 160], 8000)
+            stream.result()
+        assert together[key] == (stream.finish().words, len(audio) / 8000)
+
+
+def test_real_time_factor_counts_one_pass() -> None:
+    system = LevelSystem(CharacterTokenizer.tiny()).eval()
+    assert 0 < real_time_factor(system, [("a", say([1, 2]), 8000)]) < 5
