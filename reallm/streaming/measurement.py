@@ -40,7 +40,7 @@ def offline_text(system: System, samples: Audio, sample_rate: int) -> str:
     if sample_rate != system.sample_rate:
         samples = soxr.resample(samples, sample_rate, system.sample_rate)
     device = device_of(system)
-    wav = torch.from_numpy(samples).to(device)[None]
+    wav = torch.tensor(samples, device=device)[None]
     emission = system.recognize(wav, torch.tensor([wav.size(1)], device=device))
     return system.tokenizer.decode(emission.token_ids[0, : int(emission.lens[0])].tolist())
 
