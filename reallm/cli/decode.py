@@ -35,7 +35,7 @@ def decode(
     from reallm.cli._settings import apply_settings
     from reallm.data.cuts import load_audio, read_cuts, text_of
     from reallm.data.files import atomic_write
-    from reallm.metrics.hypotheses import Recognized, write_hypotheses
+    from reallm.metrics.hypotheses import Recognized, read_hypotheses, write_hypotheses
     from reallm.metrics.provenance import training_facts
     from reallm.metrics.results import make_results, one_line
     from reallm.registry import spec_of
@@ -75,9 +75,10 @@ def decode(
     if compare_offline:
         streamed = {key: utterance.text for key, utterance in recognized.items()}
         facts["offline_mismatches"] = offline_mismatches(system, map(audio, manifest), streamed)
-    scored = make_results([recognized[cut.id] for cut in manifest], manifest, cuts, facts)
     out.mkdir(parents=True, exist_ok=True)
     write_hypotheses(out / "hyps.jsonl", [recognized[cut.id] for cut in manifest])
+    # Scored as written, with rounded times: reallm score gives the same numbers.
+    scored = make_results(read_hypotheses(out / "hyps.jsonl"), manifest, cuts, facts)
     for name, content in (("decode.json", facts), ("results.json", scored)):
         with atomic_write(out / name) as file:
             file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
