@@ -11,6 +11,7 @@ from hyperpyyaml.core import resolve_references
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, SequenceNode
 
 from reallm.errors import InputError, nearest
 
@@ -61,7 +62,10 @@ def nearest_file(name: Path) -> str:
 def read(file: Path) -> Any:
     """The tree of a file. Raises ConfigError for what is not YAML, for duplicated keys, and for an empty file."""
     try:
-        tree = YAML().load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        for line, key in _duplicates(YAML().compose(text)):
+            raise ConfigError(Problem(file, "", f"line {line}: key '{key}' is there twice"))
+        tree = YAML().load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f"line {mark.line + 1}: " if mark is not None else ""
@@ -72,6 +76,20 @@ def read(file: Path) -> Any:
     if tree is None:
         raise ConfigError(Problem(file, "", "is empty"))
     return tree
+
+
+def _duplicates(node: Any) -> Iterator[tuple[int, str]]:
+    """(line, key) of keys that a mapping holds already; ruamel itself misses those under a tag."""
+    if isinstance(node, MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if str(key.value) in seen:
+                yield key.start_mark.line + 1, str(key.value)
+            seen.add(str(key.value))
+            yield from _duplicates(value)
+    elif isinstance(node, SequenceNode):
+        for value in node.value:
+            yield from _duplicates(value)
 
 
 def tag_of(node: Any) -> str:
