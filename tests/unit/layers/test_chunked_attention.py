@@ -1,0 +1,60 @@
+"""Chunked attention against a plain loop over frames, with rotary positions as complex numbers."""
+
+import pytest
+import torch
+
+from reallm.layers.chunk_layout import chunks_of, layout
+from reallm.layers.chunked_attention import ChunkedAttention
+from reallm.protocols import ChunkSpec
+from reallm.streaming.context import length_mask
+
+DIM, HEADS = 8, 2
+WIDTH = DIM // HEADS
+
+
+def turned(x: torch.Tensor, position: int) -> torch.Tensor:
+    """x (H, E) as E / 2 complex numbers, turned by position · 10000^(-2i / E)."""
+    a, b = x.chunk(2, dim=-1)
+    frequency = 10000.0 ** (-torch.arange(WIDTH // 2).double() * 2 / WIDTH)
+    return torch.complex(a, b) * torch.polar(torch.ones_like(frequency), position * frequency)
+
+
+def attended(layer: ChunkedAttention, x: torch.Tensor, at: int, keys: list[int]) -> torch.Tensor:
+    """What frame ``at`` of x (N, D) makes of the frames ``keys``."""
+    query, key, value = (t.unflatten(1, (HEADS, WIDTH)) for t in layer.in_proj(layer.norm(x)).chunk(3, dim=-1))
+    scores = torch.stack([(turned(query[at], at) * turned(key[k], k).conj()).real.sum(-1) for k in keys], dim=-1) / WIDTH**0.5
+    return layer.out_proj(torch.einsum("hk,khe->he", scores.softmax(-1), value[keys]).flatten())
+
+
+@pytest.mark.parametrize(
+    ("spec", "group"), [(ChunkSpec(4, 3, 2), 1), (ChunkSpec(4, 3), 1), (ChunkSpec(2, 5), 3), (ChunkSpec(3, 0, 3), 1), (ChunkSpec(20, 0), 1)]
+)
+def test_equals_a_loop_over_frames(spec, group):
+    torch.manual_seed(0)
+    layer = ChunkedAttention(DIM, HEADS).double().eval()
+    lens, frames = torch.tensor([11, 7]), 11
+    x = torch.randn(2, frames, DIM).double()
+    chunks = -(-(frames + spec.right) // spec.size)
+    chunks += -chunks % group
+    valid = chunks_of(length_mask(lens, frames), spec, chunks)
+    at = layout(spec, valid, torch.zeros(2, spec.left, dtype=torch.bool), group)
+    out, _ = layer(chunks_of(x, spec, chunks), layer.init_context(2, spec.left, "cpu", torch.float64), at)
+    main = out[:, :, : spec.size].flatten(1, 2)[:, spec.right :]
+    for row, length in enumerate(lens.tolist()):
+        for frame in range(length):
+            start = (frame + spec.right) // spec.size * spec.size - spec.right
+            keys = [k for k in range(start - spec.left, start + spec.size + spec.right) if 0 <= k < length]
+            torch.testing.assert_close(main[row, frame], attended(layer, x[row], frame, keys), atol=1e-9, rtol=0)
+
+
+def test_look_ahead_copies_cannot_be_grouped():
+    valid = torch.ones(1, 2, 6, dtype=torch.bool)
+    with pytest.raises(ValueError, match="groups of 2"):
+        layout(ChunkSpec(4, 0, 2), valid, torch.zeros(1, 0, dtype=torch.bool), group=2)
+
+
+def test_an_empty_row_gives_no_nan():
+    layer = ChunkedAttention(DIM, HEADS)
+    at = layout(ChunkSpec(3, 2), torch.zeros(1, 1, 3, dtype=torch.bool), torch.zeros(1, 2, dtype=torch.bool))
+    out, _ = layer(torch.zeros(1, 1, 3, DIM), layer.init_context(1, 2, "cpu", torch.float32), at)
+    assert out.isfinite().all()
