@@ -8,4 +8,8 @@ if ! active_python >/dev/null; then
   export VIRTUAL_ENV=$root/.venv
 fi
 export PATH=$(dirname "$(active_python || echo "$root/.venv/bin/python")"):$PATH
+# Where reallm is not installed from this clone, it would not find the side environment by itself.
+if [ -z "${REALLM_K2_PYTHON:-}" ] && [ -x "$root/.venv-k2/bin/python" ]; then
+  export REALLM_K2_PYTHON=$root/.venv-k2/bin/python
+fi
 unset _tools

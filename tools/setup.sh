@@ -86,7 +86,7 @@ fi
 # Two recipes started at once must not install into one another.
 if command -v flock >/dev/null; then
   exec 9>"$root/.venv.lock"
-  flock 9
+  flock -n 9 || { say "another set-up is at work here: waiting for it"; flock 9; }
 fi
 if [ ! -f "$marker" ] || [ "$(cat "$marker")" != "$(wanted 2>/dev/null)" ]; then install; fi
 get_k2 "$venv/bin/python"

@@ -40,7 +40,7 @@ settings seed delay init
 
 if stage data; then
   for split in train dev test; do
-    reallm data tsv "$data/$split.tsv" --out "$exp/data" --name "$split"
+    reallm data tsv "$data/$split.tsv" --out "$exp/data" --name "$split" --corpus "$(basename "$here")" --nj "$nj"
   done
   finish
 fi
