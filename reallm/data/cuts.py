@@ -4,6 +4,7 @@ A manifest is a ``.jsonl.gz`` file of lhotse cuts. :func:`load_audio` gives the 
 but keeps short recordings in memory: strings are composed of the same few recordings over and over.
 """
 
+import dataclasses
 import gzip
 import json
 import zlib
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from lhotse import CutSet, MonoCut, Recording
 from lhotse.audio.mixer import audio_energy
+from lhotse.augmentation import AudioTransform
 from lhotse.cut import Cut, MixedCut, PaddingCut
 from lhotse.serialization import deserialize_item
 
@@ -187,6 +189,20 @@ def read_cuts(path: Path | str) -> CutSet:
     return cuts
 
 
+def _plain(value: Any) -> Any:
+    """What ``cut.to_dict()`` gives, several times faster: it copies every field of every dataclass deeply."""
+    if isinstance(value, AudioTransform):
+        return value.to_dict()
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if dataclasses.is_dataclass(value):
+        plain = {k: _plain(v) for k, v in vars(value).items() if v is not None}
+        return {**plain, "type": type(value).__name__} if isinstance(value, Cut) else plain
+    return value
+
+
 def write_cuts(cuts: Iterable[Cut], path: Path | str) -> int:
     """Write a manifest (``.jsonl.gz``) at once or not at all. Returns the number of cuts.
 
@@ -195,6 +211,6 @@ def write_cuts(cuts: Iterable[Cut], path: Path | str) -> int:
     count = 0
     with atomic_write(path, "wb") as raw, gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=4, mtime=0) as file:
         for cut in cuts:
-            file.write((json.dumps(cut.to_dict(), ensure_ascii=False) + "\n").encode())
+            file.write((json.dumps(_plain(cut), ensure_ascii=False) + "\n").encode())
             count += 1
     return count

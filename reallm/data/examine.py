@@ -19,15 +19,16 @@ class BrokenAudio(Exception):
 def read_whole(path: Path) -> tuple[np.ndarray, int]:
     """All samples (S, channels) float32 and the sample rate. Raises BrokenAudio."""
     try:
-        samples, sample_rate = soundfile.read(path, dtype="float32", always_2d=True)
-        declared = soundfile.info(path).frames
+        with soundfile.SoundFile(path) as file:
+            declared, sample_rate = file.frames, file.samplerate
+            samples = file.read(dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError, RuntimeError) as error:
         raise BrokenAudio((str(error).splitlines() or ["unreadable"])[0]) from error
     if path.suffix.lower() == ".wav":
         # libsndfile shortens the length that the header of a cut-off WAV file declares, and says nothing
         try:
-            with wave.open(str(path)) as file:
-                declared = file.getnframes()
+            with wave.open(str(path)) as header:
+                declared = header.getnframes()
         except (wave.Error, EOFError):
             pass  # a WAV flavour that only libsndfile reads
     if len(samples) < declared:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from lhotse import Recording
+from lhotse import AudioSource, Recording
 
 from reallm.data.examine import BrokenAudio, read_whole, refuse_many_broken
 from reallm.data.files import atomic_folder
@@ -84,7 +84,9 @@ def _examine(path: Path) -> DigitRecording:
         raise BrokenAudio("shorter than 50 ms, or silent")
     begin, end = speech_span(mono, sample_rate)
     piece = mono[begin:end]
-    recording = Recording.from_file(path, recording_id=path.stem)
+    # Recording.from_file would open the file once more
+    source = AudioSource("file", [0], str(path))
+    recording = Recording(path.stem, [source], sample_rate, len(mono), len(mono) / sample_rate, [0])
     return DigitRecording(
         recording,
         int(match["digit"]),

@@ -33,7 +33,8 @@ def read_tsv(path: Path) -> list[Utterance]:
         try:
             start, end = (float(row[c]) if row.get(c) else None for c in ("start", "end"))
         except ValueError:
-            raise InputError(f"{path} line {number}: start and end must be seconds, not '{row['start']}' and '{row['end']}'") from None
+            given = f"'{row.get('start', '')}' and '{row.get('end', '')}'"
+            raise InputError(f"{path} line {number}: start and end must be seconds, not {given}") from None
         name = row.get("id") or row.get("utt_id") or audio.stem
         utterances.append(Utterance(name, audio, row["text"], row.get("speaker") or None, start, end))
     return utterances

@@ -1,13 +1,16 @@
 """The samples of a cut are lhotse's, and manifests are whole or refused."""
 
 import gzip
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from lhotse import Recording
+from lhotse import Recording, SupervisionSegment
 from lhotse.cut import Cut
+from lhotse.serialization import deserialize_item
+from lhotse.supervision import AlignmentItem
 
 from reallm.data import cuts as module
 from reallm.data.cuts import load_audio, read_cuts, speaker_of, text_of, write_cuts
@@ -86,6 +89,16 @@ def test_manifest_round_trip_is_reproducible(tmp_path: Path) -> None:
     write_cuts(cuts, tmp_path / "y.jsonl.gz")
     assert (tmp_path / "x.jsonl.gz").read_bytes() == (tmp_path / "y.jsonl.gz").read_bytes()
     assert [c.id for c in read_cuts(tmp_path / "x.jsonl.gz")] == [c.id for c in cuts]
+
+
+def test_manifests_are_lhotses(tmp_path: Path) -> None:
+    cut, noise = make_cut(tmp_path), make_cut(tmp_path, name="noise", seconds=3)
+    cut.supervisions = [SupervisionSegment("s", "a", 0.0, 1.0, text="x", custom={"n": [1]}, alignment={"word": [AlignmentItem("x", 0, 1)]})]
+    cut.custom = {"epoch": 3}
+    cuts = [cut, noise.perturb_volume(0.5).mix(cut, snr=5.0).pad(duration=5.0), cut.perturb_speed(1.1), make_cut(tmp_path, 2, name="b")]
+    write_cuts(cuts, tmp_path / "ours.jsonl.gz")
+    theirs = [deserialize_item(json.loads(json.dumps(c.to_dict()))) for c in cuts]
+    assert list(read_cuts(tmp_path / "ours.jsonl.gz")) == theirs
 
 
 def test_broken_manifests(tmp_path: Path) -> None:

@@ -1,0 +1,228 @@
+"""Users' own data: Kaldi folders, tables and lhotse manifests make the same manifests."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from lhotse import CutSet, Recording, RecordingSet, SupervisionSegment, SupervisionSet
+from typer.testing import CliRunner
+
+from reallm.cli.data import app
+from reallm.data.alignments import words
+from reallm.data.cuts import load_audio, read_cuts, text_of
+from reallm.errors import InputError
+from reallm.types import Word
+
+RATE = 16000
+
+
+def write_audio(folder: Path, names: list[str], seconds: float = 1.0, suffix: str = ".wav") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(names):
+        noise = np.random.default_rng(number).uniform(-0.1, 0.1, round(seconds * RATE))
+        soundfile.write(folder / f"{name}{suffix}", noise, RATE)
+
+
+def run(*arguments: object) -> str:
+    """What the command prints. Raises what it raises."""
+    result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def table(path: Path, rows: list[tuple[object, ...]]) -> Path:
+    path.write_text("\n".join("\t".join(map(str, row)) for row in rows) + "\n", encoding="utf-8")
+    return path
+
+
+def test_tsv(tmp_path: Path) -> None:
+    write_audio(tmp_path / "corpus" / "audio", ["a", "b"], suffix=".flac")
+    path = table(
+        tmp_path / "corpus" / "train.tsv",
+        [("path", "text", "speaker"), ("audio/a.flac", "One TWO", "ada"), ("audio/b.flac", "Three", "bo")],
+    )
+    output = run("tsv", path, "--out", tmp_path / "out", "--lower")
+    cuts = list(read_cuts(tmp_path / "out" / "train.jsonl.gz"))
+    assert [(c.id, text_of(c), c.supervisions[0].speaker) for c in cuts] == [("a", "one two", "ada"), ("b", "three", "bo")]
+    assert load_audio(cuts[0], 8000).shape == (8000,)
+    record = json.loads((tmp_path / "out" / "corpus.json").read_text())
+    assert record["corpus"] == "corpus" and record["real"] is True
+    assert record["splits"]["train"] | {"source": ""} == {"strings": 2, "hours": 0.001, "speakers": 2, "source": "", "skipped": {}}
+    assert "train" in output and "real speech" in output
+
+
+def test_tsv_segments(tmp_path: Path) -> None:
+    write_audio(tmp_path, ["long"], seconds=3)
+    rows = [("utt_id", "path", "text", "start", "end"), ("x", "long.wav", "one", 0.5, 1.25), ("y", "long.wav", "two", "", "")]
+    run("tsv", table(tmp_path / "t.tsv", rows), "--out", tmp_path / "out", "--name", "dev", "--upper")
+    x, y = read_cuts(tmp_path / "out" / "dev.jsonl.gz")
+    assert (x.id, text_of(x), y.id, y.duration) == ("x", "ONE", "y", 3.0)
+    np.testing.assert_array_equal(load_audio(x), load_audio(y)[8000:20000])
+
+
+@pytest.mark.parametrize(
+    "rows, message",
+    [
+        ([("file", "text")], r"no column 'path'"),
+        ([("path", "texts")], r"no column 'text' \(did you mean 'texts'\?\)"),
+        ([("path", "text"), ("a.wav",)], "line 2 has 1 columns, its header 2"),
+        ([("path", "text", "start"), ("a.wav", "one", "soon")], "line 2: start and end must be seconds"),
+        ([("path", "text"), ("a.wav", "one"), ("a.wav", "two")], "used twice, 'a'"),
+        ([("path", "text")], "holds no utterances"),
+        ([("path", "text"), ("none.wav", "one")], r"1 of 1 audio files .* are broken: none"),
+        ([("path", "text", "start", "end"), ("a.wav", "one", "0.5", "9")], "is not inside the recording"),
+    ],
+)
+def test_bad_tables(tmp_path: Path, rows: list[tuple[object, ...]], message: str) -> None:
+    write_audio(tmp_path, ["a"])
+    with pytest.raises(InputError, match=message):
+        run("tsv", table(tmp_path / "t.tsv", rows), "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(InputError, match="is missing"):
+        run("tsv", tmp_path / "none.tsv", "--out", tmp_path / "out")
+
+
+def test_one_broken_file_among_many(tmp_path: Path) -> None:
+    names = [f"u{i:03d}" for i in range(100)]
+    write_audio(tmp_path, names, seconds=0.05)
+    (tmp_path / "u007.wav").write_bytes((tmp_path / "u007.wav").read_bytes()[:200])
+    path = table(tmp_path / "t.tsv", [("path", "text"), *((f"{n}.wav", "one") for n in names)])
+    output = run("tsv", path, "--out", tmp_path / "out")
+    assert len(read_cuts(tmp_path / "out" / "t.jsonl.gz")) == 99
+    assert "1 skipped" in output and "u007: truncated" in output
+    (tmp_path / "u008.wav").write_text("no audio")
+    with pytest.raises(InputError, match="2 of 100 audio files"):
+        run("tsv", path, "--out", tmp_path / "out2")
+
+
+def test_real_and_synthetic_do_not_mix(tmp_path: Path) -> None:
+    write_audio(tmp_path, ["a"])
+    path = table(tmp_path / "t.tsv", [("path", "text"), ("a.wav", "one")])
+    run("tsv", path, "--out", tmp_path / "out", "--synthetic", "--corpus", "mine")
+    assert json.loads((tmp_path / "out" / "corpus.json").read_text())["real"] is False
+    run("tsv", path, "--out", tmp_path / "out", "--synthetic", "--name", "dev")
+    assert sorted(json.loads((tmp_path / "out" / "corpus.json").read_text())["splits"]) == ["dev", "t"]
+    with pytest.raises(InputError, match="already holds the corpus 'mine'"):
+        run("tsv", path, "--out", tmp_path / "out", "--name", "test")
+    with pytest.raises(InputError, match="--lower and --upper"):
+        run("tsv", path, "--out", tmp_path / "out", "--lower", "--upper")
+
+
+def kaldi(folder: Path, **files: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, content in files.items():
+        (folder / name.replace("wav_scp", "wav.scp")).write_text(content)
+    return folder
+
+
+def test_kaldi(tmp_path: Path) -> None:
+    write_audio(tmp_path / "train", ["a", "b"])
+    folder = kaldi(tmp_path / "train", wav_scp="r1 a.wav\nr2 b.wav\n", text="r1 one two\nr2 three\n", utt2spk="r1 ada\nr2 bo\n")
+    run("kaldi", folder, "--out", tmp_path / "out")
+    cuts = list(read_cuts(tmp_path / "out" / "train.jsonl.gz"))
+    assert [(c.id, text_of(c), c.supervisions[0].speaker) for c in cuts] == [("r1", "one two", "ada"), ("r2", "three", "bo")]
+
+
+def test_kaldi_segments(tmp_path: Path) -> None:
+    write_audio(tmp_path / "train", ["a"], seconds=2)
+    folder = kaldi(tmp_path / "train", wav_scp="r1 a.wav\n", text="u1 one\nu2 two\n", segments="u1 r1 0.0 0.5\nu2 r1 0.5 2.0\n")
+    run("kaldi", folder, "--out", tmp_path / "out")
+    assert [(c.id, c.start, c.duration) for c in read_cuts(tmp_path / "out" / "train.jsonl.gz")] == [("u1", 0, 0.5), ("u2", 0.5, 1.5)]
+
+
+@pytest.mark.parametrize(
+    "files, message",
+    [
+        ({"text": "a one\n"}, "has no wav.scp"),
+        ({"wav_scp": "a a.wav\n"}, "has no text"),
+        ({"wav_scp": "a sox a.wav |\n", "text": "a one\n"}, "'a' is a command"),
+        ({"wav_scp": "a a.wav\n", "text": "b one\n"}, "recording 'b' of utterance 'b' is not in wav.scp"),
+        ({"wav_scp": "a a.wav\n", "text": "a one\na two\n"}, "line 2: 'a' is there twice"),
+        ({"wav_scp": "a a.wav\n", "text": "u one\n", "segments": "v a 0 1\n"}, "'u' is in text but not in segments"),
+        ({"wav_scp": "a a.wav\n", "text": "u one\n", "segments": "u a 0\n"}, "is not 'utterance recording start end'"),
+        ({"wav_scp": "a a.wav\n", "text": "a\n"}, r"1 of 1 .*no transcript"),
+    ],
+)
+def test_bad_kaldi_folders(tmp_path: Path, files: dict[str, str], message: str) -> None:
+    write_audio(tmp_path / "train", ["a"])
+    with pytest.raises(InputError, match=message):
+        run("kaldi", kaldi(tmp_path / "train", **files), "--out", tmp_path / "out")
+    with pytest.raises(InputError, match="is missing"):
+        run("kaldi", tmp_path / "none", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def lhotse_sets(folder: Path) -> tuple[RecordingSet, SupervisionSet]:
+    write_audio(folder / "audio", ["a", "b"], seconds=2)
+    recordings = RecordingSet.from_recordings(Recording.from_file(folder / "audio" / f"{n}.wav") for n in "ab")
+    spans = [("a", 0.0, 0.5), ("a", 0.5, 1.0), ("b", 0.0, 2.0)]
+    supervisions = SupervisionSet.from_segments(
+        SupervisionSegment(f"u{i}", r, start, duration, text=f"Text {i}", speaker=r) for i, (r, start, duration) in enumerate(spans)
+    )
+    return recordings, supervisions
+
+
+def test_lhotse_recordings_and_supervisions(tmp_path: Path) -> None:
+    recordings, supervisions = lhotse_sets(tmp_path)
+    for segment in supervisions:
+        segment.alignment = {"word": [words_item(segment.start)]}
+    (tmp_path / "m").mkdir()
+    recordings.to_file(tmp_path / "m" / "corpus_recordings_dev-clean.jsonl.gz")
+    supervisions.to_file(tmp_path / "m" / "corpus_supervisions_dev-clean.jsonl.gz")
+    run("lhotse", tmp_path / "m", "--out", tmp_path / "out", "--lower")
+    cuts = list(read_cuts(tmp_path / "out" / "corpus_dev-clean.jsonl.gz"))
+    assert sorted((c.supervisions[0].id, text_of(c), c.start, c.duration) for c in cuts) == [
+        ("u0", "text 0", 0, 0.5),
+        ("u1", "text 1", 0.5, 1.0),
+        ("u2", "text 2", 0, 2.0),
+    ]
+    assert all(words(c) == [Word("Text", pytest.approx(0.0), pytest.approx(0.25))] for c in cuts)
+
+
+def words_item(start: float) -> object:
+    from lhotse.supervision import AlignmentItem
+
+    return AlignmentItem("Text", start, 0.25)
+
+
+def test_lhotse_cuts(tmp_path: Path) -> None:
+    recordings, supervisions = lhotse_sets(tmp_path)
+    (tmp_path / "m").mkdir()
+    CutSet.from_manifests(recordings, supervisions).trim_to_supervisions().to_eager().to_file(tmp_path / "m" / "cuts_train.jsonl.gz")
+    run("lhotse", tmp_path / "m", "--out", tmp_path / "out", "--corpus", "mine")
+    assert len(read_cuts(tmp_path / "out" / "train.jsonl.gz")) == 3
+
+
+def test_bad_lhotse_folders(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="is missing"):
+        run("lhotse", tmp_path / "none", "--out", out)
+    (tmp_path / "m").mkdir()
+    with pytest.raises(InputError, match="holds no manifests"):
+        run("lhotse", tmp_path / "m", "--out", out)
+    recordings, supervisions = lhotse_sets(tmp_path)
+    recordings.to_file(tmp_path / "m" / "recordings.jsonl")
+    with pytest.raises(InputError, match=r"no supervisions\.jsonl beside it"):
+        run("lhotse", tmp_path / "m", "--out", out)
+    supervisions.to_file(tmp_path / "m" / "supervisions.jsonl")
+    (tmp_path / "audio" / "a.wav").write_bytes(b"")
+    with pytest.raises(InputError, match="2 of 3 audio files"):
+        run("lhotse", tmp_path / "m", "--out", out)
+    (tmp_path / "m" / "cuts_bad.jsonl").write_text("hello\n")
+    with pytest.raises(InputError, match="is not a lhotse manifest"):
+        run("lhotse", tmp_path / "m", "--out", out)
+    assert not out.exists()
+
+
+def test_digits_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.dummies.data import write_recordings
+
+    write_recordings(tmp_path / "fsdd")
+    monkeypatch.setenv("REALLM_DATA", str(tmp_path))
+    sizes = ["--train-strings", 3, "--epochs", 2, "--test-strings", 2, "--dev-strings", 2]
+    output = run("digits", "--out", tmp_path / "out", *sizes)
+    assert "fsdd (real speech)" in output and len(read_cuts(tmp_path / "out" / "train.jsonl.gz")) == 6
+    with pytest.raises(InputError, match=r"factors from 0\.5 to 2"):
+        run("digits", "--out", tmp_path / "out2", "--speed", 3, *sizes)
