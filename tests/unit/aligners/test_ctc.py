@@ -153,6 +153,17 @@ def test_totals_are_double():
     assert path.score == pytest.approx(exact, rel=1e-13)
 
 
+@pytest.mark.parametrize("best", [50, 51])
+def test_searches_in_double(best: int):
+    log_probs = torch.full((1, 52, 2), -1000.0)
+    log_probs[0, :, 0] = -torch.inf
+    log_probs[0, 50:, 0] = -0.002  # nothing beside the 50,000 of the frames before, in float32
+    log_probs[0, best, 0] = -0.001
+    log_probs[0, 50:, 1] = 0.0
+    (path,) = align_scores(log_probs, torch.tensor([52]), [torch.tensor([0])], "torch")
+    assert path.begin_frames.tolist() == [best]
+
+
 def test_token_outside_the_labels():
     with pytest.raises(InputError, match="token id 3 is not below BLANK = 3"):
         align_scores(random_scores(0, 1, 4, 4), torch.tensor([4]), [torch.tensor([3])], "torch")
