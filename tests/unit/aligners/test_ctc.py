@@ -157,8 +157,8 @@ def test_totals_are_double():
 def test_searches_in_double(best: int):
     log_probs = torch.full((1, 52, 2), -1000.0)
     log_probs[0, :, 0] = -torch.inf
-    log_probs[0, 50:, 0] = -0.002  # nothing beside the 50,000 of the frames before, in float32
-    log_probs[0, best, 0] = -0.001
+    log_probs[0, 50:, 0] = -0.0002  # nothing beside the 50,000 of the frames before, in float32
+    log_probs[0, best, 0] = -0.0001
     log_probs[0, 50:, 1] = 0.0
     (path,) = align_scores(log_probs, torch.tensor([52]), [torch.tensor([0])], "torch")
     assert path.begin_frames.tolist() == [best]
