@@ -22,7 +22,7 @@ def make_results(recognized: Sequence[Recognized], cuts: Sequence[Cut], manifest
 
     Raises InputError as ``pair_up`` and ``score``.
     """
-    known = {**UNKNOWN, **facts}
+    known = {**UNKNOWN, **facts, "manifest": str(Path(manifest).resolve())}
     head = {
         "system": known.pop("system"),
         "corpus": corpus_of(manifest),
