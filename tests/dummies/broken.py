@@ -1,0 +1,227 @@
+"""Components with one mistake each, made of sound ones: what the contract's checks must catch."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from reallm.adapters.conv import ConvolutionalAdapter
+from reallm.decoders.llama import LlamaDecoder
+from reallm.encoders.conformer import ConformerEncoder
+from reallm.encoders.lstm import LstmEncoder
+from reallm.frontends.log_mel import LogMelFrontend
+from reallm.interleavers.blank import BlankInterleaver
+from reallm.layers.subsampling import WindowState
+from reallm.protocols import TextState
+from reallm.searchers.greedy import GreedySearcher
+from reallm.streaming.state import StreamingState
+from reallm.systems.ctc import CTC
+from reallm.tokenizers.character import CharacterTokenizer
+
+
+class ForgetfulAdapter(ConvolutionalAdapter):
+    """Begins every chunk as if it were the first."""
+
+    def step(self, enc, lens, final, state):
+        return super().step(enc, lens, final, self.init_state(enc.size(0), dtype=enc.dtype))
+
+
+class PaddingReader(ConvolutionalAdapter):
+    """Takes padding for audio."""
+
+    def forward(self, enc, lens):
+        full = torch.full_like(lens, enc.size(1))
+        return super().forward(enc, full)[0], -(-lens // self.stride)
+
+
+class RowMixer(ConvolutionalAdapter):
+    """Normalizes over the batch."""
+
+    def forward(self, enc, lens):
+        return super().forward(enc - enc.mean(0, keepdim=True), lens)
+
+
+class ShortCounter(ConvolutionalAdapter):
+    """Rounds lengths down."""
+
+    def forward(self, enc, lens):
+        return super().forward(enc, lens)[0], lens // self.stride
+
+
+class GrowingAdapter(ConvolutionalAdapter):
+    """Keeps everything it has heard."""
+
+    def step(self, enc, lens, final, state):
+        out, out_lens, _ = super().step(enc, lens, final, WindowState(state.context[:, -self.window.context :]))
+        return out, out_lens, WindowState(torch.cat([state.context, enc], dim=1))
+
+
+class RestlessAdapter(ConvolutionalAdapter):
+    """Forgets its context when a row rests."""
+
+    def step(self, enc, lens, final, state):
+        out, out_lens, state = super().step(enc, lens, final, state)
+        return out, out_lens, WindowState(state.context * (lens > 0).view(-1, 1, 1))
+
+
+class IdleAdapter(ConvolutionalAdapter):
+    """Has a layer that nothing uses."""
+
+    @classmethod
+    def tiny(cls):
+        adapter = super().tiny()
+        adapter.idle = nn.Linear(2, 2)
+        return adapter
+
+
+@dataclass
+class SharedState(StreamingState):
+    """A window, and a counter that all rows share."""
+
+    window: WindowState
+    chunks: torch.Tensor
+
+
+class SharedClockAdapter(ConvolutionalAdapter):
+    """Takes the age of row 0 for that of all rows."""
+
+    def init_state(self, batch, device="cpu", dtype=torch.float32):
+        return SharedState(super().init_state(batch, device, dtype), torch.zeros(batch, device=device))
+
+    def step(self, enc, lens, final, state):
+        out, out_lens, window = super().step(enc, lens, final, state.window)
+        return out + state.chunks[0], out_lens, SharedState(window, state.chunks)
+
+
+class HeadstrongAdapter(SharedClockAdapter):
+    """Remembers the sum of all rows: resetting one changes the others."""
+
+    def step(self, enc, lens, final, state):
+        out, out_lens, window = ConvolutionalAdapter.step(self, enc, lens, final, state.window)
+        return out + 1e-3 * state.window.context.sum(), out_lens, SharedState(window, state.chunks)
+
+
+class FarSightedEncoder(ConformerEncoder):
+    """Sees the whole utterance whatever the chunk."""
+
+    def forward(self, feats, lens, chunk=None):
+        return super().forward(feats, lens, None)
+
+
+class UnclearedEncoder(LstmEncoder):
+    """Leaves what it computed in padding."""
+
+    def forward(self, feats, lens, chunk=None):
+        out, out_lens = super().forward(feats, lens)
+        return torch.where(out == 0, 1.0, out), out_lens
+
+
+class CentredFrontend(LogMelFrontend):
+    """Frames that are centred, as in most toolkits, and so wait for audio."""
+
+    def forward(self, wav, lens):
+        ahead = self.window_samples // 2
+        shifted = torch.cat([wav[:, ahead:], torch.zeros_like(wav[:, :ahead])], dim=1)
+        return super().forward(shifted, lens)
+
+
+class BackwardDecoder(LlamaDecoder):
+    """Attends to what follows."""
+
+    def forward(self, inputs, lens):
+        return super().forward(inputs + 0.1 * inputs.flip(1), lens)
+
+
+class RestlessDecoder(LlamaDecoder):
+    """Moves on in rows that are not active."""
+
+    def step(self, inputs, active, state):
+        return super().step(inputs, torch.ones_like(active), state)
+
+
+class OtherWindowDecoder(LlamaDecoder):
+    """Streams with a window that it was not trained with."""
+
+    def forward(self, inputs, lens):
+        self.window += 1
+        try:
+            return super().forward(inputs, lens)
+        finally:
+            self.window -= 1
+
+
+class TwoPolicies(BlankInterleaver):
+    """Feeds BLANK at run time, but not in training."""
+
+    def build(self, *args):
+        return BlankInterleaver(self.blank_id, feed_blank=False).build(*args)
+
+    @classmethod
+    def tiny(cls):
+        return cls(blank_id=10, feed_blank=True)
+
+
+class Clamper(BlankInterleaver):
+    """Moves late tokens to the last embedding."""
+
+    def build(self, alignments, speech_lens, delay, period_samples):
+        limits = [(int(n) - int(d)) * period_samples for n, d in zip(speech_lens, delay, strict=True)]
+        clamped = [dataclasses.replace(a, end_samples=a.end_samples.clamp(max=m)) for a, m in zip(alignments, limits, strict=True)]
+        return super().build(clamped, speech_lens, delay, period_samples)
+
+
+class LateInterleaver(BlankInterleaver):
+    """Answers one period later than asked."""
+
+    def build(self, alignments, speech_lens, delay, period_samples):
+        later = [dataclasses.replace(a, end_samples=a.end_samples + 1) for a in alignments]
+        return super().build(later, speech_lens + 1, delay, period_samples)
+
+
+class UncountedCuts(GreedySearcher):
+    """Does not say that a response was cut."""
+
+    def step(self, model, embeddings, lens, final, state):
+        emission, state = super().step(model, embeddings, lens, final, state)
+        return dataclasses.replace(emission, cap_hits=torch.zeros_like(emission.cap_hits)), state
+
+
+class FirstOfAStep(GreedySearcher):
+    """Brings out one token a step at most."""
+
+    def step(self, model, embeddings, lens, final, state):
+        emission, state = super().step(model, embeddings, lens, final, state)
+        return dataclasses.replace(emission, lens=emission.lens.clamp(max=1)), state
+
+
+class LeadingSpaces(CharacterTokenizer):
+    """Shows the space before the first word."""
+
+    def decode_step(self, token_id, state):
+        return super().decode_step(token_id, TextState(started=True))
+
+
+class Swallower(CharacterTokenizer):
+    """Drops the characters that it does not know."""
+
+    def encode(self, text):
+        return super().encode("".join(c for c in text if c in self.symbols))
+
+
+class NoFlush(CTC):
+    """Recognizes whole utterances without the flush."""
+
+    def recognize(self, wav, lens):
+        periods, self.flush_periods = self.flush_periods, 0
+        try:
+            return super().recognize(wav, lens)
+        finally:
+            self.flush_periods = periods
+
+
+class PaddingLoss(CTC):
+    """Learns from padding."""
+
+    def loss(self, batch):
+        return super().loss(dataclasses.replace(batch, wav_lens=torch.full_like(batch.wav_lens, batch.wav.size(1))))

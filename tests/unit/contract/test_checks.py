@@ -1,0 +1,107 @@
+"""Every check can fail: each mistake is caught by the check that is about it."""
+
+import pytest
+import torch
+
+from reallm.adapters.conv import ConvolutionalAdapter
+from reallm.contract import ContractError, checks, summary
+from reallm.contract.requirement import require_equal
+from reallm.errors import InputError
+from reallm.registry import KINDS
+from tests.dummies import broken
+
+MISTAKES = [
+    ("adapter", broken.ForgetfulAdapter, "check_streaming_equals_offline"),
+    ("adapter", broken.PaddingReader, "check_padding_changes_nothing"),
+    ("adapter", broken.RowMixer, "check_rows_do_not_mix"),
+    ("adapter", broken.ShortCounter, "check_shapes_and_lengths"),
+    ("adapter", broken.GrowingAdapter, "check_state_is_constant"),
+    ("adapter", broken.RestlessAdapter, "check_resting_rows_keep_their_state"),
+    ("adapter", broken.HeadstrongAdapter, "check_stack_and_unstack"),
+    ("adapter", broken.HeadstrongAdapter, "check_reset_rows_begin_anew"),
+    ("adapter", broken.IdleAdapter, "check_gradient_reaches_every_parameter"),
+    ("encoder", broken.FarSightedEncoder, "check_nothing_beyond_the_look_ahead"),
+    ("encoder", broken.UnclearedEncoder, "check_full_context"),
+    ("frontend", broken.CentredFrontend, "check_nothing_beyond_the_look_ahead"),
+    ("decoder", broken.BackwardDecoder, "check_future_has_no_effect"),
+    ("decoder", broken.RestlessDecoder, "check_steps_equal_forward"),
+    ("decoder", broken.RestlessDecoder, "check_resting_rows_keep_their_future"),
+    ("decoder", broken.OtherWindowDecoder, "check_steps_equal_forward"),
+    ("interleaver", broken.TwoPolicies, "check_run_time_equals_training"),
+    ("interleaver", broken.Clamper, "check_late_tokens_are_refused"),
+    ("interleaver", broken.LateInterleaver, "check_tokens_answer_when_due"),
+    ("interleaver", broken.LateInterleaver, "check_sequences_are_whole"),
+    ("searcher", broken.UncountedCuts, "check_responses_are_capped"),
+    ("searcher", broken.FirstOfAStep, "check_number_of_embeddings_a_step"),
+    ("tokenizer", broken.LeadingSpaces, "check_incremental_decoding"),
+    ("tokenizer", broken.Swallower, "check_unknown_characters"),
+    ("system", broken.NoFlush, "check_streaming_equals_offline"),
+    ("system", broken.PaddingLoss, "check_loss_ignores_padding"),
+]
+
+
+def check_of(kind, name):
+    return next(check for check in checks(kind) if check.__name__ == name)
+
+
+@pytest.mark.parametrize(("kind", "component", "name"), MISTAKES, ids=lambda value: getattr(value, "__name__", value))
+def test_mistakes_are_caught(kind, component, name):
+    with pytest.raises(ContractError):
+        check_of(kind, name)(component)
+
+
+def test_a_component_without_tiny_is_told_so():
+    class Bare(ConvolutionalAdapter):
+        """No tiny."""
+
+        tiny = None
+
+    with pytest.raises(ContractError, match=r"no class method tiny\(\)"):
+        check_of("adapter", "check_keeps_protocol")(Bare)
+
+
+def test_a_missing_member_is_named():
+    class Lacking(ConvolutionalAdapter):
+        """No stride."""
+
+        @classmethod
+        def tiny(cls):
+            adapter = super().tiny()
+            del adapter.stride
+            return adapter
+
+    with pytest.raises(ContractError, match=r"lacks stride of protocols\.Adapter"):
+        check_of("adapter", "check_keeps_protocol")(Lacking)
+
+
+def test_an_argument_that_no_configuration_can_check_is_refused():
+    class Loose(ConvolutionalAdapter):
+        """Takes anything."""
+
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+
+    with pytest.raises(ContractError, match="kwargs"):
+        check_of("adapter", "check_is_described")(Loose)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_check_says_what_must_hold(kind):
+    names = [check.__name__ for check in checks(kind)]
+    assert len(set(names)) == len(names)
+    assert all(summary(check).endswith(".") for check in checks(kind))
+
+
+def test_unknown_kind():
+    with pytest.raises(InputError, match="did you mean 'encoder'"):
+        checks("encodr")
+
+
+def test_differences_are_measured():
+    require_equal(torch.ones(2) + 1e-7, torch.ones(2), "close", 1e-6)
+    with pytest.raises(ContractError, match=r"differs by 0\.5"):
+        require_equal(torch.full((2,), 1.5), torch.ones(2), "far", 1e-6)
+    with pytest.raises(ContractError, match="bit-equal"):
+        require_equal(torch.ones(2) + 1e-6, torch.ones(2), "close")
+    with pytest.raises(ContractError, match="shape"):
+        require_equal(torch.ones(2), torch.ones(3), "short")
