@@ -24,6 +24,7 @@ MAGIC = b"REALLMK2"
 REQUEST = struct.Struct("<8sqqqq")
 ANSWER = struct.Struct("<8sqq")
 EXACT = 1e10  # a beam that prunes nothing
+MOST_STATES = 1 << 30  # with more states than this, k2 would prune after all
 IMPOSSIBLE = -1e20  # stands for -inf, of which k2's pruning makes NaN
 
 
@@ -55,7 +56,7 @@ def k2_labels(log_probs, lens, tokens, token_lens):
     segments = torch.from_numpy(np.stack([np.arange(rows), np.zeros(rows, np.int64), lens[order]], axis=1)).to(torch.int32)
     starts = np.concatenate([[0], np.cumsum(token_lens)])
     texts = [(tokens[starts[row] : starts[row + 1]] + 1).tolist() for row in order]
-    lattice = k2.intersect_dense(k2.ctc_graph(texts), k2.DenseFsaVec(scores, segments), EXACT)
+    lattice = k2.intersect_dense(k2.ctc_graph(texts), k2.DenseFsaVec(scores, segments), EXACT, max_states=MOST_STATES)
     best = k2.shortest_path(lattice, use_double_scores=True)
 
     shape = best.arcs.shape()
