@@ -108,7 +108,7 @@ def check_rows_do_not_mix(cls: Any) -> None:
 def check_responses_are_capped(cls: Any) -> None:
     """A model that never answers BLANK is cut off in every response, and each cut is counted."""
     interleaver: Any = find("interleaver", "blank")
-    using = ResponseModel(TalkingDecoder(), interleaver(blank_id=2))  # type: ignore[arg-type]
+    using = ResponseModel(TalkingDecoder(), interleaver(blank_id=2))
     x, lens = embeddings(using.decoder, [4, 1])
     for row, answers in enumerate(search(tiny(cls), using, x, lens, CAPACITY, 0)):
         responses = {frame: answers.frame.count(frame) for frame in answers.frame}

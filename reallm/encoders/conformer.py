@@ -1,7 +1,7 @@
 """The streaming Conformer encoder. Legend: reallm/types.py; C chunk size, R look-ahead, in encoder frames."""
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -137,10 +137,14 @@ class ConformerEncoder(nn.Module):
         blocks = chunks_of(x, spec, chunks)
         valid = chunks_of(length_mask(lens, frames), spec, chunks)
         at = layout(spec, valid, valid.new_zeros(batch, spec.left), group)
-        for layer in self.layers:
-            blocks, _ = layer(blocks, layer.init_context(batch, spec.left, x.device, x.dtype), at)
+        for layer, context in zip(self.layers, self._init_contexts(batch, spec.left, x.device, x.dtype), strict=True):
+            blocks, _ = layer(blocks, context, at)
         enc = blocks[:, :, : spec.size].flatten(1, 2)[:, spec.right : spec.right + frames]
         return mask_padding(enc, lens), lens
+
+    def _init_contexts(self, batch: int, left: int, device: torch.device | str, dtype: torch.dtype) -> tuple[LayerContext, ...]:
+        layers: Any = self.layers
+        return tuple(layer.init_context(batch, left, device, dtype) for layer in layers)
 
     def init_state(self, batch: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> ConformerState:
         """The state of ``batch`` new streams."""
@@ -150,7 +154,7 @@ class ConformerEncoder(nn.Module):
             torch.zeros(batch, right, self.output_dim, device=device, dtype=dtype),
             torch.zeros(batch, right, device=device, dtype=torch.bool),
             torch.zeros(batch, left, device=device, dtype=torch.bool),
-            tuple(layer.init_context(batch, left, device, dtype) for layer in self.layers),
+            self._init_contexts(batch, left, device, dtype),
         )
 
     def _one_chunk(
