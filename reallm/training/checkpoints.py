@@ -60,11 +60,13 @@ def _save_state(obj: Any, path: Path) -> None:
         torch.save(obj.state_dict(), file)
 
 
-def _cause(error: BaseException | None) -> OSError | None:
-    """The operating system's error that ``error`` came from."""
-    while error is not None and not isinstance(error, OSError):
+def disk_full(error: BaseException | None) -> str | None:
+    """What the operating system said, when ``error`` came from a full disk (or quota, or limit on file sizes), else None."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            return error.strerror
         error = error.__cause__ or error.__context__
-    return error
+    return None
 
 
 def _update(path: Path) -> int:
@@ -132,11 +134,11 @@ class WholeCheckpointer(Checkpointer):
             _fsync(self.checkpoints_dir)
         except (OSError, RuntimeError) as error:
             shutil.rmtree(self._staging, ignore_errors=True)
-            cause = _cause(error)
-            if cause is None or cause.errno not in DISK_FULL:
+            reason = disk_full(error)
+            if reason is None:
                 raise
             raise InputError(
-                f"the disk is full: checkpoint {final} was not written ({cause.strerror}); the one before it is whole:"
+                f"the disk is full: checkpoint {final} was not written ({reason}); the one before it is whole:"
                 " free some space and start the same command again"
             ) from error
         return self._construct_checkpoint_objects([final])[0]

@@ -20,7 +20,7 @@ from reallm.config import load as load_config
 from reallm.errors import InputError, nearest
 from reallm.protocols import System
 from reallm.training.batches import TrainingSource
-from reallm.training.checkpoints import load_weights, whole_checkpoints
+from reallm.training.checkpoints import disk_full, load_weights, whole_checkpoints
 from reallm.training.initialize import fit_frontend, stored_weights, take_weights
 from reallm.training.randomness import seed_position
 from reallm.training.settings import TrainingSettings
@@ -126,6 +126,11 @@ def _folder(exp: Path) -> Iterator[None]:
             each.setLevel(logging.INFO)
         try:
             yield
+        except (OSError, RuntimeError) as error:
+            reason = disk_full(error)
+            if reason is None:
+                raise
+            raise InputError(f"the disk of {exp} is full ({reason}): free some space and start the same command again") from error
         finally:
             for each in loggers:
                 each.removeHandler(handler)

@@ -30,6 +30,6 @@ def use_deterministic_algorithms() -> None:
     """Equal inputs give bit-equal results on one machine, with as many threads as there are cores to use."""
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(len(os.sched_getaffinity(0)))
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms is the same, but imports torch's compiler: 5 seconds
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False

@@ -58,11 +58,11 @@ def train(
 
     Two runs of one seed on one machine end with bit-equal weights, however often one of them was killed.
 
-    Raises InputError when an epoch has less batches than an update takes, or the disk is full.
+    Raises InputError when an epoch has fewer batches than an update takes, or the disk is full.
     """
     updates = [source.batches(epoch) // settings.accumulate for epoch in range(1, settings.epochs + 1)]
     if min(updates) < 1:
-        raise InputError(f"epoch {updates.index(min(updates)) + 1} has less batches than an update takes ({settings.accumulate})")
+        raise InputError(f"epoch {updates.index(min(updates)) + 1} has fewer batches than an update takes ({settings.accumulate})")
     use_deterministic_algorithms()
     batches = EpochBatches(source, settings.seed)
     checkpointer = WholeCheckpointer(Path(exp) / "checkpoints", settings.keep)
@@ -71,6 +71,8 @@ def train(
     journal = Journal(exp)
     brain = TrainingBrain(system, settings, batches, sum(updates), checkpointer, journal, validate, device, progressbar)
     resumed_at = checkpointer.newest_update()
-    brain.fit(epochs, DataLoader(batches, batch_size=None))
-    journal.close()
+    try:
+        brain.fit(epochs, DataLoader(batches, batch_size=None))
+    finally:
+        journal.close()
     return TrainingResult(epochs.current, brain.optimizer_step, resumed_at)

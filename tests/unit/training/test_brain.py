@@ -1,0 +1,199 @@
+"""The training loop on a tiny system."""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from reallm.errors import InputError
+from reallm.training.journal import read_journal
+from reallm.training.schedules import WarmupCosine
+from reallm.training.settings import TrainingSettings
+from reallm.training.trainer import check_device, train
+from reallm.types import Batch
+from tests.dummies.training import TinyData, TinySystem, constant_validation
+
+SETTINGS = TrainingSettings(
+    epochs=2,
+    optimizer=functools.partial(torch.optim.SGD, lr=0.5),
+    schedule=WarmupCosine(warmup=1),
+    checkpoint_every=0,
+    log_every=1,
+)
+
+
+def run(exp: Path, settings: TrainingSettings = SETTINGS, system: Any = None, data: Any = None, **kwargs: Any) -> TinySystem:
+    torch.manual_seed(0)
+    exp.mkdir(exist_ok=True)
+    system = system or TinySystem()
+    train(system, settings, data or TinyData(size=4), exp, progressbar=False, **kwargs)
+    return system
+
+
+def equal(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    return all(torch.equal(mine, theirs) for mine, theirs in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def lines(exp: Path, kind: str) -> list[dict[str, Any]]:
+    return [line for line in read_journal(exp) if line["kind"] == kind]
+
+
+def test_the_loss_goes_down_and_is_written_down(tmp_path: Path) -> None:
+    run(tmp_path, replace(SETTINGS, epochs=20))
+    written = lines(tmp_path, "train")
+    assert [line["update"] for line in written] == list(range(1, 81))
+    assert written[-1]["loss"] < 0.7 * written[0]["loss"]
+    assert {"epoch", "seconds", "lr", "grad_norm", "error"} <= written[0].keys()
+    assert [line["lr"] for line in written[:2]] == [0.5, pytest.approx(0.5, rel=1e-3)]
+    assert written[-1]["lr"] < 0.001
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_one_seed_gives_one_result_and_another_seed_another(tmp_path: Path) -> None:
+    first = run(tmp_path / "a")
+    assert equal(first, run(tmp_path / "b"))
+    assert not equal(first, run(tmp_path / "c", replace(SETTINGS, seed=2)))
+
+
+class Stop(Exception):
+    pass
+
+
+class StoppingSystem(TinySystem):
+    """Raises in the middle of a run."""
+
+    def __init__(self, batches: int) -> None:
+        super().__init__()
+        self.left = batches
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        self.left -= 1
+        if self.left < 0:
+            raise Stop
+        return super().loss(batch)
+
+
+def test_a_run_goes_on_in_the_middle_of_an_epoch_without_serving_a_batch_twice(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, accumulate=2, checkpoint_every=1)
+    data = TinyData(size=9)
+    whole = run(tmp_path / "whole", settings, data=TinyData(size=9))
+    torch.manual_seed(0)
+    with pytest.raises(Stop):
+        run(tmp_path / "stopped", settings, system=StoppingSystem(14), data=data)
+    data.served.clear()
+    resumed = run(tmp_path / "stopped", settings, data=data)
+    assert data.served == [(2, number) for number in range(4, 9)], "batches 0 … 3 of epoch 2 were consumed, the fifth was not"
+    assert equal(resumed, whole)
+    assert [line["loss"] for line in lines(tmp_path / "stopped", "train")] == [line["loss"] for line in lines(tmp_path / "whole", "train")]
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
+    run(tmp_path)
+    before = (tmp_path / "train_log.jsonl").read_text()
+    data = TinyData(size=4)
+    run(tmp_path, data=data)
+    assert data.served == []
+    assert (tmp_path / "train_log.jsonl").read_text() == before
+
+
+class Halves(TinyData):
+    """Each batch of the parent in two halves of equal size."""
+
+    def batches(self, epoch: int) -> int:
+        return 2 * super().batches(epoch)
+
+    def loader(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        for batch in super().loader(epoch, start // 2):
+            for rows in (slice(0, 2), slice(2, 4)):
+                yield Batch(batch.ids[rows], batch.wav[rows], batch.wav_lens[rows], batch.texts[rows])
+
+
+class QuietData(TinyData):
+    """Without noise of the process's generator."""
+
+    def loader(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        for batch in super().loader(epoch, start):
+            batch.wav = torch.full_like(batch.wav, 0.1 * epoch)
+            yield batch
+
+
+class QuietHalves(Halves, QuietData):
+    pass
+
+
+class QuietSystem(TinySystem):
+    """Without randomness."""
+
+    def __init__(self) -> None:
+        super().__init__(dropout=0.0)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        loss = (self.head(torch.tanh(self.encoder(batch.wav[:, :-1, None]))).squeeze(-1) - batch.wav[:, 1:]).square().mean()
+        return loss, {}
+
+
+def test_accumulated_halves_equal_the_whole_batch(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    whole = run(tmp_path / "whole", system=QuietSystem(), data=QuietData(size=4, rows=4))
+    torch.manual_seed(0)
+    halves = run(tmp_path / "halves", replace(SETTINGS, accumulate=2), system=QuietSystem(), data=QuietHalves(size=4, rows=4))
+    for one, other in zip(whole.parameters(), halves.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+
+
+def test_the_gradient_of_all_parameters_is_clipped(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    system = QuietSystem()
+    before = torch.nn.utils.parameters_to_vector(system.parameters()).clone()
+    run(tmp_path, replace(SETTINGS, epochs=1, max_grad_norm=1e-3), system=system, data=QuietData(size=1))
+    moved = torch.nn.utils.parameters_to_vector(system.parameters()).detach() - before.detach()
+    assert lines(tmp_path, "train")[0]["grad_norm"] > 1e-2
+    assert float(moved.norm()) == pytest.approx(0.5 * 1e-3, rel=1e-2), "learning rate times the clipped norm, vectors too"
+
+
+class OnceInfinite(TinySystem):
+    """The third loss has an infinite gradient."""
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        loss, stats = super().loss(batch)
+        return (loss * torch.inf if self.batches_seen == 3 else loss), stats
+
+
+def test_a_gradient_that_is_not_finite_is_left_out(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    system = run(tmp_path, system=OnceInfinite())
+    assert all(bool(parameter.isfinite().all()) for parameter in system.parameters())
+    assert system.batches_seen == 8
+
+
+def test_bf16_trains_close_to_fp32(tmp_path: Path) -> None:
+    run(tmp_path / "fp32")
+    run(tmp_path / "bf16", replace(SETTINGS, precision="bf16"))
+    full, half = (lines(tmp_path / name, "train") for name in ("fp32", "bf16"))
+    assert full[-1]["loss"] != half[-1]["loss"]
+    assert full[-1]["loss"] == pytest.approx(half[-1]["loss"], rel=0.05)
+
+
+def test_validation_is_in_evaluation_mode_after_every_so_many_epochs_and_the_last(tmp_path: Path) -> None:
+    run(tmp_path, replace(SETTINGS, epochs=5, validate_every=2), validate=constant_validation)
+    assert [line["epoch"] for line in lines(tmp_path, "validation")] == [2, 4, 5]
+    assert all(line["wer"] > 0 for line in lines(tmp_path, "validation"))
+
+
+def test_an_epoch_must_have_a_whole_update(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="fewer batches than an update takes"):
+        run(tmp_path, replace(SETTINGS, accumulate=5))
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "message"),
+    [("gpu", "fp32", "device 'gpu'"), ("cdua", "fp32", "did you mean 'cuda'"), ("cpu", "fp16", "needs an accelerator")],
+)
+def test_a_device_that_cannot_be_is_refused(device: str, precision: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_device(device, precision)

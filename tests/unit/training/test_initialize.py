@@ -1,0 +1,66 @@
+"""Weights of another system, and feature statistics."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from reallm.errors import InputError
+from reallm.training.initialize import fit_frontend, stored_weights, take_weights
+from tests.dummies.training import TinyData, TinySystem
+
+
+def test_weights_of_equal_name_and_shape_are_taken() -> None:
+    teacher, student = TinySystem(width=8), TinySystem(width=8)
+    weights = {**teacher.state_dict(), "head.weight": torch.zeros(1, 9)}
+    del weights["head.bias"]
+    bias, head = student.head.bias.clone(), student.head.weight.clone()
+    taken = take_weights(student, weights)
+    assert torch.equal(student.encoder[0].weight, teacher.encoder[0].weight)
+    assert torch.equal(student.head.bias, bias)
+    assert torch.equal(student.head.weight, head)
+    assert taken.absent == ["head.bias"]
+    assert taken.reshaped == ["head.weight"]
+    assert str(taken) == "weights taken over: batches_seen 1 of 1, encoder 4 of 4, head 0 of 2; another shape: head.weight"
+    assert taken.has_all_of("encoder")
+    assert not taken.has_all_of("head")
+
+
+def test_half_precision_is_taken_as_the_systems_own() -> None:
+    teacher, student = TinySystem(), TinySystem()
+    take_weights(student, {name: weight.half() for name, weight in teacher.state_dict().items()})
+    assert student.head.weight.dtype == torch.float32
+    torch.testing.assert_close(student.head.weight, teacher.head.weight, rtol=1e-3, atol=1e-4)
+
+
+def test_nothing_that_fits_is_an_error() -> None:
+    with pytest.raises(InputError, match="no weight has the name and shape"):
+        take_weights(TinySystem(), {"decoder.weight": torch.zeros(3)})
+
+
+def test_weights_are_found_in_a_bundle_and_nowhere_else(tmp_path: Path) -> None:
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle/bundle.json").write_text("{}")
+    with pytest.raises(InputError, match=r"lacks model\.safetensors"):
+        stored_weights(tmp_path / "bundle")
+    save_file(TinySystem().state_dict(), tmp_path / "bundle/model.safetensors")
+    assert stored_weights(tmp_path).keys() == TinySystem().state_dict().keys()
+    with pytest.raises(InputError, match="neither a bundle"):
+        stored_weights(tmp_path / "elsewhere")
+
+
+class CountingFrontend(nn.Module):
+    def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> int:
+        self.rows = [len(wav) for wav, _ in batches]
+        return sum(self.rows)
+
+
+def test_statistics_are_measured_over_the_first_utterances() -> None:
+    system = TinySystem()
+    assert fit_frontend(system, TinyData(), seed=1) == 0, "it has no frontend"
+    system.frontend = CountingFrontend()
+    assert fit_frontend(system, TinyData(size=7, rows=3), seed=1, utterances=10) == 12
+    assert fit_frontend(system, TinyData(size=2, rows=3), seed=1, utterances=10) == 6
