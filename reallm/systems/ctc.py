@@ -56,7 +56,7 @@ class CTC(AcousticModel):
     def tiny(cls) -> "CTC":
         encoder = find("encoder", "conformer").tiny()
         return cls(
-            frontend=find("frontend", "log_mel")(sample_rate=8000, n_mels=encoder.input_dim),
+            frontend=find("frontend", "log_mel")(sample_rate=8000, mels=encoder.input_dim),
             encoder=encoder,
             tokenizer=find("tokenizer", "character").tiny(),
             flush_periods=1,

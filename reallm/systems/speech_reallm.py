@@ -85,7 +85,7 @@ class SpeechReaLLM(AcousticModel):
         encoder = find("encoder", "conformer").tiny()
         dim = 16
         return cls(
-            frontend=find("frontend", "log_mel")(sample_rate=8000, n_mels=encoder.input_dim),
+            frontend=find("frontend", "log_mel")(sample_rate=8000, mels=encoder.input_dim),
             encoder=encoder,
             adapter=find("adapter", "stack")(input_dim=encoder.output_dim, output_dim=dim, stride=2),
             decoder=find("decoder", "llama")(vocab_size=tokenizer.vocab_size + 1, dim=dim, layers=2, heads=2, window=16),

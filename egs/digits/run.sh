@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Speech ReaLLM on connected digits: the whole method on real recordings, in half an hour on two CPU cores.
+#
+#   ./run.sh [--data DIR] [--exp DIR] [--stage STAGE] [--stop-stage STAGE] [--delay N] [--from EXP]
+#
+# DIR holds the Free Spoken Digit Dataset (its recordings/, or fsdd/recordings/); else $REALLM_DATA/fsdd, else it is
+# downloaded, else espeak-ng speaks. Stages, by number or name:
+#   1 data       strings of digits for training, dev, test and noisy test
+#   2 tokenizer  characters, from the training transcripts
+#   3 teacher    a CTC model: it aligns, gives the Speech ReaLLM its first encoder, and is the baseline
+#   4 align      when each token of the training data was spoken; dev too, to compare with the truth
+#   5 train      the Speech ReaLLM
+#   6 export     bundles that `reallm transcribe --model` takes
+#   7 decode     test and noisy test, streamed in pieces of 20 ms: Speech ReaLLM and the teacher
+#   8 score      results.json of each, and a table
+#   9 report     curves, pictures, error tables
+# A stage that is done is skipped; a run that was stopped goes on where it was.
+set -euo pipefail
+
+data=               # folder of the recordings (else $REALLM_DATA/fsdd, a download, or espeak-ng)
+exp=                # where everything is written (else exp/ here)
+stage=1             # first stage
+stop_stage=9        # last stage
+nj=2                # CPU cores to use
+seed=1              # of everything that is drawn
+delay=1             # token periods between the end of a token and its speech embedding
+from=               # another run's --exp, whose data, teacher and alignments are used
+held_out_speaker=   # this speaker makes the test and is nowhere else
+train_strings=8000  # training strings
+test_strings=1000   # test strings
+dev_strings=200     # dev strings
+teacher_epochs=4    # passes over the training strings, of the teacher
+epochs=5            # likewise, of the Speech ReaLLM
+force=false         # run again what is done
+. "$(dirname "${BASH_SOURCE[0]}")/../../tools/parse_options.sh" "$@"
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+exp=${exp:-$here/exp}
+. "$here/path.sh"
+. "$here/../../tools/stages.sh"
+
+begin data tokenizer teacher align train export decode score report
+settings seed delay from held_out_speaker train_strings
+base=${from:-$exp}
+[ -z "$from" ] || [ -f "$from/.done/align" ] || _error "--from '$from': no finished alignment there; run its stages 1 to 4 first"
+
+if [ -z "$from" ]; then
+  if stage data; then
+    reallm data digits ${data:+--data "$data"} --out "$exp/data" --seed "$seed" --epochs 1 --train-strings "$train_strings" \
+      --test-strings "$test_strings" --dev-strings "$dev_strings" ${held_out_speaker:+--held-out-speaker "$held_out_speaker"}
+    finish
+  fi
+
+  if stage tokenizer needs data; then
+    reallm tokenizer character --train "$exp/data/train.jsonl.gz" --out "$exp/tokenizer.json"
+    finish
+  fi
+
+  if stage teacher needs tokenizer; then
+    reallm train "$here/conf/ctc.yaml" --exp "$exp/ctc" --train "$exp/data/train.jsonl.gz" --dev "$exp/data/dev.jsonl.gz" \
+      --override tokenizer_path="$exp/tokenizer.json" --override seed="$seed" --override epochs="$teacher_epochs"
+    finish
+  fi
+
+  if stage align needs teacher; then
+    reallm align "$exp/ctc" --cuts "$exp/data/dev.jsonl.gz" --out "$exp/align/dev.jsonl.gz"
+    reallm align "$exp/ctc" --cuts "$exp/data/train.jsonl.gz" --out "$exp/align/train.jsonl.gz" --offset-from "$exp/align/dev.report.json"
+    finish
+  fi
+fi
+
+if stage train ${from:-needs align}; then
+  reallm train "$here/conf/speech_reallm.yaml" --exp "$exp/speech_reallm" --init "$base/ctc" \
+    --train "$base/align/train.jsonl.gz" --dev "$base/data/dev.jsonl.gz" \
+    --override tokenizer_path="$base/tokenizer.json" --override seed="$seed" --override epochs="$epochs" --override delay="$delay"
+  finish
+fi
