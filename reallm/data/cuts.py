@@ -162,23 +162,33 @@ def speaker_of(cut: Cut) -> str:
     return next((s.speaker for s in cut.supervisions if s.speaker), "")
 
 
-def read_lines(path: Path | str) -> Iterator[dict[str, Any]]:
-    """The cuts of a manifest as plain dictionaries, in the order of the file.
-
-    Raises InputError for a file that is missing, cut short or not a manifest.
-    """
+def read_raw_lines(path: Path | str) -> Iterator[bytes]:
+    """The lines of a manifest. Raises InputError for a file that is missing or cut short."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no manifest {path}: run the data stage first, or name another file")
     opener: Any = gzip.open if path.suffix == ".gz" else open
     read = 0
     try:
-        with opener(path, "rt", encoding="utf-8") as file:
+        with opener(path, "rb") as file:
             for line in file:
-                yield json.loads(line)
+                yield line
                 read += 1
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"manifest {path} is broken after {read} cuts ({_first_line(error)}): make it again") from error
+
+
+def read_lines(path: Path | str) -> Iterator[dict[str, Any]]:
+    """The cuts of a manifest as plain dictionaries, in the order of the file.
+
+    Raises InputError for a file that is missing, cut short or not a manifest.
+    """
+    for read, line in enumerate(read_raw_lines(path)):
+        try:
+            cut = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"manifest {path} is broken after {read} cuts ({_first_line(error)}): make it again") from error
+        yield cut
 
 
 def read_cuts(path: Path | str) -> CutSet:

@@ -4,21 +4,22 @@ The order of batches and all randomness are functions of (seed, epoch), so that 
 it would have seen; the batches before n are not loaded.
 """
 
+import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from lhotse import CutSet
 from lhotse.cut import Cut
-from lhotse.dataset import DynamicBucketingSampler
 from lhotse.serialization import deserialize_item
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from reallm.data.alignments import token_alignment, token_meta
 from reallm.data.augmentation import Augmentation
-from reallm.data.cuts import load_audio, read_lines, speaker_of, text_of
+from reallm.data.cuts import load_audio, read_lines, read_raw_lines, speaker_of, text_of
+from reallm.data.sampler import BatchSampler, duration_of, schedule
 from reallm.errors import InputError
 from reallm.types import Alignment, Batch
 
@@ -76,54 +77,11 @@ def load_batch(
     )
 
 
-class _EpochCuts:
-    """The cuts of one epoch, read anew from the manifest each time."""
-
-    is_lazy = True
-
-    def __init__(self, path: Path, epoch: int | None) -> None:
-        self.path = path
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[Cut]:
-        for line in read_lines(self.path):
-            if self.epoch is None or _epoch_of(line) == self.epoch:
-                yield deserialize_item(line)
-
-
-def _epoch_of(line: dict) -> int | None:  # type: ignore[type-arg]
+def _epoch_of(line: dict[str, Any]) -> int | None:
     """The custom field ``epoch`` of a cut, or of the first track of a mix."""
     cut = line["tracks"][0]["cut"] if "tracks" in line else line
     epoch: int | None = (cut.get("custom") or {}).get("epoch")
     return epoch
-
-
-class BatchSampler(Sampler[list[Cut]]):
-    """Batches of cuts of like length, from batch ``start`` of the epoch on."""
-
-    def __init__(self, cuts: CutSet, epoch: int, seed: int, max_duration: float, num_buckets: int, start: int = 0) -> None:
-        self.cuts = cuts
-        self.epoch = epoch
-        self.seed = seed
-        self.max_duration = max_duration
-        self.num_buckets = num_buckets
-        self.start = start
-
-    def __iter__(self) -> Iterator[list[Cut]]:
-        # one process sees every batch: what a rank or a worker gets is decided by who consumes them
-        sampler = DynamicBucketingSampler(
-            self.cuts,
-            max_duration=self.max_duration,
-            num_buckets=self.num_buckets,
-            shuffle=True,
-            seed=self.seed,
-            world_size=1,
-            rank=0,
-        )
-        sampler.set_epoch(self.epoch)
-        for number, batch in enumerate(sampler):
-            if number >= self.start:
-                yield list(batch)
 
 
 class _LoadBatch(Dataset[Batch]):
@@ -135,7 +93,8 @@ class _LoadBatch(Dataset[Batch]):
         self.augmentation = data.augmentation
         self.seed = (data.seed, epoch)
 
-    def __getitem__(self, cuts: list[Cut]) -> Batch:
+    def __getitem__(self, lines: list[bytes]) -> Batch:
+        cuts = [deserialize_item(json.loads(line)) for line in lines]
         return load_batch(cuts, self.sample_rate, self.tokenizer, self.augmentation, self.seed)
 
 
@@ -177,24 +136,38 @@ class TrainingData:
         self.augmentation = augmentation
         self.tokenizer = tokenizer
         self.num_workers = num_workers
-        found = {_epoch_of(line) for line in read_lines(self.path)}
-        if not found:
+        self._numbers: dict[int | None, list[int]] = {}  # stored epoch → numbers of its lines
+        self._durations: dict[int | None, list[float]] = {}
+        for number, line in enumerate(read_lines(self.path)):
+            epoch = _epoch_of(line)
+            self._numbers.setdefault(epoch, []).append(number)
+            self._durations.setdefault(epoch, []).append(duration_of(line))
+        if not self._numbers:
             raise InputError(f"manifest {self.path} holds no cuts: make it again")
-        if None in found and len(found) > 1:
+        if None in self._numbers and len(self._numbers) > 1:
             raise InputError(f"manifest {self.path} mixes cuts with and without a custom field 'epoch': give it to all or to none")
-        self.epochs: list[int] = sorted(e for e in found if e is not None)
-        self._counts: dict[int, int] = {}
+        self._schedules: dict[int, list[list[int]]] = {}
 
-    def _sampler(self, epoch: int, start: int = 0) -> BatchSampler:
-        stored = self.epochs[epoch % len(self.epochs)] if self.epochs else None
-        return BatchSampler(CutSet(_EpochCuts(self.path, stored)), epoch, self.seed, self.max_duration, self.num_buckets, start)
+    def _stored(self, epoch: int) -> int | None:
+        """The epoch of the manifest that an epoch of the training reads."""
+        stored = sorted(self._numbers, key=lambda e: -1 if e is None else e)
+        return stored[epoch % len(stored)]
+
+    def _schedule(self, epoch: int) -> list[list[int]]:
+        if epoch not in self._schedules:
+            durations = self._durations[self._stored(epoch)]
+            self._schedules[epoch] = schedule(durations, epoch, self.seed, self.max_duration, self.num_buckets)
+        return self._schedules[epoch]
 
     def batches(self, epoch: int) -> int:
-        """How many batches an epoch has. Counted without loading audio, once."""
-        if epoch not in self._counts:
-            self._counts[epoch] = sum(1 for _ in self._sampler(epoch))
-        return self._counts[epoch]
+        """How many batches an epoch has."""
+        return len(self._schedule(epoch))
 
     def loader(self, epoch: int, start: int = 0) -> DataLoader[Batch]:
         """The batches of an epoch from number ``start`` on; those before are not loaded."""
-        return DataLoader(_LoadBatch(self, epoch), sampler=self._sampler(epoch, start), batch_size=None, num_workers=self.num_workers)
+        wanted = set(self._numbers[self._stored(epoch)])
+        lines = [line for number, line in enumerate(read_raw_lines(self.path)) if number in wanted]
+        if len(lines) != len(wanted):
+            raise InputError(f"manifest {self.path} was changed while it was in use: start again")
+        sampler = BatchSampler(self._schedule(epoch), lines, start)
+        return DataLoader(_LoadBatch(self, epoch), sampler=sampler, batch_size=None, num_workers=self.num_workers)

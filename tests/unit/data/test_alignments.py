@@ -134,9 +134,10 @@ def test_merge(tmp_path: Path) -> None:
     assert found is not None and found.score == -6.0
 
 
-def test_merge_by_lhotse_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("policy", ["delimiter", "keep_first"])
+def test_merge_by_lhotse_is_refused(tmp_path: Path, policy: str) -> None:
     """It forgets where the second supervision began: there is no right answer, so there must be no answer."""
-    merged = aligned(tmp_path, "a").append(aligned(tmp_path, "bb")).merge_supervisions()
+    merged = aligned(tmp_path, "a").append(aligned(tmp_path, "bb")).merge_supervisions(merge_policy=policy)
     with pytest.raises(InputError, match=r"reallm\.data\.alignments\.merge_supervisions"):
         words(merged)
     with pytest.raises(InputError, match="merge_supervisions"):
