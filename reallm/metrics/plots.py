@@ -13,10 +13,11 @@ BLUE, ORANGE, GREEN, RED, GREY = "#2f6db5", "#d9822b", "#2b8a5f", "#b8403a", "#6
 INK, FAINT = "#20242b", "#e4e7ec"
 WIDTH = 9.0  # inches
 DPI = 150
+DASHES = (0, (3, 2))
 
 
-def _figure(height: float, rows: int = 1, columns: int = 1, **layout: Any) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained", facecolor="white")
+def _figure(height: float, rows: int = 1, columns: int = 1, width: float = WIDTH, **layout: Any) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
     return figure, figure.subplots(rows, columns, **layout)
 
 
@@ -24,7 +25,7 @@ def _style(axes: Axes, title: str, x: str, y: str, grid: str = "y") -> None:
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=8)
     axes.set_xlabel(x, fontsize=9, color=GREY)
     axes.set_ylabel(y, fontsize=9, color=GREY)
-    axes.tick_params(labelsize=8.5, colors=GREY, length=0)
+    axes.tick_params(which="both", labelsize=8.5, colors=GREY, length=0)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(FAINT)
@@ -46,6 +47,7 @@ def training_curves(journal: Sequence[Mapping[str, Any]]) -> Figure:
         loss.plot(*zip(*points, strict=True), color=colour, linewidth=1.6, label=label if len(shown) > 1 else None)
     if lines and min(line["loss"] for line in lines) > 0:
         loss.set_yscale("log")
+        loss.yaxis.set_major_formatter("{x:g}")
     if len(shown) > 1:
         loss.legend(frameon=False, fontsize=8.5, labelcolor=INK)
     _style(loss, "Training loss", "", "loss (log scale)")
@@ -57,10 +59,9 @@ def training_curves(journal: Sequence[Mapping[str, Any]]) -> Figure:
         )
     wer.set_ylim(bottom=0)
     _style(wer, "Word error rate of dev, streamed", "", "WER, %")
-    rate.plot(updates, [line.get("lr", np.nan) for line in lines], color=GREY, linewidth=1.6)
+    rate.plot(updates, [1000 * line.get("lr", np.nan) for line in lines], color=GREY, linewidth=1.6)
     rate.set_ylim(bottom=0)
-    rate.ticklabel_format(axis="y", style="sci", scilimits=(-3, -3), useMathText=True)
-    _style(rate, "Learning rate", "update", "")
+    _style(rate, "Learning rate × 1000", "update", "")
     return figure
 
 
@@ -91,9 +92,10 @@ def utterance(
         name: for the title.
     """
     seconds = len(samples) / sample_rate
+    width = float(np.clip(2.4 * seconds, WIDTH, 15.0))  # so that letters have room
     latest = max([seconds, *(word.emitted_at or 0.0 for word in recognized)])
     lanes = [lane for lane in (("truth", spoken), ("teacher's\nalignment", tokens), ("recognized", recognized)) if lane[1]]
-    figure, (picture, times) = _figure(5.4, 2, 1, sharex=True, gridspec_kw={"height_ratios": [1.25, 1]})
+    figure, (picture, times) = _figure(5.6, 2, 1, width, sharex=True, gridspec_kw={"height_ratios": [1.25, 1]})
     power, hop = spectrogram(samples, sample_rate)
     top = float(power.max())
     extent = (0.0, power.shape[1] * hop, 0.0, sample_rate / 2000)
@@ -111,25 +113,27 @@ def utterance(
         y = rows - 1 - row
         colour = (GREEN, GREY, BLUE)[("truth", "teacher's\nalignment", "recognized").index(lanes[row][0])]
         for word in words:
-            width = max(word.end - word.start, 0.004)
-            box = times.barh(y, width, left=word.start, height=height, color=colour, alpha=0.22, linewidth=0)
-            box[0].set_edgecolor("white")
+            length = max(word.end - word.start, 0.004)
+            times.barh(y, length, left=word.start, height=height, color=colour, alpha=0.22, linewidth=0)
             times.plot([word.start, word.start], [y - height / 2, y + height / 2], color=colour, linewidth=1.0)
-            small = len(word.word) == 1
-            times.text(
-                word.start + width / 2, y, word.word, ha="center", va="center", fontsize=7.5 if small else 8.5, color=INK, clip_on=True
-            )
+            size = 7.5 if words is tokens else 8.5
+            times.text(word.start + length / 2, y, word.word, ha="center", va="center", fontsize=size, color=INK, clip_on=True)
     ends = [word.end for word in spoken] if [w.word for w in spoken] == [w.word for w in recognized] else [w.end for w in recognized]
+    crowded, shown_at = 0.05 * latest, -1.0
     for end, word in zip(ends, recognized, strict=True):
         if word.emitted_at is None:
             continue
-        times.annotate("", (word.emitted_at, 0), (end, 0), arrowprops={"arrowstyle": "-|>", "color": ORANGE, "linewidth": 1.2})
+        if abs(word.emitted_at - end) > 0.02:
+            times.annotate("", (word.emitted_at, 0), (end, 0), arrowprops={"arrowstyle": "-|>", "color": ORANGE, "linewidth": 1.2})
         times.plot([end], [0], marker="|", color=ORANGE, markersize=9)
-        times.axvline(word.emitted_at, color=ORANGE, linewidth=0.9, linestyle=(0, (3, 2)), alpha=0.8, zorder=0)
-        picture.axvline(word.emitted_at, color=ORANGE, linewidth=0.9, linestyle=(0, (3, 2)), alpha=0.9)
-        times.text(word.emitted_at, -0.52, word.word, ha="center", va="top", fontsize=8.5, color=ORANGE, fontweight="bold")
+        times.plot([word.emitted_at] * 2, [-0.45, rows - 0.5], color=ORANGE, linewidth=0.9, linestyle=DASHES, alpha=0.8, zorder=0)
+        picture.axvline(word.emitted_at, color=ORANGE, linewidth=0.9, linestyle=DASHES, alpha=0.9)
+        lower = 0.4 if word.emitted_at - shown_at < crowded else 0.0  # the label of a word just after another goes below it
+        shown_at = word.emitted_at if not lower else shown_at
+        label = {"fontsize": 8.5, "color": ORANGE, "fontweight": "bold"}
+        times.text(word.emitted_at, -0.52 - lower, word.word, ha="center", va="top", **label)
     times.set_yticks([rows - 1 - row for row in range(len(lanes))] + [0], [label for label, _ in lanes] + ["end of word\n→ emitted"])
-    times.set_ylim(-1.15, rows - 0.5)
+    times.set_ylim(-1.4, rows - 0.5)
     times.set_xlim(0, latest + 0.05)
     return figure
 
@@ -148,7 +152,7 @@ def delay_histogram(delays_ms: Sequence[float], title: str) -> Figure:
         colour = RED if label == "mean" else INK
         axes.axvline(value, color=colour, linewidth=1.2, linestyle="-" if label == "mean" else (0, (4, 3)), ymax=0.80 + 0.045 * (3 - row))
         axes.text(value, tops * (1.24 - 0.057 * row), f" {label} {value:.0f} ms", fontsize=8.5, color=colour, va="center")
-    _style(axes, title, "seconds of audio accepted when the word showed, minus its end, in ms", "words")
+    _style(axes, title, "audio accepted when the word showed, minus the word's end, in ms", "words")
     return figure
 
 
@@ -167,7 +171,9 @@ def error_bars(groups: Mapping[str, tuple[float, float, float, int]], overall: f
         over = rates[position] + spread[1][position] + 0.02 * room
         axes.text(position, over, f"{rates[position]:.2f}", ha="center", va="bottom", fontsize=8.5, color=INK)
     axes.set_xticks(range(len(names)), [f"{name}\n{groups[name][3]} words" for name in names])
-    axes.text(len(names) - 0.5, overall + 0.01 * room, f"all {overall:.2f} % ", ha="right", va="bottom", fontsize=8.5, color=RED)
+    axes.annotate(
+        f"all\n{overall:.2f} %", (1, overall), (6, 0), ("axes fraction", "data"), "offset points", fontsize=8.5, color=RED, va="center"
+    )
     axes.set_xlim(-0.5, len(names) - 0.5)
     _style(axes, title, x, "WER, %")
     return figure

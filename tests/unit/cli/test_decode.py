@@ -5,42 +5,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
-from lhotse import MonoCut, Recording, SupervisionSegment
-from lhotse.cut import Cut
 
 from reallm.cli import main
-from reallm.data.alignments import with_words
 from reallm.data.cuts import write_cuts
 from reallm.streaming.measurement import real_time_factor
 from reallm.streaming.recognizer import Recognizer
 from reallm.streaming.simulation import stream_utterances
 from reallm.tokenizers.character import CharacterTokenizer
-from reallm.types import Word
 from tests.dummies.level_bundle import registered_level_system, write_level_bundle
-from tests.dummies.recognizer import LevelSystem, say, text_of
+from tests.dummies.level_strings import make_cut
+from tests.dummies.recognizer import LevelSystem, say
 
 RESULT_KEYS = {  # of DESIGN.md section 5
     *("system", "corpus", "split", "parameters", "wer", "wer_ci95", "errors", "words", "insertions", "deletions", "substitutions"),
     *("emission_delay_ms", "final_delay_ms", "word_end_error_ms", "confidence_auc", "response_cap_hits", "rtf", "seconds_of_audio"),
     *("alignment_backend", "git", "seed"),
 }
-
-
-def make_cut(folder: Path, number: int) -> Cut:
-    """A string of 1 to 5 digits with the truth about its words."""
-    digits = [int(d) for d in np.random.default_rng(number).integers(1, 7, 1 + number % 5)]
-    audio = say(digits, seed=number, trailing=0.02)
-    file = folder / f"{number}.wav"
-    soundfile.write(file, audio, 8000)
-    edges = np.flatnonzero(np.diff(np.abs(np.concatenate([[0], audio, [0]])) > 0.01)).reshape(-1, 2) / 8000
-    words = [Word(word, float(start), float(end)) for word, (start, end) in zip(text_of(digits).split(), edges, strict=True)]
-    name = f"string-{number:02}"
-    supervision = SupervisionSegment(name, name, 0, len(audio) / 8000, text=text_of(digits), speaker=f"speaker-{number % 2}")
-    recording = Recording.from_file(file, recording_id=name)
-    return with_words(MonoCut(name, 0, recording.duration, 0, supervisions=[supervision], recording=recording), words)
 
 
 @pytest.fixture
