@@ -23,9 +23,9 @@ import torch
 MAGIC = b"REALLMK2"
 REQUEST = struct.Struct("<8sqqqq")
 ANSWER = struct.Struct("<8sqq")
-EXACT = 1e10  # a beam that prunes nothing
+EXACT = 1e10  # a beam wider than any two sums of scores are apart, so that nothing is pruned
 MOST_STATES = 1 << 30  # with more states than this, k2 would prune after all
-IMPOSSIBLE = -1e20  # stands for -inf, of which k2's pruning makes NaN
+IMPOSSIBLE = -1e6  # stands for -inf: where k2 prunes states off at -inf, or at rounded sums, what is left may be no valid FSA
 
 
 def k2_version():

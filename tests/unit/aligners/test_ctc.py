@@ -141,6 +141,17 @@ def test_goes_around_impossible_frames(backend: str):
     assert path.score == pytest.approx(expected[0], rel=1e-12)
 
 
+@pytest.mark.k2
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.6, 0.9])
+def test_k2_equals_torch_where_much_is_impossible(share: float):
+    log_probs = random_scores(1, 64, 20, 6)
+    log_probs[torch.rand(log_probs.shape, generator=torch.Generator().manual_seed(2)) < share] = -torch.inf
+    lens, tokens = torch.full((64,), 20), random_tokens(3, 6, [4] * 64)
+    both = [align_scores(log_probs, lens, tokens, name) for name in ("torch", "k2")]
+    scores = [[p.score if isinstance(p, CTCPath) else p.reason for p in paths] for paths in both]
+    assert scores[0] == scores[1]
+
+
 def test_all_rows_failing_is_no_crash():
     paths = align_scores(random_scores(0, 2, 2, 4), torch.tensor([0, 2]), [torch.tensor([1]), torch.tensor([1, 1])], "torch")
     assert all(isinstance(path, AlignmentFailure) for path in paths)
