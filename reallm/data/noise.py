@@ -23,7 +23,7 @@ def coloured_noise(samples: int, exponent: float, rng: np.random.Generator) -> n
 def noise_recording(folder: Path, sample_rate: int) -> Recording:
     """``folder``/noise.flac: half a minute of white and half a minute of pink noise, always the same; made if it is not there."""
     path = folder / "noise.flac"
-    if not path.is_file():
+    if not path.is_file() or soundfile.info(path).samplerate != sample_rate:
         rng = np.random.default_rng(20260)
         half = NOISE_SECONDS // 2 * sample_rate
         noise = np.concatenate([coloured_noise(half, exponent, rng) for exponent in (0.0, 1.0)])

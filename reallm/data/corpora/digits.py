@@ -195,6 +195,8 @@ def prepare(
     marker = out / "corpus.json"
     if marker.is_file():
         old = json.loads(marker.read_text(encoding="utf-8"))
+        if "options" not in old:
+            raise InputError(f"{out} already holds the corpus '{old['corpus']}', which is not digits: choose another --out")
         if {k: v for k, v in old.items() if k != "splits"} == record and all((out / f"{n}.jsonl.gz").is_file() for n in old["splits"]):
             announce(f"{out} already holds these manifests")
             return old

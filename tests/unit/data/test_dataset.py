@@ -1,6 +1,7 @@
 """Batches are a function of (seed, epoch), wherever a run goes on."""
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,18 @@ def test_resumed_is_the_same_for_any_number_of_workers(manifests: Path) -> None:
     torch.manual_seed(99)
     np.random.seed(99)
     assert same(whole[1:], list(make(manifests / "train.jsonl.gz", num_workers=2).loader(1, start=1)))
-    assert not same(whole, list(make(manifests / "train.jsonl.gz", seed=6).loader(1)))
+
+
+def rows(batches: Iterable[Batch]) -> dict[str, torch.Tensor]:
+    return {name: b.wav[row, : int(b.wav_lens[row])] for b in batches for row, name in enumerate(b.ids)}
+
+
+def test_seed_and_epoch_decide_order_and_augmentation(manifests: Path) -> None:
+    first, seeded = list(make(manifests / "train.jsonl.gz").loader(0)), list(make(manifests / "train.jsonl.gz", seed=6).loader(0))
+    again = list(make(manifests / "train.jsonl.gz").loader(2))  # the same strings
+    for other in (seeded, again):
+        assert [b.ids for b in first] != [b.ids for b in other]
+        assert sum(torch.equal(wav, rows(other)[name]) for name, wav in rows(first).items()) < 3  # a share is not augmented
 
 
 def test_skipped_audio_is_not_loaded(manifests: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,6 +147,18 @@ def test_nothing_is_done_twice(tmp_path: Path) -> None:
     assert len(load(out, "dev")) == 4
 
 
+def test_out_that_holds_something_else(tmp_path: Path) -> None:
+    data, out = write_recordings(tmp_path, indices=9), tmp_path / "out"
+    out.mkdir()
+    (out / "corpus.json").write_text('{"corpus": "mine", "real": true, "splits": {}}')
+    with pytest.raises(InputError, match="already holds the corpus 'mine'"):
+        prepare(data, out, options(), **QUIET)
+    (out / "corpus.json").unlink()
+    soundfile.write(out / "noise.flac", np.zeros(16000), 16000)
+    prepare(data, out, options(), **QUIET)
+    assert soundfile.info(out / "noise.flac").samplerate == RATE
+
+
 def test_corpus_record(manifests: Path) -> None:
     record = json.loads((manifests / "corpus.json").read_text())
     assert record["corpus"] == "fsdd" and record["real"] is True
