@@ -29,9 +29,10 @@ def run(*arguments: object) -> int:
 
 
 def journal(exp: Path) -> None:
-    lines = [
-        {"kind": "train", "update": u, "epoch": 1, "seconds": u, "loss": 3 / u, "loss_text": 4 / u, "loss_blank": 1 / u, "lr": 1e-4}
-        for u in (10, 20)
+    place = {"kind": "train", "epoch": 1, "lr": 1e-4}
+    lines: list[dict[str, Any]] = [
+        {**place, "update": update, "seconds": update, "loss": 3 / update, "loss_text": 4 / update, "loss_blank": 1 / update}
+        for update in (10, 20)
     ]
     lines.append({"kind": "validation", "update": 20, "epoch": 1, "seconds": 20, "wer": 12.5, "errors": 1, "words": 8})
     exp.mkdir(exist_ok=True)
@@ -70,9 +71,8 @@ def test_report(exp: Path, tmp_path: Path) -> None:
     assert f"| 1 | {first['ref']} | wrong |" in text
     assert f"| string-00 | speaker-0 | {first['ref']} | wrong |" in text
     assert "--teacher" not in text
-    assert run("report", exp, "--utterance", "string-03", "--out", tmp_path / "other") == 0
-    assert "No teacher was named" in (tmp_path / "other" / "report.md").read_text()
-    assert run("report", exp) == 0  # again, over the one that is there
+    assert run("report", exp, "--utterance", "string-03") == 0  # over the one that is there
+    assert "No teacher was named" in (exp / "report" / "report.md").read_text()
 
 
 def test_what_cannot_be_reported(exp: Path, tmp_path: Path, capsys: Any) -> None:
@@ -99,16 +99,17 @@ def test_training_alone_is_worth_a_report(tmp_path: Path) -> None:
 
 
 def test_groups_and_confusions() -> None:
-    references = {r.id: r for r in (reference("u1", "one two"), reference("u2", "two"))}
+    references = {r.id: r for r in (reference("u1", "one two"), reference("u2", "two"), reference("u3", "one"))}
     hyps = [
         recognized("u1", ("one", 0.6, 0.9, 0.9), ("too", 1.6, 2.0, 0.3)),
-        recognized("u2", ("too", 0.6, 0.9, 0.9), ("six", 0.9, 1.0, 0.9)),
+        recognized("u2", ("too", 0.6, 0.9, 0.9)),
+        recognized("u3", ("one", 0.6, 0.9, 0.9), ("six", 0.9, 1.0, 0.9)),
     ]
     scored = pair_up(hyps, references)
-    assert confusions(scored) == [(2, "two", "too"), (1, "", "six")] or confusions(scored) == [(2, "two", "six")]
+    assert confusions(scored) == [(2, "two", "too"), (1, "", "six")]
     groups = group_errors(scored, lambda u: str(len(u.reference.words)))
     assert list(groups) == ["1", "2"]
-    assert (groups["1"][0], groups["1"][3]) == (200.0, 1)
+    assert (groups["1"][0], groups["1"][3]) == (100.0, 2)
     assert (groups["2"][0], groups["2"][3]) == (50.0, 2)
 
 
@@ -125,9 +126,5 @@ def test_emissions_are_drawn_where_they_were() -> None:
     figure = plots.utterance(np.random.default_rng(0).normal(size=8000), 8000, words, [Word("o", 0.1, 0.2)], words, "u")
     texts = [(t.get_text(), t.get_position()[0]) for t in figure.axes[1].texts if t.get_color() == plots.ORANGE]
     assert texts == [("one", 0.72), ("two", 0.98)]
-    assert [label.get_text() for label in figure.axes[1].get_yticklabels()] == [
-        "truth",
-        "teacher's\nalignment",
-        "recognized",
-        "end of word\n→ emitted",
-    ]
+    lanes = [label.get_text().split()[0] for label in figure.axes[1].get_yticklabels()]
+    assert lanes == ["truth", "teacher's", "recognized", "end"]
