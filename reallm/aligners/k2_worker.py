@@ -25,7 +25,6 @@ REQUEST = struct.Struct("<8sqqqq")
 ANSWER = struct.Struct("<8sqq")
 EXACT = 1e10  # a beam wider than any two sums of scores are apart, so that nothing is pruned
 MOST_STATES = 1 << 30  # with more states than this, k2 would prune after all
-IMPOSSIBLE = -1e6  # stands for -inf: where k2 prunes states off at -inf, or at rounded sums, what is left may be no valid FSA
 
 
 def k2_version():
@@ -52,7 +51,7 @@ def k2_labels(log_probs, lens, tokens, token_lens):
     rows, size, vocabulary = log_probs.shape
     # DenseFsaVec wants longest first; k2's blank is label 0, ours the last.
     order = np.argsort(-lens, kind="stable")
-    scores = torch.from_numpy(np.roll(log_probs, 1, axis=2)[order]).clamp(min=IMPOSSIBLE)
+    scores = torch.from_numpy(np.roll(log_probs, 1, axis=2)[order])
     segments = torch.from_numpy(np.stack([np.arange(rows), np.zeros(rows, np.int64), lens[order]], axis=1)).to(torch.int32)
     starts = np.concatenate([[0], np.cumsum(token_lens)])
     texts = [(tokens[starts[row] : starts[row + 1]] + 1).tolist() for row in order]
