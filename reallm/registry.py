@@ -56,6 +56,8 @@ def register(kind: str, name: str) -> Callable[[C], C]:
             raise InputError(f"{kind} '{name}' is already registered by {taken.__module__}.{taken.__qualname__}: choose another name")
         construct: Any = cls.__init__  # type: ignore[misc]
         signature = inspect.signature(construct)
+        if construct is object.__init__:  # it claims to take anything, and takes nothing
+            signature = inspect.Signature([inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)])
 
         @functools.wraps(construct)
         def recorded(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -65,6 +67,7 @@ def register(kind: str, name: str) -> Callable[[C], C]:
                 given = dict(list(bound.arguments.items())[1:])
                 object.__setattr__(self, "component_spec", ComponentSpec(kind, name, given))
 
+        recorded.__signature__ = signature  # type: ignore[attr-defined]
         cls.__init__ = recorded  # type: ignore[misc]
         cls.component_kind = kind  # type: ignore[attr-defined]
         cls.component_name = name  # type: ignore[attr-defined]

@@ -171,12 +171,19 @@ class Clamper(BlankInterleaver):
         return super().build(clamped, speech_lens, delay, period_samples)
 
 
-class LateInterleaver(BlankInterleaver):
-    """Answers one period later than asked."""
+class EarlyInterleaver(BlankInterleaver):
+    """Rounds ends down: a token is answered before its end was heard."""
 
     def build(self, alignments, speech_lens, delay, period_samples):
-        later = [dataclasses.replace(a, end_samples=a.end_samples + 1) for a in alignments]
-        return super().build(later, speech_lens + 1, delay, period_samples)
+        earlier = [dataclasses.replace(a, end_samples=(a.end_samples - period_samples + 1).clamp(min=0)) for a in alignments]
+        return super().build(earlier, speech_lens, delay, period_samples)
+
+
+class LastEmbeddingDropper(BlankInterleaver):
+    """Leaves out the last speech embedding."""
+
+    def build(self, alignments, speech_lens, delay, period_samples):
+        return super().build(alignments, speech_lens - 1, delay, period_samples)
 
 
 class UncountedCuts(GreedySearcher):

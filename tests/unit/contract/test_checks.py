@@ -3,11 +3,13 @@
 import pytest
 import torch
 
+from reallm import registry
 from reallm.adapters.conv import ConvolutionalAdapter
+from reallm.cli.components import describe
 from reallm.contract import ContractError, checks, summary
 from reallm.contract.requirement import require_equal
 from reallm.errors import InputError
-from reallm.registry import KINDS
+from reallm.registry import KINDS, register
 from tests.dummies import broken
 
 MISTAKES = [
@@ -29,8 +31,8 @@ MISTAKES = [
     ("decoder", broken.OtherWindowDecoder, "check_steps_equal_forward"),
     ("interleaver", broken.TwoPolicies, "check_run_time_equals_training"),
     ("interleaver", broken.Clamper, "check_late_tokens_are_refused"),
-    ("interleaver", broken.LateInterleaver, "check_tokens_answer_when_due"),
-    ("interleaver", broken.LateInterleaver, "check_sequences_are_whole"),
+    ("interleaver", broken.EarlyInterleaver, "check_no_token_is_early"),
+    ("interleaver", broken.LastEmbeddingDropper, "check_sequences_are_whole"),
     ("searcher", broken.UncountedCuts, "check_responses_are_capped"),
     ("searcher", broken.FirstOfAStep, "check_number_of_embeddings_a_step"),
     ("tokenizer", broken.LeadingSpaces, "check_incremental_decoding"),
@@ -105,3 +107,18 @@ def test_differences_are_measured():
         require_equal(torch.ones(2) + 1e-6, torch.ones(2), "close")
     with pytest.raises(ContractError, match="shape"):
         require_equal(torch.ones(2), torch.ones(3), "short")
+
+
+def test_a_component_without_a_constructor_takes_no_arguments():
+    @register("aligner", "without_constructor")
+    class Plain:
+        """Takes nothing."""
+
+    try:
+        check_of("aligner", "check_is_described")(Plain)
+        assert describe("aligner")[-1]["parameters"] == []
+        assert Plain().component_spec.kwargs == {}
+        with pytest.raises(TypeError):
+            Plain(1)
+    finally:
+        del registry._components["aligner", "without_constructor"]
