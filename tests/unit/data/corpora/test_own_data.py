@@ -226,3 +226,13 @@ def test_digits_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert "fsdd (real speech)" in output and len(read_cuts(tmp_path / "out" / "train.jsonl.gz")) == 6
     with pytest.raises(InputError, match=r"factors from 0\.5 to 2"):
         run("digits", "--out", tmp_path / "out2", "--speed", 3, *sizes)
+
+
+def test_stereo_recordings(tmp_path: Path) -> None:
+    stereo = np.random.default_rng(0).uniform(-0.1, 0.1, (RATE, 2)).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", stereo, RATE, subtype="FLOAT")
+    rows = [("id", "path", "text", "start", "end"), ("x", "a.wav", "one", 0.25, 0.75), ("y", "a.wav", "two", "", "")]
+    run("tsv", table(tmp_path / "t.tsv", rows), "--out", tmp_path / "out")
+    x, y = read_cuts(tmp_path / "out" / "t.jsonl.gz")
+    np.testing.assert_allclose(load_audio(y), stereo.mean(axis=1), atol=1e-7)
+    np.testing.assert_allclose(load_audio(x), stereo[4000:12000].mean(axis=1), atol=1e-7)
