@@ -20,7 +20,7 @@ failed=()
 check() {
   local start=$SECONDS
   echo "== $*"
-  "$@" || failed+=("$1 $2 $3")
+  "$@" || failed+=("$*")
   echo "== $((SECONDS - start)) s"
 }
 check python -m ruff check .
