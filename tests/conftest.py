@@ -11,6 +11,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems() -> None:
+    """Hypothesis looks into every loaded module, which would make SpeechBrain's lazy ones import what is not installed."""
+    for name, module in list(sys.modules.items()):
+        if type(module).__module__ == "speechbrain.utils.importutils":
+            del sys.modules[name]
+
+
 @cache
 def k2_python() -> str | None:
     """The first Python with k2, looked for where the aligner looks: in process, $REALLM_K2_PYTHON, the side environment."""
