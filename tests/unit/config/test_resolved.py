@@ -104,7 +104,7 @@ def test_what_a_component_refuses_names_the_file(conf: Path) -> None:
 
 
 def test_a_key_that_is_not_there_cannot_be_built(conf: Path) -> None:
-    with pytest.raises(InputError, match="no key 'sistem' .did you mean 'system'"):
+    with pytest.raises(InputError, match=r"no key 'sistem' .did you mean 'system'"):
         load(conf, ["train=here"]).build("sistem")
 
 
