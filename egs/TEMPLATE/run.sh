@@ -26,6 +26,7 @@ delay=1             # token periods between the end of a token and its speech em
 teacher_epochs=30   # passes over the training data, of the teacher
 epochs=30           # likewise, of the Speech ReaLLM
 init=               # a bundle to fine-tune, instead of the teacher's encoder
+license=unknown     # of the weights, for the model card: what the recordings' licence asks for
 force=false         # run again what is done
 . "$(dirname "${BASH_SOURCE[0]}")/../../tools/parse_options.sh" "$@"
 
@@ -69,7 +70,8 @@ if stage train needs align; then
 fi
 
 if stage export needs train; then
-  reallm export "$exp/speech_reallm" --out "$exp/speech_reallm/bundle"
+  reallm export "$exp/speech_reallm" --out "$exp/speech_reallm/bundle" \
+    --training-data "$(basename "$here"), $data" --license "$license"
   finish
 fi
 
