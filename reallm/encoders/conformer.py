@@ -133,7 +133,6 @@ class ConformerEncoder(nn.Module):
         chunks = max(1, -(-(frames + spec.right) // spec.size))
         # Blocks of about as many queries as left frames: few copies of keys, few masked scores.
         group = 1 if spec.right else max(1, min(chunks, spec.left // spec.size))
-        chunks += -chunks % group
         blocks = chunks_of(x, spec, chunks)
         valid = chunks_of(length_mask(lens, frames), spec, chunks)
         at = layout(spec, valid, valid.new_zeros(batch, spec.left), group)

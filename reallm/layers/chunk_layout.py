@@ -17,7 +17,7 @@ copied. The results are the same.
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reallm.protocols import ChunkSpec
 
@@ -30,6 +30,7 @@ class ChunkLayout:
     left: int
     right: int
     group: int  # chunks per block; 1 when right > 0
+    padding: int  # empty frames that attention adds, so that groups divide the chunks
     valid: Tensor  # (B, chunks, size + right) bool, inside the stream
     mask: Tensor  # (B · blocks, 1, queries, keys) bool, true = is attended to
 
@@ -49,13 +50,13 @@ def chunks_of(x: Tensor, spec: ChunkSpec, chunks: int) -> Tensor:
 def layout(spec: ChunkSpec, valid: Tensor, left_valid: Tensor, group: int = 1) -> ChunkLayout:
     """The layout of chunks whose frames are ``valid`` (B, chunks, size + right) after left frames ``left_valid`` (B, left).
 
-    Raises ValueError when chunks with look-ahead are grouped, or groups do not divide the chunks.
+    Raises ValueError when chunks with look-ahead are grouped.
     """
     batch, chunks, _ = valid.shape
-    if chunks % group or (group > 1 and spec.right):
-        raise ValueError(f"{chunks} chunks with look-ahead {spec.right} in groups of {group}")
-    block = spec.size * group
-    main = valid[:, :, : spec.size].reshape(batch, chunks * spec.size)
+    if group > 1 and spec.right:
+        raise ValueError(f"chunks with look-ahead {spec.right} in groups of {group}")
+    block, padding = spec.size * group, -chunks % group * spec.size
+    main = nn.functional.pad(valid[:, :, : spec.size].reshape(batch, chunks * spec.size), (0, padding))
     keys = torch.cat([left_valid, main], dim=1).unfold(1, spec.left + block, block)  # (B, blocks, left + block)
     if spec.right:
         keys = torch.cat([keys, valid[:, :, spec.size :]], dim=2)
@@ -68,4 +69,4 @@ def layout(spec: ChunkSpec, valid: Tensor, left_valid: Tensor, group: int = 1) -
         reachable = torch.ones(query.size(0), key.size(0), dtype=torch.bool, device=valid.device)
     # A frame outside the stream sees itself alone: no row of the softmax is empty, so nothing becomes NaN.
     mask = (keys.unsqueeze(2) & reachable) | (key == query.unsqueeze(1))
-    return ChunkLayout(spec.size, spec.left, spec.right, group, valid, mask.flatten(0, 1).unsqueeze(1))
+    return ChunkLayout(spec.size, spec.left, spec.right, group, padding, valid, mask.flatten(0, 1).unsqueeze(1))

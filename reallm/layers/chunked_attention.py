@@ -72,8 +72,10 @@ class ChunkedAttention(nn.Module):
         The returned context is that after the last chunk, copies aside.
         """
         batch, chunks, span, dim = x.shape
-        query, key, value = self.in_proj(self.norm(x)).flatten(1, 2).chunk(3, dim=-1)  # (B, chunks · span, D)
-        positions = at.left + (at.size * torch.arange(chunks, device=x.device).unsqueeze(1) + torch.arange(span, device=x.device)).flatten()
+        projected = nn.functional.pad(self.in_proj(self.norm(x)).flatten(1, 2), (0, 0, 0, at.padding))
+        query, key, value = projected.chunk(3, dim=-1)  # (B, chunks · span + padding, D)
+        start = at.left + at.size * torch.arange(chunks + at.padding // at.size, device=x.device)
+        positions = (start.unsqueeze(1) + torch.arange(span, device=x.device)).flatten()
         rotated_query = self._rotate(self._split(query), positions)
         rotated_key = self._rotate(self._split(key), positions)
         left_key = self._rotate(self._split(context.keys), torch.arange(at.left, device=x.device))
@@ -84,8 +86,9 @@ class ChunkedAttention(nn.Module):
             self._blocks(self._split(context.values), self._split(value), at),
             attn_mask=at.mask,
         )
-        y = attended.transpose(1, 2).reshape(batch, chunks, span, dim)
-        return self.out_dropout(self.out_proj(y)), self._advance(context, key, value, at)
+        y = attended.transpose(1, 2).reshape(batch, -1, dim)[:, : chunks * span].unflatten(1, (chunks, span))
+        heard = chunks * span
+        return self.out_dropout(self.out_proj(y)), self._advance(context, key[:, :heard], value[:, :heard], at)
 
     def _advance(self, context: AttentionContext, key: Tensor, value: Tensor, at: ChunkLayout) -> AttentionContext:
         def last(before: Tensor, x: Tensor) -> Tensor:
