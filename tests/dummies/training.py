@@ -32,10 +32,11 @@ class TinySystem(nn.Module):
 class TinyData:
     """``size`` batches an epoch, each a function of (seed, epoch, number)."""
 
-    def __init__(self, size: int = 7, rows: int = 3, seed: int = 0) -> None:
+    def __init__(self, size: int = 7, rows: int = 3, seed: int = 0, noise: float = 0.01) -> None:
         self.size = size
         self.rows = rows
         self.seed = seed
+        self.noise = noise
         self.served: list[tuple[int, int]] = []
 
     def batches(self, epoch: int) -> int:
@@ -46,7 +47,7 @@ class TinyData:
             self.served.append((epoch, number))
             generator = torch.Generator().manual_seed(self.seed * 1_000_000 + epoch * 1000 + number)
             # Beside it, noise of the process's own generator, as an augmentation that is careless about it would draw.
-            wav = torch.rand(self.rows, 32, generator=generator).cumsum(1).sin() + 0.01 * torch.randn(self.rows, 32)
+            wav = torch.rand(self.rows, 32, generator=generator).cumsum(1).sin() + self.noise * torch.randn(self.rows, 32)
             ids = [f"{epoch}-{number}-{row}" for row in range(self.rows)]
             yield Batch(ids, wav, torch.full((self.rows,), 32), ["one"] * self.rows)
 

@@ -78,16 +78,25 @@ class StoppingSystem(TinySystem):
         return super().loss(batch)
 
 
-def test_a_run_goes_on_in_the_middle_of_an_epoch_without_serving_a_batch_twice(tmp_path: Path) -> None:
+class DrawingData(TinyData):
+    """Draws a number whenever it is begun, as torch's DataLoader does for its workers."""
+
+    def loader(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        torch.rand(1)
+        yield from super().loader(epoch, start)
+
+
+@pytest.mark.parametrize("data", [TinyData(size=9), DrawingData(size=9, noise=0.0)], ids=["careless", "drawing"])
+@pytest.mark.parametrize(("done", "first"), [(14, 4), (9, 0)], ids=["inside an epoch", "after an epoch"])
+def test_a_run_goes_on_where_it_was_and_serves_no_batch_twice(tmp_path: Path, data: TinyData, done: int, first: int) -> None:
     settings = replace(SETTINGS, accumulate=2, checkpoint_every=1)
-    data = TinyData(size=9)
-    whole = run(tmp_path / "whole", settings, data=TinyData(size=9))
+    whole = run(tmp_path / "whole", settings, data=data)
     torch.manual_seed(0)
     with pytest.raises(Stop):
-        run(tmp_path / "stopped", settings, system=StoppingSystem(14), data=data)
+        run(tmp_path / "stopped", settings, system=StoppingSystem(done), data=data)
     data.served.clear()
     resumed = run(tmp_path / "stopped", settings, data=data)
-    assert data.served == [(2, number) for number in range(4, 9)], "batches 0 … 3 of epoch 2 were consumed, the fifth was not"
+    assert data.served == [(2, number) for number in range(first, 9)], "what was consumed is not served again"
     assert equal(resumed, whole)
     assert [line["loss"] for line in lines(tmp_path / "stopped", "train")] == [line["loss"] for line in lines(tmp_path / "whole", "train")]
 
