@@ -63,8 +63,8 @@ def read(file: Path) -> Any:
     """The tree of a file. Raises ConfigError for what is not YAML, for duplicated keys, and for an empty file."""
     try:
         text = file.read_text(encoding="utf-8")
-        for line, key in _duplicates(YAML().compose(text)):
-            raise ConfigError(Problem(file, "", f"line {line}: key '{key}' is there twice"))
+        for number, key in _duplicates(YAML().compose(text)):
+            raise ConfigError(Problem(file, "", f"line {number}: key '{key}' is there twice"))
         tree = YAML().load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
