@@ -18,8 +18,8 @@ REQUEST = (np.zeros((1, 3, 3), np.float32), np.array([3]), np.array([0, 1]), np.
 
 
 @pytest.fixture
-def fresh(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delenv(k2_client.PYTHON_VARIABLE, raising=False)
+def fresh():
+    """No connection from an earlier test, and none left to a later one."""
     k2_client._search.cache_clear()
     yield
     k2_client._search.cache_clear()
