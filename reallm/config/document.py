@@ -7,9 +7,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from hyperpyyaml.core import resolve_references
+from hyperpyyaml.core import recursive_resolve, recursive_update
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.comments import Comment, CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, SequenceNode
 
@@ -125,25 +125,52 @@ def nest(steps: Steps, value: Any) -> dict[str, Any]:
 
 
 def resolve(file: Path, overrides: dict[str, Any]) -> str:
-    """The file as YAML without references and inclusions.
+    """The file as YAML without references and inclusions. What is referred to twice stays one object, in inclusions too.
+
+    HyperPyYAML's own ``resolve_references`` writes every included file as text and reads it again, which copies what is
+    shared, and which ruamel does wrongly for tagged nodes in lists.
 
     Raises ConfigError for references and placeholders that cannot be resolved.
     """
-    tree = read(file)
-    for _, node in walk(tree):
-        if isinstance(node, CommentedMap | CommentedSeq):
-            node.fa.set_block_style()  # ruamel writes a tagged node inside [ ] so that it cannot be read again
-    stream = StringIO()
-    YAML().dump(tree, stream)
-    stream.seek(0)
-    stream.name = str(file)  # inclusions are relative to it
     try:
-        text: str = resolve_references(stream, overrides).read()
-    except YAMLError as error:
-        raise ConfigError(Problem(file, "", f"cannot be resolved: {' '.join(str(error).split())}")) from None
+        tree = _resolved_file(file, overrides)
     except ValueError as error:
         raise ConfigError(Problem(file, "", " ".join(str(part) for part in error.args))) from None
-    return text
+    text = StringIO()
+    YAML().dump(tree, text)
+    return text.getvalue()
+
+
+def _resolved_file(file: Path, overrides: dict[str, Any]) -> Any:
+    tree = read(file)
+    if overrides:
+        recursive_update(tree, overrides)
+    tree = _resolved(tree, (), tree, file)
+    for _, node in walk(tree):
+        if isinstance(node, CommentedMap | CommentedSeq):
+            # ruamel cannot read back everything that it writes of tagged nodes in [ ] or near comments.
+            node.fa.set_block_style()
+            if hasattr(node, Comment.attrib):
+                delattr(node, Comment.attrib)
+    return tree
+
+
+def _resolved(node: Any, steps: Steps, tree: Any, file: Path) -> Any:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            node[key] = _resolved(value, (*steps, str(key)), tree, file)
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            node[index] = _resolved(value, (*steps, str(index)), tree, file)
+    tag = tag_of(node)
+    if tag == "!PLACEHOLDER":
+        raise ValueError(f"'{'.'.join(steps)}' is a !PLACEHOLDER and must be replaced")
+    if tag in ("!ref", "!copy"):
+        return recursive_resolve(node.value, [], tree, tag == "!copy")
+    if tag.startswith("!include:"):
+        included = file.resolve().parent / tag.removeprefix("!include:")
+        return _resolved_file(included, dict(node) if isinstance(node, dict) else {})
+    return node
 
 
 def parse_overrides(overrides: Sequence[str], tree: Any, file: Path) -> dict[str, Any]:

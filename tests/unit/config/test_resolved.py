@@ -80,7 +80,7 @@ def test_values_can_be_read_without_building(conf: Path) -> None:
         (["width.x=3"], "has no key 'width.x'"),
         (["width"], "override 'width' is not of the form key=value"),
         (["width=[1"], "'.1' is not a YAML value"),
-        ([], "'train' is a !PLACEHOLDER and must be replaced.: give it with"),
+        ([], "'train' is a !PLACEHOLDER and must be replaced: give it with"),
     ],
 )
 def test_wrong_overrides(conf: Path, overrides: list[str], message: str) -> None:
@@ -113,3 +113,18 @@ def test_files_of_the_toolkit_are_found_from_anywhere(tmp_path: Path, monkeypatc
     assert load(Path("hparams/optim/adamw.yaml")).value("lr") == 0.001
     with pytest.raises(InputError, match=r"did you mean 'hparams/optim/adamw\.yaml'"):
         load(Path("hparams/optim/adam.yaml"))
+
+
+def test_shared_objects_and_their_attributes_reach_inclusions(tmp_path: Path) -> None:
+    (tmp_path / "data.yaml").write_text("!new:tests.dummies.training.TinyData\nsize: 7   # batches\n")
+    (tmp_path / "part.yaml").write_text(PART.replace("width: 2", "width: 2   # of the layer"))
+    (tmp_path / "pair.yaml").write_text("!new:builtins.dict\nfirst: 1\n")
+    (tmp_path / "conf.yaml").write_text(
+        "data: !include:data.yaml\n    size: 4   # fewer\n"
+        "more: !apply:operator.add [!ref <data.size>, 1]   # in brackets\n"
+        "training: !include:part.yaml\n    width: !ref <data.size>   # directly\n"
+        "system: !include:pair.yaml\n    first: !ref <data>\n    second: !ref <more>\n"
+    )
+    built = load(tmp_path / "conf.yaml").build()
+    assert built["training"].head.in_features == 4
+    assert built["system"] == {"first": built["data"], "second": 5}, "one instance, not a copy"
