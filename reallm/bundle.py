@@ -180,6 +180,7 @@ def export(system: System, path: Path, metadata: Mapping[str, Any], half: bool =
         (folder / CARD).write_text(model_card(metadata, system), encoding="utf-8")
         folder.chmod(0o755)
         for file in folder.iterdir():
+            file.chmod(0o644)  # safetensors writes for the owner alone
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
         _replace_folder(folder, path)

@@ -60,6 +60,7 @@ def test_round_trip(system: LevelSystem, bundle: Path) -> None:
     stream.accept_waveform(say([2, 4]), 8000)
     assert stream.finish().text == text_of([2, 4])
     assert {p.name for p in bundle.iterdir()} == {"bundle.json", "model.safetensors", "README.md", "tokenizer.path.json"}
+    assert all(file.stat().st_mode & 0o444 == 0o444 for file in bundle.iterdir())
     assert load_file(bundle / "model.safetensors")["linear.weight"].dtype == torch.float16
 
 
