@@ -30,7 +30,7 @@ KINDS = {
 ENTRY_POINT_GROUP = "reallm.plugins"
 
 C = TypeVar("C", bound=type)
-_components: dict[tuple[str, str], type] = {}
+_components: dict[tuple[str, str], type[Any]] = {}
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def _load_entry_points() -> None:
         entry.load()
 
 
-def catalogue(kind: str) -> dict[str, type]:
+def catalogue(kind: str) -> dict[str, type[Any]]:
     """All registered components of a kind by name, those of installed plugins included.
 
     Raises InputError for an unknown kind.
@@ -110,7 +110,7 @@ def catalogue(kind: str) -> dict[str, type]:
     return {name: cls for (k, name), cls in sorted(_components.items()) if k == kind}
 
 
-def find(kind: str, name: str) -> type:
+def find(kind: str, name: str) -> type[Any]:
     """The component's class. Raises InputError that names the nearest known one."""
     known = catalogue(kind)
     if name not in known:

@@ -14,7 +14,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from reallm.config.document import REFERENCE, ConfigError, Problem, find_file, nearest_file, nest, read, resolve, tag_of, walk
+from reallm.config.document import REFERENCE, ConfigError, Problem, find_file, merge, nearest_file, nest, read, resolve, tag_of, walk
 from reallm.errors import nearest
 from reallm.registry import KINDS, catalogue
 
@@ -42,22 +42,14 @@ def check(file: Path, overrides: dict[str, Any] | None = None) -> list[Problem]:
         return problems
     merged: dict[str, Any] = {}
     for steps in placeholders:
-        _merge(merged, nest(steps, "PLACEHOLDER"))
-    _merge(merged, overrides or {})
+        merge(merged, nest(steps, "PLACEHOLDER"))
+    merge(merged, overrides or {})
     problems = _unused(file)
     try:
         tree = YAML().load(resolve(file, merged))
     except ConfigError as error:
         return [*problems, error.problem]
     return problems + [Problem(file, ".".join(steps), message) for steps, node in walk(tree) for message in _built(node)]
-
-
-def _merge(into: dict[str, Any], other: dict[str, Any]) -> None:
-    for key, value in other.items():
-        if isinstance(value, dict) and not tag_of(value) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
-        else:
-            into[key] = value
 
 
 def _written(file: Path, top: Path, at: str, including: tuple[Path, ...]) -> tuple[list[Problem], list[tuple[str, ...]]]:

@@ -7,7 +7,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from hyperpyyaml.core import recursive_resolve, recursive_update
+from hyperpyyaml.core import recursive_resolve
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import Comment, CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -124,6 +124,15 @@ def nest(steps: Steps, value: Any) -> dict[str, Any]:
     return value
 
 
+def merge(into: dict[str, Any], other: dict[str, Any]) -> None:
+    """Set the keys of ``other``: those of plain mappings one by one, what has a tag as a whole."""
+    for key, value in other.items():
+        if isinstance(value, dict) and not tag_of(value) and isinstance(into.get(key), dict):
+            merge(into[key], value)
+        else:
+            into[key] = value
+
+
 def resolve(file: Path, overrides: dict[str, Any]) -> str:
     """The file as YAML without references and inclusions. What is referred to twice stays one object, in inclusions too.
 
@@ -144,7 +153,7 @@ def resolve(file: Path, overrides: dict[str, Any]) -> str:
 def _resolved_file(file: Path, overrides: dict[str, Any]) -> Any:
     tree = read(file)
     if overrides:
-        recursive_update(tree, overrides)
+        merge(tree, overrides)
     tree = _resolved(tree, (), tree, file)
     for _, node in walk(tree):
         if isinstance(node, CommentedMap | CommentedSeq):

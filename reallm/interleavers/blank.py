@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -30,14 +31,15 @@ class BlankInterleaver:
 
     Args:
         blank_id: the id of BLANK.
-        feed_blank: BLANK becomes one more input position after each response; it has no target.
     """
 
-    def __init__(self, blank_id: int, feed_blank: bool = False) -> None:
-        self.blank_id, self.feed_blank = blank_id, feed_blank
+    feeds_blank = False
+
+    def __init__(self, blank_id: int) -> None:
+        self.blank_id = blank_id
 
     @classmethod
-    def tiny(cls) -> "BlankInterleaver":
+    def tiny(cls) -> Self:
         return cls(blank_id=10)
 
     def build(self, alignments: Sequence[Alignment], speech_lens: Tensor, delay: Tensor, period_samples: int) -> Interleaved:
@@ -54,7 +56,7 @@ class BlankInterleaver:
         token_lens = torch.tensor([a.token_ids.numel() for a in alignments])
         # Padding is due after everything, so that it is counted before no speech embedding.
         due = torch.nn.utils.rnn.pad_sequence(dues, batch_first=True, padding_value=longest)
-        step = 2 if self.feed_blank else 1
+        step = 2 if self.feeds_blank else 1
         lens = step * speech_lens.cpu() + token_lens
         length = int(lens.max())
 
@@ -73,7 +75,7 @@ class BlankInterleaver:
         targets[audio_row, audio_at] = self.blank_id
         targets[token_row, token_at] = self.blank_id
         targets[token_row, token_at - 1] = tokens[written]
-        if self.feed_blank:
+        if self.feeds_blank:
             until = torch.searchsorted(due, embedding, right=True)
             blank_row, blank_at = _where(spoken, step * embedding + 1 + until)
             token_ids[blank_row, blank_at] = self.blank_id
@@ -91,13 +93,27 @@ class BlankInterleaver:
         """A token is fed back; BLANK asks for the next speech embedding, after it was fed itself if it is to be."""
         ends = (output == self.blank_id) & ~policy.ignores_output
         text = active & ~ends & ~policy.ignores_output
-        fed = text | ends if self.feed_blank else text
+        fed = text | ends if self.feeds_blank else text
         after = BlankPolicyState(
             token_ids=torch.where(fed, output, -1),
             wants_audio=~fed,
-            ignores_output=ends if self.feed_blank else torch.zeros_like(ends),
+            ignores_output=ends if self.feeds_blank else torch.zeros_like(ends),
         )
         return text, where(active, after, policy)
+
+
+@register("interleaver", "blank_fed")
+class BlankFedInterleaver(BlankInterleaver):
+    """Likewise, and the BLANK that ends a response is fed back as one more input position, whose answer is not looked at::
+
+        input    s1     BLANK  s2     y1    y2    BLANK  s3     …
+        target   BLANK  ·      y1     y2    BLANK ·      BLANK  …
+
+    Args:
+        blank_id: the id of BLANK.
+    """
+
+    feeds_blank = True
 
 
 def _where(mask: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:

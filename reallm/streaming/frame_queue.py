@@ -17,7 +17,9 @@ class FrameQueue(StreamingState):
     count: Tensor  # (B,) int64
 
     @classmethod
-    def allocate(cls, batch: int, capacity: int, dim: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> "FrameQueue":
+    def allocate(
+        cls, batch: int, capacity: int, dim: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> "FrameQueue":
         """An empty queue."""
         zero = torch.zeros(batch, dtype=torch.int64, device=device)
         return cls(torch.zeros(batch, capacity, dim, device=device, dtype=dtype), zero, zero.clone())

@@ -11,7 +11,7 @@ from reallm.decoders.llama import LlamaDecoder
 from reallm.encoders.conformer import ConformerEncoder
 from reallm.encoders.lstm import LstmEncoder
 from reallm.frontends.log_mel import LogMelFrontend
-from reallm.interleavers.blank import BlankInterleaver
+from reallm.interleavers.blank import BlankFedInterleaver, BlankInterleaver
 from reallm.layers.subsampling import WindowState
 from reallm.protocols import TextState
 from reallm.searchers.greedy import GreedySearcher
@@ -151,15 +151,11 @@ class OtherWindowDecoder(LlamaDecoder):
             self.window -= 1
 
 
-class TwoPolicies(BlankInterleaver):
+class TwoPolicies(BlankFedInterleaver):
     """Feeds BLANK at run time, but not in training."""
 
     def build(self, *args):
-        return BlankInterleaver(self.blank_id, feed_blank=False).build(*args)
-
-    @classmethod
-    def tiny(cls):
-        return cls(blank_id=10, feed_blank=True)
+        return BlankInterleaver(self.blank_id).build(*args)
 
 
 class Clamper(BlankInterleaver):

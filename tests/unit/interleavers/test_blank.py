@@ -8,7 +8,7 @@ import torch
 
 from reallm.errors import InputError
 from reallm.interleavers._due import due_embeddings
-from reallm.interleavers.blank import BlankInterleaver
+from reallm.interleavers.blank import BlankFedInterleaver, BlankInterleaver
 from reallm.types import Alignment
 
 BLANK = 9
@@ -36,10 +36,10 @@ def by_definition(a: Alignment, speech: int, delay: int, period: int, feed_blank
     return sequence
 
 
-@pytest.mark.parametrize("feed_blank", [False, True])
-def test_equals_the_definition(feed_blank: bool) -> None:
+@pytest.mark.parametrize("kind", [BlankInterleaver, BlankFedInterleaver])
+def test_equals_the_definition(kind: type[BlankInterleaver]) -> None:
     generator = torch.Generator().manual_seed(0)
-    interleaver = BlankInterleaver(BLANK, feed_blank)
+    interleaver = kind(BLANK)
     for _ in range(50):
         rows = []
         for _ in range(4):
@@ -51,7 +51,7 @@ def test_equals_the_definition(feed_blank: bool) -> None:
         lens = torch.tensor([s for _, s in rows]) + delay
         built = interleaver.build([a for a, _ in rows], lens, delay, 640)
         for b, (a, _) in enumerate(rows):
-            expected = by_definition(a, int(lens[b]), int(delay[b]), 640, feed_blank)
+            expected = by_definition(a, int(lens[b]), int(delay[b]), 640, kind.feeds_blank)
             size = int(built.lens[b])
             assert size == len(expected)
             actual = list(
@@ -65,9 +65,9 @@ def test_equals_the_definition(feed_blank: bool) -> None:
             )
 
 
-@pytest.mark.parametrize("feed_blank", [False, True])
-def test_a_model_that_answers_the_targets_sees_the_training_sequence(feed_blank: bool) -> None:
-    interleaver = BlankInterleaver(BLANK, feed_blank)
+@pytest.mark.parametrize("kind", [BlankInterleaver, BlankFedInterleaver])
+def test_a_model_that_answers_the_targets_sees_the_training_sequence(kind: type[BlankInterleaver]) -> None:
+    interleaver = kind(BLANK)
     a = alignment([1, 640, 641, 641, 3000], [3, 3, 1, 4, 1])
     built = interleaver.build([a], torch.tensor([7]), torch.tensor([1]), 640)
     policy, heard = interleaver.init_policy(1), -1
