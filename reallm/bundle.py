@@ -221,7 +221,7 @@ class _Reader:
             cls = find(kind, name)
         except InputError as error:
             raise self.fail(f"{error}; if it is a plugin's, install the plugin") from None
-        known = [n for n in inspect.signature(cls.__init__).parameters if n != "self"]  # type: ignore[misc]
+        known = [n for n in inspect.signature(cls.__init__).parameters if n != "self"]
         for argument in description["kwargs"]:
             if argument not in known:
                 raise self.fail(f"{kind} '{name}' has no argument '{argument}'{nearest(argument, known)}: one of {', '.join(known)}")

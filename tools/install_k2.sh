@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Gets k2, which aligns faster than the torch backend, and verifies it by use.
+# Gets k2, the reference of the forced alignment, and verifies it by use.
 #
 #   tools/install_k2.sh [--find-links PAGE]
 #

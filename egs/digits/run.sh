@@ -75,3 +75,38 @@ if stage train ${from:-needs align}; then
     --override tokenizer_path="$base/tokenizer.json" --override seed="$seed" --override epochs="$epochs" --override delay="$delay"
   finish
 fi
+
+# The systems that are decoded here; another run's teacher was decoded there.
+systems="speech_reallm ${from:-ctc}"
+systems=${systems%"$from"}
+
+if stage export needs train; then
+  for system in $systems; do
+    reallm export "$exp/$system" --out "$exp/$system/bundle"
+  done
+  finish
+fi
+
+if stage decode needs export; then
+  for system in $systems; do
+    for split in test test_noisy; do
+      reallm decode "$exp/$system/bundle" --cuts "$base/data/$split.jsonl.gz" --out "$exp/$system/decode/$split"
+    done
+  done
+  finish
+fi
+
+if stage score needs decode; then
+  for system in $systems; do
+    for split in test test_noisy; do
+      decoded=$exp/$system/decode/$split
+      reallm score "$decoded/hyps.jsonl" --cuts "$base/data/$split.jsonl.gz" --out "$decoded/results.json"
+    done
+  done
+  finish
+fi
+
+if stage report needs score; then
+  reallm report "$exp/speech_reallm" --teacher "$base/ctc"
+  finish
+fi

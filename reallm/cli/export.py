@@ -13,7 +13,7 @@ def export(
     out: Annotated[Path, typer.Option("--out", help="The bundle to write; one that is there is replaced.")],
     average: Annotated[int | None, typer.Option(min=1, help="Average so many checkpoints; default: as configured.")] = None,
     title: Annotated[str | None, typer.Option(help="First line of the model card.")] = None,
-    training_data: Annotated[str | None, typer.Option(help="For the model card; default: corpus.json beside the training cuts.")] = None,
+    training_data: Annotated[str | None, typer.Option(help="For the model card; default: corpus.json beside the cuts.")] = None,
     license: Annotated[str | None, typer.Option(help="Of the weights; default: the corpus' licence.")] = None,
     full_precision: Annotated[bool, typer.Option("--full-precision", help="Store 32-bit weights.")] = False,
 ) -> None:
@@ -26,8 +26,11 @@ def export(
     if not (exp / "config.yaml").is_file():
         raise InputError(f"{exp} is no experiment (no config.yaml): train first")
     system: Any = load_trained(exp, average)
-    manifest = Config.read(exp / "config.yaml").value("train")
-    corpus: dict[str, Any] = corpus_of(Path(manifest)) if manifest else {}
+    config = Config.read(exp / "config.yaml")
+    # Aligned training cuts lie elsewhere than the corpus, whose dev cuts are used as they are.
+    manifests = [Path(value) for value in (config.value("train"), config.value("dev")) if value]
+    described = [manifest for manifest in manifests if (manifest.parent / "corpus.json").is_file()]
+    corpus: dict[str, Any] = corpus_of(described[0]) if described else {}
     about = f"{corpus['name']} ({corpus['kind']})" if corpus.get("licence") else None
     metadata = {
         "title": title or f"{exp.name} ({type(system).component_name})",
@@ -38,7 +41,7 @@ def export(
     }
     for key, option in (("training_data", "--training-data"), ("license", "--license")):
         if not metadata[key]:
-            raise InputError(f"the model card needs {option}: there is no corpus.json beside the training cuts of {exp}")
+            raise InputError(f"the model card needs {option}: there is no corpus.json beside the training or dev cuts of {exp}")
     write_bundle(system, out, {key: value for key, value in metadata.items() if value is not None}, half=not full_precision)
     size = sum(file.stat().st_size for file in out.iterdir())
     typer.echo(f"{out}: {sum(p.numel() for p in system.parameters()):,} parameters, {size / 1e6:.1f} MB")

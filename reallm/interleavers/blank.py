@@ -49,8 +49,8 @@ class BlankInterleaver:
         for row, due in enumerate(dues):
             if due.numel() and int(due[-1]) >= int(speech_lens[row]):
                 raise InputError(
-                    f"utterance {row} of the batch: its last token is due at speech embedding {int(due[-1]) + 1} of {int(speech_lens[row])}: "
-                    "lengthen the audio by what finish() pushes, or check the alignment"
+                    f"utterance {row} of the batch: its last token is due at speech embedding {int(due[-1]) + 1} of "
+                    f"{int(speech_lens[row])}: lengthen the audio by what finish() pushes, or check the alignment"
                 )
         tokens = torch.nn.utils.rnn.pad_sequence([a.token_ids for a in alignments], batch_first=True)
         token_lens = torch.tensor([a.token_ids.numel() for a in alignments])
