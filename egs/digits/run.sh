@@ -69,7 +69,9 @@ if [ -z "$from" ]; then
   fi
 fi
 
-if stage train ${from:-needs align}; then
+aligned="needs align"
+[ -z "$from" ] || aligned=
+if stage train $aligned; then
   reallm train "$here/conf/speech_reallm.yaml" --exp "$exp/speech_reallm" --init "$base/ctc" \
     --train "$base/align/train.jsonl.gz" --dev "$base/data/dev.jsonl.gz" \
     --override tokenizer_path="$base/tokenizer.json" --override seed="$seed" --override epochs="$epochs" --override delay="$delay"
@@ -77,8 +79,8 @@ if stage train ${from:-needs align}; then
 fi
 
 # The systems that are decoded here; another run's teacher was decoded there.
-systems="speech_reallm ${from:-ctc}"
-systems=${systems%"$from"}
+systems="speech_reallm ctc"
+[ -z "$from" ] || systems=speech_reallm
 
 if stage export needs train; then
   for system in $systems; do

@@ -1,0 +1,70 @@
+"""Swapping is real: each component of egs/digits is replaced by one line of its YAML, and the system trains."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from reallm import resources
+from reallm.data.alignments import with_token_alignment
+from reallm.data.cuts import read_cuts, text_of, write_cuts
+from reallm.registry import find
+from reallm.training.experiment import load_trained, run_training
+from reallm.training.journal import read_journal
+from reallm.types import Alignment
+from tests.dummies.data import write_corpus
+
+SMALL = ["dim=32", "layers=2", "decoder_dim=32", "decoder_layers=2", "batch_seconds=8", "epochs=1", "warmup=5"]
+SWAPS = [
+    ("frontend", "frontend/mfcc"),
+    ("encoder", "encoder/lstm"),
+    ("adapter", "adapter/conv"),
+    ("decoder", "decoder/lstm"),
+    ("interleaver", "interleaver/blank_fed"),
+    ("searcher", "searcher/sampling"),
+    ("tokenizer", "tokenizer/word"),
+    ("tokenizer", "tokenizer/sentencepiece"),
+]
+
+
+@pytest.fixture(scope="module")
+def manifests(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("corpus"), train_strings=100, epochs=1, dev_strings=4)
+
+
+def tokenizer_and_cuts(kind: str, manifests: Path, folder: Path) -> tuple[Path, Path]:
+    """A tokenizer of this kind, and the training cuts with its tokens spread evenly over each utterance."""
+    cuts = list(read_cuts(manifests / "train.jsonl.gz"))
+    path = folder / "tokenizer"
+    options = {"vocab_size": 20} if kind == "sentencepiece" else {}
+    find("tokenizer", kind).train([text_of(cut) for cut in cuts], path, **options)
+    tokenizer = find("tokenizer", kind)(path)
+    aligned = []
+    for cut in cuts:
+        ids = tokenizer.encode(text_of(cut))
+        edges = torch.linspace(0, cut.num_samples, len(ids) + 1).long()
+        alignment = Alignment(torch.tensor(ids), edges[:-1], edges[1:], torch.zeros(len(ids)).double(), cut.sampling_rate)
+        meta = {"tokenizer": tokenizer.fingerprint, "backend": "even", "version": "1"}
+        aligned.append(with_token_alignment(cut, alignment, [tokenizer.decode([i]) for i in ids], meta))
+    write_cuts(aligned, folder / "train.jsonl.gz")
+    return path, folder / "train.jsonl.gz"
+
+
+@pytest.mark.parametrize(("key", "file"), SWAPS)
+def test_one_line_swaps_a_component(key: str, file: str, manifests: Path, tmp_path: Path) -> None:
+    recipe = resources.path("egs/digits/conf/speech_reallm.yaml")
+    text, count = re.subn(rf"(?m)^({key}: !include:).*$", rf"\g<1>{resources.path(f'hparams/{file}.yaml')}", recipe.read_text())
+    assert count == 1
+    text = text.replace("!include:../../../hparams", f"!include:{resources.path('hparams')}")
+    conf = tmp_path / "swapped.yaml"
+    conf.write_text(text)
+    tokenizer, cuts = tokenizer_and_cuts(Path(file).name if key == "tokenizer" else "character", manifests, tmp_path)
+    overrides = [*SMALL, f"tokenizer_path={tokenizer}", f"train={cuts}", f"dev={manifests / 'dev.jsonl.gz'}"]
+    result = run_training(conf, tmp_path / "exp", overrides, device="cpu", progressbar=False)
+    assert result.updates >= 20
+    system = load_trained(tmp_path / "exp")
+    swapped = getattr(system, key).component_spec
+    assert (swapped.kind, swapped.name) == tuple(file.split("/"))
+    losses = [line["loss"] for line in read_journal(tmp_path / "exp") if "loss" in line]
+    assert losses[-1] < losses[0]
