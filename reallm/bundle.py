@@ -333,6 +333,15 @@ def _load_weights(system: torch.nn.Module, file: Path, reader: _Reader) -> None:
         raise reader.fail(f"{WEIGHTS} is damaged ({error}): copy or export it again") from None
 
 
+def published(name: str = "digits") -> Path:
+    """The folder of a bundle that comes with the package. Raises InputError when there is none of that name."""
+    bundles = Path(__file__).parent / "bundles"
+    known = sorted(folder.name for folder in bundles.glob("*") if (folder / DESCRIPTION).is_file())
+    if name not in known:
+        raise InputError(f"this installation has no bundle '{name}'{nearest(name, known)} in {bundles}: name a folder")
+    return bundles / name
+
+
 def load_system(path: Path, average: int | None = None) -> System:
     """The system of a bundle or of an experiment folder, in eval mode.
 

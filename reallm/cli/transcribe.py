@@ -34,14 +34,11 @@ def transcribe(
         raise InputError("name audio files or --mic, one of the two")
     if srt and len(files) > 1:
         raise InputError("--srt writes the subtitles of one file: call it once a file")
-    default = Path(__file__).parents[1] / "bundles" / "digits"
-    if model is None and not default.is_dir():
-        raise InputError(f"this installation has no bundle of its own in {default}: name one with --model DIR")
 
-    from reallm.bundle import load_system
+    from reallm.bundle import load_system, published
     from reallm.streaming.recognizer import Recognizer
 
-    recognizer = Recognizer(load_system(model or default))
+    recognizer = Recognizer(load_system(model or published()))
     plain = not (json or srt or ctm)
     live = sys.stdout if plain else sys.stderr
     if mic:
