@@ -59,7 +59,7 @@ def load_batch(
     """
     audio = []
     for cut in cuts:
-        samples = torch.from_numpy(load_audio(cut, sample_rate))
+        samples = torch.tensor(load_audio(cut, sample_rate))  # a copy: the audio may be cached
         if augmentation is not None:
             samples = augmentation(samples, sample_rate, np.random.default_rng([*seed, zlib.crc32(cut.id.encode())]))
         audio.append(samples)

@@ -16,14 +16,14 @@ def tone(frequency: float, seconds: float, rate: int = RATE, margin: float = 0.0
     return np.pad(wave, round(margin * rate)).astype(np.float32)
 
 
-def write_recordings(folder: Path, speakers: tuple[str, ...] = ("ada", "bo"), indices: int = 10) -> Path:
-    """``folder``/recordings/{digit}_{speaker}_{index}.wav: a tone a digit, of another length for each index."""
+def write_recordings(folder: Path, speakers: tuple[str, ...] = ("ada", "bo"), indices: int = 10, seconds: float = 0.10) -> Path:
+    """``folder``/recordings/{digit}_{speaker}_{index}.wav: a tone a digit, of another length for each index, from ``seconds`` on."""
     recordings = folder / "recordings"
     recordings.mkdir(parents=True)
     for s, speaker in enumerate(speakers):
         for digit in range(10):
             for index in range(indices):
-                wave = tone(200 + 100 * digit + 30 * s, 0.10 + 0.01 * (index % 4))
+                wave = tone(200 + 100 * digit + 30 * s, seconds + 0.01 * (index % 4))
                 soundfile.write(recordings / f"{digit}_{speaker}_{index}.wav", wave, RATE, subtype="PCM_16")
     return folder
 

@@ -41,6 +41,7 @@ def batch(system: SpeechReaLLM) -> Batch:
     return Batch(["a", "b"], wav, wav_lens, ["", ""], alignments)
 
 
+@torch.no_grad()
 def test_the_loss_is_the_cross_entropy_of_every_answer() -> None:
     torch.manual_seed(1)
     system = build(delay=1).double().eval()
@@ -71,6 +72,7 @@ def test_the_loss_is_the_cross_entropy_of_every_answer() -> None:
     assert set(stats) == {"loss_blank", "loss_text", "accuracy"}
 
 
+@torch.no_grad()
 def test_other_utterances_and_padding_do_not_change_the_sum() -> None:
     torch.manual_seed(2)
     system = build().double().eval()
