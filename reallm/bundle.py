@@ -217,6 +217,8 @@ class _Reader:
         ):
             raise self.fail(f"'{place or 'system'}' is not a component: it needs kind, name and kwargs")
         kind, name = description["kind"], description["name"]
+        if not (isinstance(kind, str) and isinstance(name, str)):
+            raise self.fail(f"'{place or 'system'}': kind and name must be text")
         try:
             cls = find(kind, name)
         except InputError as error:
@@ -234,8 +236,9 @@ class _Reader:
             built = cls(**kwargs)
         except InputError as error:
             raise self.fail(f"{kind} '{name}': {error}") from None
-        except (TypeError, ValueError) as error:
-            raise self.fail(f"{kind} '{name}' does not take the arguments given ({error}): export it again") from None
+        except Exception as error:  # whatever a constructor does with arguments that no exporter wrote
+            reason = " ".join(str(error).split())
+            raise self.fail(f"{kind} '{name}' does not take the arguments given ({reason}): export it again") from error
         self.built[place] = built
         return built
 
@@ -285,7 +288,7 @@ def read_description(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is no bundle: it has no {DESCRIPTION}")
     try:
         description = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"bundle {path}: {DESCRIPTION} is not valid JSON ({error}): export it again") from None
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         raise InputError(f"bundle {path}: its format is not {FORMAT}, the one that reallm {__version__} reads")
@@ -342,6 +345,22 @@ def published(name: str = "digits") -> Path:
     return bundles / name
 
 
+def load_shared(path: Path) -> System:
+    """The system of a bundle, or of the ``bundle/`` in an experiment folder, in eval mode.
+
+    Runs nothing but registered components, so that a folder which somebody else made is safe to open.
+
+    Raises InputError for any other folder, and as :func:`load`.
+    """
+    path = Path(path)
+    for folder in (path, path / "bundle"):
+        if (folder / DESCRIPTION).is_file():
+            return load(folder)
+    if (path / "config.yaml").is_file():
+        raise InputError(f"{path} is an experiment that is not exported: reallm export {path} --out {path / 'bundle'}")
+    raise InputError(f"{path} is neither a bundle (no {DESCRIPTION}) nor an experiment (no config.yaml)")
+
+
 def load_system(path: Path, average: int | None = None) -> System:
     """The system of a bundle or of an experiment folder, in eval mode.
 
@@ -350,15 +369,14 @@ def load_system(path: Path, average: int | None = None) -> System:
             what it says, as training does) and checkpoints.
         average: take the checkpoints of an experiment, the last so many averaged, even if there is a bundle.
 
-    Raises InputError for any other folder, and as :func:`load`.
+    Raises InputError for any other folder, for a bundle whose checkpoints are to be averaged, and as :func:`load`.
     """
     path = Path(path)
-    if (path / DESCRIPTION).is_file():
-        return load(path)
-    if average is None and (path / "bundle" / DESCRIPTION).is_file():
-        return load(path / "bundle")
-    if not (path / "config.yaml").is_file():
-        raise InputError(f"{path} is neither a bundle (no {DESCRIPTION}) nor an experiment (no config.yaml)")
-    from reallm.training.experiment import load_trained
+    shared = any((folder / DESCRIPTION).is_file() for folder in (path, path / "bundle"))
+    if (path / "config.yaml").is_file() and (average is not None or not shared):
+        from reallm.training.experiment import load_trained
 
-    return load_trained(path, average)
+        return load_trained(path, average)
+    if average is not None:
+        raise InputError(f"{path} has no checkpoints to average {average} of: name an experiment, or leave the number out")
+    return load_shared(path)

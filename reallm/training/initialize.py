@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -55,12 +56,15 @@ class Initialization:
 def stored_weights(path: Path, average: int | None = None) -> dict[str, Tensor]:
     """The weights of a bundle, or those of an experiment, averaged over its last ``average`` checkpoints (None = as it says itself).
 
-    Raises InputError for any other folder.
+    Raises InputError for any other folder, and for weights that are missing or damaged.
     """
     if (path / DESCRIPTION).is_file():
         if not (path / WEIGHTS).is_file():
             raise InputError(f"bundle {path} lacks {WEIGHTS}: export it again")
-        return load_file(path / WEIGHTS)
+        try:
+            return load_file(path / WEIGHTS)
+        except SafetensorError as error:
+            raise InputError(f"bundle {path}: {WEIGHTS} is damaged ({error}): copy or export it again") from None
     if (path / "checkpoints").is_dir():
         return load_weights(path, average)
     if (path / "bundle" / DESCRIPTION).is_file():

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from reallm import registry
-from reallm.bundle import export, load, load_system
+from reallm.bundle import export, load, load_shared, load_system
 from reallm.errors import InputError
 from reallm.protocols import ChunkSpec
 from reallm.registry import catalogue, register, spec_of
@@ -167,9 +167,24 @@ def impossible_chunk(s: dict[str, Any]) -> None:
     s["kwargs"]["chunk_frames"] = {"chunk": {"size": 0, "left": 1}}
 
 
+def a_kind_that_is_a_list(s: dict[str, Any]) -> None:
+    s["kwargs"]["tokenizer"]["kind"] = ["tokenizer"]
+
+
+def a_component_of_another_kind(s: dict[str, Any]) -> None:
+    s["kwargs"]["tokenizer"] = {"kind": "interleaver", "name": "blank", "kwargs": {"blank_id": 3}}
+
+
+def a_negative_width(s: dict[str, Any]) -> None:
+    s["kwargs"]["tokenizer"] = {"kind": "decoder", "name": "lstm", "kwargs": {"vocab_size": -1}}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (a_kind_that_is_a_list, "kind and name must be text"),
+        (a_component_of_another_kind, "system 'levels' does not take the arguments given"),
+        (a_negative_width, "decoder 'lstm' does not take the arguments given"),
         (unknown_component, "unknown tokenizer 'charakter' .did you mean 'character'"),
         (unknown_argument, "no argument 'chunk_frame' .did you mean 'chunk_frames'"),
         (wrong_argument, "system 'levels' does not take the arguments given"),
@@ -247,9 +262,10 @@ def test_broken_folders(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="neither a bundle"):
         load_system(tmp_path / "nothing")
     text = (bundle / "bundle.json").read_text()
-    (bundle / "bundle.json").write_text(text[:-20])
-    with pytest.raises(InputError, match="not valid JSON"):
-        load(bundle)
+    for broken in (text[:-20], "[" * 100_000):
+        (bundle / "bundle.json").write_text(broken)
+        with pytest.raises(InputError, match="not valid JSON"):
+            load(bundle)
     (bundle / "bundle.json").write_text(text.replace('"format": 1', '"format": 2'))
     with pytest.raises(InputError, match="format"):
         load(bundle)
@@ -259,6 +275,23 @@ def test_the_bundle_of_an_experiment(bundle: Path, tmp_path: Path) -> None:
     exp = tmp_path / "exp"
     shutil.copytree(bundle, exp / "bundle")
     assert isinstance(load_system(exp), LevelSystem)
+    for folder in (bundle, exp):
+        with pytest.raises(InputError, match="no checkpoints to average 2 of"):
+            load_system(folder, average=2)
+
+
+def test_what_others_share_runs_no_configuration(bundle: Path, tmp_path: Path) -> None:
+    exp = tmp_path / "exp"
+    exp.mkdir()
+    (exp / "config.yaml").write_text(f"system: !apply:pathlib.Path.touch [!new:pathlib.Path [{tmp_path / 'exploded'}]]\n")
+    with pytest.raises(InputError, match="an experiment that is not exported"):
+        load_shared(exp)
+    assert not (tmp_path / "exploded").exists()
+    shutil.copytree(bundle, exp / "bundle")
+    assert isinstance(load_shared(exp), LevelSystem)
+    assert isinstance(load_shared(bundle), LevelSystem)
+    with pytest.raises(InputError, match="neither a bundle"):
+        load_shared(tmp_path / "nothing")
 
 
 def test_export_refuses_and_leaves_nothing(system: LevelSystem, tmp_path: Path, level_system: type[LevelSystem]) -> None:
