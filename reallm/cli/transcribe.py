@@ -16,7 +16,7 @@ PIECE_SECONDS = 0.02  # pushed at a time with --realtime and --mic
 
 def transcribe(
     files: Annotated[list[Path] | None, typer.Argument(metavar="FILE…", help="Audio of any rate, any format soundfile reads.")] = None,
-    model: Annotated[Path | None, typer.Option(metavar="DIR", help="A bundle or experiment; default: the digits.")] = None,
+    model: Annotated[Path | None, typer.Option(metavar="DIR", help="A bundle, or an experiment with one; default: the digits.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line and file.")] = False,
     srt: Annotated[bool, typer.Option("--srt", help="Subtitles.")] = False,
     ctm: Annotated[bool, typer.Option("--ctm", help="NIST's time-marked words.")] = False,
@@ -35,10 +35,10 @@ def transcribe(
     if srt and len(files) > 1:
         raise InputError("--srt writes the subtitles of one file: call it once a file")
 
-    from reallm.bundle import load_system, published
+    from reallm.bundle import load_shared, published
     from reallm.streaming.recognizer import Recognizer
 
-    recognizer = Recognizer(load_system(model or published()))
+    recognizer = Recognizer(load_shared(model or published()))
     plain = not (json or srt or ctm)
     live = sys.stdout if plain else sys.stderr
     if mic:
@@ -50,7 +50,7 @@ def transcribe(
         except InputError as error:
             failed += 1
             sys.stdout.flush()
-            print(f"reallm: error: {error}", file=sys.stderr)
+            print(f"reallm: error: {' '.join(str(error).split())}", file=sys.stderr)
             continue
         show(result, json, srt, ctm, alone=len(files) == 1, shown=plain and realtime)
     if failed:
@@ -68,6 +68,7 @@ def transcribe_file(recognizer: Any, file: Path, live: Any | None) -> dict[str, 
         raise InputError(f"{file}: no such file")
     stream = recognizer.stream()
     begun = time.perf_counter()
+    waited = 0.0
     try:
         with soundfile.SoundFile(file) as audio:
             rate = audio.samplerate
@@ -76,7 +77,9 @@ def transcribe_file(recognizer: Any, file: Path, live: Any | None) -> dict[str, 
             while len(samples := audio.read(block, dtype="float32", always_2d=True)):
                 stream.accept_waveform(samples, rate)
                 if show_new:
-                    time.sleep(max(0.0, begun + stream.accepted - time.perf_counter()))
+                    ahead = max(0.0, begun + stream.accepted - time.perf_counter())
+                    time.sleep(ahead)
+                    waited += ahead
                     show_new(stream.result())
                 else:
                     recognizer.decode()
@@ -91,7 +94,7 @@ def transcribe_file(recognizer: Any, file: Path, live: Any | None) -> dict[str, 
         raise InputError(f"{file}: {reason}") from None
     finally:
         stream.close()
-    return _result(str(file), final, stream.accepted, time.perf_counter() - begun)
+    return _result(str(file), final, stream.accepted, time.perf_counter() - begun - waited)
 
 
 def listen(recognizer: Any, live: Any) -> dict[str, Any]:
@@ -144,12 +147,12 @@ def _shower(live: Any) -> Callable[[Any], None]:
 
 
 def _result(name: str, final: Any, seconds: float, spent: float) -> dict[str, Any]:
-    numbers = ("start", "end", "confidence", "emitted_at")
-    words = [{"word": word.word, **{n: round(getattr(word, n), 3) for n in numbers}} for word in final.words]
+    from reallm.metrics.hypotheses import word_to_json
+
     return {
         "file": name,
         "text": final.text,
-        "words": words,
+        "words": [word_to_json(word) for word in final.words],
         "seconds_of_audio": round(seconds, 3),
         "rtf": round(spent / seconds, 4) if seconds else None,
     }

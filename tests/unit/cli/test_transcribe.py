@@ -109,6 +109,7 @@ def test_real_time_shows_words_as_they_come(bundle: Path, tmp_path: Path, capsys
     assert run(tmp_path / "a.wav", "--model", bundle, "--realtime", "--json") == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["text"] == err.strip() == "two five"
+    assert json.loads(out)["rtf"] < 0.9, "waiting for the speech counts as work"
 
 
 def test_the_microphone(bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -144,11 +145,14 @@ def test_the_microphone(bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: A
 
 def test_wrong_use(bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setitem(sys.modules, "sounddevice", None)
+    (bundle.parent / "exp").mkdir()
+    (bundle.parent / "exp" / "config.yaml").write_text("system: !new:os.system [false]\n")
     for arguments, message in (
         (["a.wav", "--json", "--srt", "--model", bundle], "choose one"),
         (["a.wav", "--mic", "--model", bundle], "one of the two"),
         (["a.wav", "b.wav", "--srt", "--model", bundle], "one file"),
         (["a.wav", "--model", bundle / "none"], "neither a bundle"),
+        (["a.wav", "--model", bundle.parent / "exp"], "not exported"),
         (["--mic", "--model", bundle], "pip install 'reallm[mic]'"),
     ):
         assert run(*arguments) == 2
