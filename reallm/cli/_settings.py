@@ -1,6 +1,7 @@
 """Run-time settings of a system's components, as ``--set searcher.blank_penalty=2``."""
 
 import inspect
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,10 +9,15 @@ from reallm.errors import InputError, nearest
 
 
 def apply_settings(system: Any, settings: Sequence[str]) -> dict[str, Any]:
-    """Set number-valued constructor arguments of components of ``system``; returns what was set.
+    """Build components of ``system`` anew with other numbers for their constructor; returns what was set.
 
-    Raises InputError for a setting that is not PART.NAME=NUMBER, or names something that the system does not have.
+    Only components without weights, such as the searcher: the others' arguments belong to what was trained.
+
+    Raises InputError for a setting that is not PART.NAME=NUMBER, names something that the system does not have, or gives a
+    value that the component refuses.
     """
+    from torch import nn
+
     from reallm.registry import spec_of
 
     done: dict[str, Any] = {}
@@ -20,18 +26,26 @@ def apply_settings(system: Any, settings: Sequence[str]) -> dict[str, Any]:
         part, dot, name = path.partition(".")
         if not (equals and dot):
             raise InputError(f"--set '{setting}': write PART.NAME=NUMBER, such as searcher.blank_penalty=2")
-        parts = [n for n, value in spec_of(system).kwargs.items() if hasattr(value, "component_spec")]
+        components = {n: getattr(system, n) for n, value in spec_of(system).kwargs.items() if hasattr(value, "component_spec")}
+        parts = [n for n, component in components.items() if not isinstance(component, nn.Module)]
         if part not in parts:
-            raise InputError(f"--set '{setting}': the system has no '{part}'{nearest(part, parts)}: one of {', '.join(parts)}")
-        component = getattr(system, part)
-        arguments = inspect.signature(type(component).__init__).parameters
-        names = [n for n in arguments if type(getattr(component, n, None)) in (int, float)]
+            fixed = "is trained with its settings" if part in components else f"is no part of the system{nearest(part, parts)}"
+            raise InputError(f"--set '{setting}': '{part}' {fixed}: one of {', '.join(parts)}")
+        component = components[part]
+        names = [n for n in inspect.signature(type(component)).parameters if type(getattr(component, n, None)) in (int, float)]
         if name not in names:
             raise InputError(f"--set '{setting}': {part} has no number '{name}'{nearest(name, names)}: it has {', '.join(names) or 'none'}")
+        number = type(getattr(component, name))
         try:
-            value = type(getattr(component, name))(text)
+            value = number(text)
         except ValueError:
-            raise InputError(f"--set '{setting}': '{text}' is not a {type(getattr(component, name)).__name__}") from None
-        setattr(component, name, value)
+            value = math.nan
+        if not math.isfinite(value):
+            raise InputError(f"--set '{setting}': '{text}' is not a {'whole' if number is int else 'finite'} number")
+        try:
+            rebuilt = type(component)(**{**spec_of(component).kwargs, name: value})
+        except InputError as error:
+            raise InputError(f"--set '{setting}': {error}") from None
+        setattr(system, part, rebuilt)
         done[path] = value
     return done

@@ -90,8 +90,11 @@ def test_settings_change_components(bundle: Path, manifest: Path, tmp_path: Path
     for setting, message in (
         ("searcher.blank_penalti=1", "did you mean 'blank_penalty'"),
         ("sercher.blank_penalty=1", "did you mean 'searcher'"),
+        ("decoder.window=3", "'decoder' is trained with its settings"),
         ("blank_penalty=1", "PART.NAME=NUMBER"),
-        ("searcher.max_symbols=1.5", "is not a int"),
+        ("searcher.max_symbols=1.5", "'1.5' is not a whole number"),
+        ("searcher.max_symbols=0", "max_symbols 0: a response needs room"),
+        ("searcher.blank_penalty=nan", "'nan' is not a finite number"),
     ):
         assert run("decode", tmp_path / "tiny", *options, "--set", setting) == 2
         assert message in capsys.readouterr().err
