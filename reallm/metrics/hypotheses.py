@@ -53,10 +53,11 @@ def read_hypotheses(path: Path) -> list[Recognized]:
     if not path.is_file():
         raise InputError(f"no hypotheses {path}: run reallm decode first")
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            fields = json.loads(line)
-            found.append(Recognized(**{**fields, "words": [Word(**word) for word in fields["words"]]}))
-        except (ValueError, TypeError, KeyError) as error:
-            raise InputError(f"{path}, line {number} is no hypothesis ({error}): decode again") from None
+    with path.open(encoding="utf-8") as file:  # read_text().splitlines() also splits at characters that transcripts hold
+        for number, line in enumerate(file, start=1):
+            try:
+                fields = json.loads(line)
+                found.append(Recognized(**{**fields, "words": [Word(**word) for word in fields["words"]]}))
+            except (ValueError, TypeError, KeyError) as error:
+                raise InputError(f"{path}, line {number} is no hypothesis ({error}): decode again") from None
     return found

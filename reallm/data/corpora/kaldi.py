@@ -3,16 +3,17 @@
 from pathlib import Path
 
 from reallm.data.corpora.manifest import Utterance
+from reallm.data.corpora.text_lines import text_lines
 from reallm.errors import InputError
 
 
 def _table(path: Path) -> dict[str, str]:
-    """First word of each line → the rest."""
+    """First word of each line → the rest; between them spaces or tabs, as Kaldi reads it. Raises InputError for an id that comes twice."""
     table: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        key, _, rest = line.strip().partition(" ")
-        if not key:
+    for number, line in enumerate(text_lines(path), start=1):
+        if not line.strip():
             continue
+        key, rest = [*line.split(maxsplit=1), ""][:2]
         if key in table:
             raise InputError(f"{path} line {number}: '{key}' is there twice: make the ids unique")
         table[key] = rest.strip()
@@ -22,7 +23,8 @@ def _table(path: Path) -> dict[str, str]:
 def read_kaldi(folder: Path) -> list[Utterance]:
     """The utterances of a Kaldi data folder. Relative paths in ``wav.scp`` start from here, or else from the folder.
 
-    Raises InputError for a missing folder or file, commands in ``wav.scp``, and ids that do not match.
+    Raises InputError for a missing folder or file, text that is not UTF-8, commands in ``wav.scp``, and
+    ids that do not match.
     """
     if not folder.is_dir():
         raise InputError(f"Kaldi folder {folder} is missing: give the folder that holds wav.scp and text")

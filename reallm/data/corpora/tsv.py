@@ -6,17 +6,18 @@ Further columns that are read, where they are there: ``id`` (or ``utt_id``), ``s
 from pathlib import Path
 
 from reallm.data.corpora.manifest import Utterance
+from reallm.data.corpora.text_lines import text_lines
 from reallm.errors import InputError, nearest
 
 
 def read_tsv(path: Path) -> list[Utterance]:
     """The utterances of a table. Relative paths in it start from its folder; an id that is not given is the file's name.
 
-    Raises InputError for a missing file, a missing column, and lines that do not fit the header.
+    Raises InputError for a missing file, text that is not UTF-8, a missing column, and lines that do not fit the header.
     """
     if not path.is_file():
         raise InputError(f"table {path} is missing: give a tab-separated file with the columns path and text")
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    lines = text_lines(path)
     header = lines[0].split("\t") if lines else []
     for column in ("path", "text"):
         if column not in header:

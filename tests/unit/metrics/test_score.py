@@ -72,7 +72,7 @@ def test_what_was_decoded_and_what_is_scored_must_be_the_same() -> None:
 
 def test_hypotheses_round_trip(tmp_path: Path) -> None:
     word = Word("one", 0.125, 0.5, 0.75, 0.625)
-    before = [Recognized.of("u1", Hypothesis("one", [1, 2], [word], -2.0, 1, True), 1.5, "one"), Recognized("u2", "", [], 0.0)]
+    before = [Recognized.of("u1", Hypothesis("one", [1, 2], [word], -2.0, 1, True), 1.5, "one\u2028"), Recognized("u2", "", [], 0.0)]
     assert write_hypotheses(tmp_path / "hyps.jsonl", before) == 2
     assert read_hypotheses(tmp_path / "hyps.jsonl") == before
     with pytest.raises(InputError, match="no hypotheses"):

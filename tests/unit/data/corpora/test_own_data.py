@@ -125,6 +125,24 @@ def test_kaldi(tmp_path: Path) -> None:
     assert [(c.id, text_of(c), c.supervisions[0].speaker) for c in cuts] == [("r1", "one two", "ada"), ("r2", "three", "bo")]
 
 
+def test_kaldi_tables_may_have_tabs(tmp_path: Path) -> None:
+    write_audio(tmp_path / "train", ["a"])
+    kaldi(tmp_path / "train", wav_scp="r1\ta.wav\n", text="r1\tone\u2028 two\n", utt2spk="r1\tada\n")
+    run("kaldi", tmp_path / "train", "--out", tmp_path / "out")
+    [cut] = read_cuts(tmp_path / "out" / "train.jsonl.gz")
+    assert (text_of(cut), cut.supervisions[0].speaker) == ("one\u2028 two", "ada")
+
+
+def test_tables_that_are_not_utf_8(tmp_path: Path) -> None:
+    folder = kaldi(tmp_path / "train", wav_scp="r1 a.wav\n", text="")
+    (folder / "text").write_bytes("r1 für\n".encode("latin-1"))
+    with pytest.raises(InputError, match="text is not UTF-8 text"):
+        run("kaldi", folder, "--out", tmp_path / "out")
+    (tmp_path / "t.tsv").write_bytes("path\ttext\na.wav\tfür\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"t\.tsv is not UTF-8 text"):
+        run("tsv", tmp_path / "t.tsv", "--out", tmp_path / "out")
+
+
 def test_kaldi_segments(tmp_path: Path) -> None:
     write_audio(tmp_path / "train", ["a"], seconds=2)
     folder = kaldi(tmp_path / "train", wav_scp="r1 a.wav\n", text="u1 one\nu2 two\n", segments="u1 r1 0.0 0.5\nu2 r1 0.5 2.0\n")
