@@ -3,11 +3,13 @@
 github.com/Jakobovski/free-spoken-digit-dataset, CC BY-SA 4.0: ``recordings/{digit}_{speaker}_{index}.wav``, 8 kHz mono.
 """
 
+import gzip
+import http.client
 import io
 import re
 import tarfile
-import urllib.error
 import urllib.request
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,18 +125,23 @@ def scan(folder: Path) -> Scan:
 
 
 def download(target: Path, timeout: float = 20.0) -> Path | None:
-    """Fetch the dataset from its repository on GitHub into ``target``/recordings; None where it cannot be reached."""
+    """Fetch the dataset from its repository on GitHub into ``target``/recordings; None where it cannot be had whole."""
     try:
         with urllib.request.urlopen(ARCHIVE, timeout=timeout) as response:
             archive = response.read()
-    except (urllib.error.URLError, OSError):
+    except (OSError, http.client.HTTPException):
         return None
     recordings = target / "recordings"
-    with atomic_folder(recordings) as folder, tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        for member in tar:
-            name = Path(member.name).name
-            if member.isfile() and "/recordings/" in member.name and NAME.fullmatch(name):
-                content = tar.extractfile(member)
-                assert content is not None
-                (folder / name).write_bytes(content.read())
+    try:
+        with atomic_folder(recordings) as folder, tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            for member in tar:
+                name = Path(member.name).name
+                if member.isfile() and "/recordings/" in member.name and NAME.fullmatch(name):
+                    content = tar.extractfile(member)
+                    assert content is not None
+                    (folder / name).write_bytes(content.read())
+            if not any(folder.iterdir()):
+                raise tarfile.ReadError("no recordings in it")
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError):  # not OSError: a full disk is another matter
+        return None
     return recordings

@@ -1,9 +1,13 @@
 """The digits corpus: splits that never mix, strings that are functions of their numbers, words where they are said."""
 
+import gzip
+import http.client
 import json
 import tarfile
+import urllib.request
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -231,6 +235,24 @@ def test_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert record["real"] is True and record["recordings"] == 200
     monkeypatch.setattr(fsdd, "ARCHIVE", (tmp_path / "gone").as_uri())
     assert prepare(None, tmp_path / "out", options(), **QUIET) == record
+
+
+def test_half_a_download_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = tmp_path / "master.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(write_recordings(tmp_path / "theirs"), arcname="free-spoken-digit-dataset-master")
+    whole = archive.read_bytes()
+    monkeypatch.setattr(fsdd, "ARCHIVE", archive.as_uri())
+    for content in (whole[: len(whole) // 2], b"<html>log in first</html>", gzip.compress(b"")):
+        archive.write_bytes(content)
+        assert fsdd.download(tmp_path / "out") is None
+        assert not list((tmp_path / "out").iterdir())
+
+    def interrupted(url: str, timeout: float) -> Any:
+        raise http.client.IncompleteRead(b"some")
+
+    monkeypatch.setattr(urllib.request, "urlopen", interrupted)
+    assert fsdd.download(tmp_path / "out") is None
 
 
 def test_synthesized_when_nothing_is_reachable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
