@@ -16,7 +16,7 @@ from reallm.streaming.state import StreamingState
 
 
 @dataclass
-class LstmState(StreamingState):
+class LSTMEncoderState(StreamingState):
     """A stream between two chunks."""
 
     subsampling: WindowState
@@ -25,7 +25,7 @@ class LstmState(StreamingState):
 
 
 @register("encoder", "lstm")
-class LstmEncoder(nn.Module):
+class LSTMEncoder(nn.Module):
     """Stacked feature frames through LSTM layers: causal by nature, so that it ignores ``chunk`` in ``forward``.
 
     ``step`` takes any multiple of ``stride`` feature frames, up to chunk_size · stride.
@@ -65,12 +65,12 @@ class LstmEncoder(nn.Module):
             x, _ = self.lstm(self.embedding(x))
         return mask_padding(self.norm(x), lens), lens
 
-    def init_state(self, batch: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> LstmState:
+    def init_state(self, batch: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> LSTMEncoderState:
         """The state of ``batch`` new streams."""
         zeros = torch.zeros(batch, self.lstm.num_layers, self.output_dim, device=device, dtype=dtype)
-        return LstmState(self.subsampling.init_state(batch, device, dtype), zeros, zeros.clone())
+        return LSTMEncoderState(self.subsampling.init_state(batch, device, dtype), zeros, zeros.clone())
 
-    def step(self, feats: Tensor, lens: Tensor, final: Tensor, state: LstmState) -> tuple[Tensor, Tensor, LstmState]:
+    def step(self, feats: Tensor, lens: Tensor, final: Tensor, state: LSTMEncoderState) -> tuple[Tensor, Tensor, LSTMEncoderState]:
         """feats (B, T_c, F) → enc (B, ceil(T_c / stride), D), lens (B,), state."""
         x, lens, subsampling = self.subsampling.step(feats, lens, final, state.subsampling)
         # Packing finds each row's state after its own last frame; it takes no empty rows, so those run one frame for nothing.
@@ -81,4 +81,4 @@ class LstmEncoder(nn.Module):
         some = (lens > 0).view(-1, 1, 1)
         hidden = torch.where(some, hidden.transpose(0, 1), state.hidden)
         cell = torch.where(some, cell.transpose(0, 1), state.cell)
-        return mask_padding(self.norm(enc), lens), lens, LstmState(subsampling, hidden, cell)
+        return mask_padding(self.norm(enc), lens), lens, LSTMEncoderState(subsampling, hidden, cell)

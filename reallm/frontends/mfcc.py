@@ -20,7 +20,7 @@ def cosine_transform(inputs: int, outputs: int) -> Tensor:
 
 
 @register("frontend", "mfcc")
-class MfccFrontend(LogMelFrontend):
+class MFCCFrontend(LogMelFrontend):
     """The first coefficients of the cosine transform of the log-mel energies (Davis and Mermelstein, 1980).
 
     Args:

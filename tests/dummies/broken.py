@@ -9,7 +9,7 @@ from torch import nn
 from reallm.adapters.conv import ConvolutionalAdapter
 from reallm.decoders.llama import LlamaDecoder
 from reallm.encoders.conformer import ConformerEncoder
-from reallm.encoders.lstm import LstmEncoder
+from reallm.encoders.lstm import LSTMEncoder
 from reallm.frontends.log_mel import LogMelFrontend
 from reallm.interleavers.blank import BlankFedInterleaver, BlankInterleaver
 from reallm.layers.subsampling import WindowState
@@ -109,7 +109,7 @@ class FarSightedEncoder(ConformerEncoder):
         return super().forward(feats, lens, None)
 
 
-class UnclearedEncoder(LstmEncoder):
+class UnclearedEncoder(LSTMEncoder):
     """Leaves what it computed in padding."""
 
     def forward(self, feats, lens, chunk=None):

@@ -29,12 +29,12 @@ py-modules = ["outside_encoder"]
 import torch
 from torch import nn
 
-from reallm.encoders.lstm import LstmEncoder
+from reallm.encoders.lstm import LSTMEncoder
 from reallm.registry import register
 
 
 @register("encoder", "outside")
-class OutsideEncoder(LstmEncoder):
+class OutsideEncoder(LSTMEncoder):
     """A causal LSTM with a bottleneck of another package.
 
     Args:

@@ -74,12 +74,12 @@ def test_an_unknown_name(capsys):
 OUTSIDE = '''
 from typing import Self
 
-from reallm.encoders.lstm import LstmEncoder
+from reallm.encoders.lstm import LSTMEncoder
 from reallm.registry import register
 
 
 @register("encoder", "outside")
-class OutsideEncoder(LstmEncoder):
+class OutsideEncoder(LSTMEncoder):
     """An encoder of another package."""
 
     def __init__(self, input_dim: int, dim: int = 16) -> None:

@@ -2,12 +2,12 @@
 
 import torch
 
-from reallm.encoders.lstm import LstmEncoder
+from reallm.encoders.lstm import LSTMEncoder
 
 
 def test_parts_of_a_chunk_stream_too():
     torch.manual_seed(0)
-    encoder = LstmEncoder.tiny().double().eval()
+    encoder = LSTMEncoder.tiny().double().eval()
     x, lens = torch.randn(3, 40, 8).double(), torch.tensor([40, 40, 40])
     whole, _ = encoder(x, lens)
     state, position = encoder.init_state(3, dtype=torch.float64), [0, 0, 0]

@@ -6,7 +6,7 @@ import torchaudio
 
 from reallm.errors import InputError
 from reallm.frontends.log_mel import LogMelFrontend
-from reallm.frontends.mfcc import MfccFrontend, cosine_transform
+from reallm.frontends.mfcc import MFCCFrontend, cosine_transform
 from reallm.layers.mel import mel_filterbank
 
 
@@ -42,12 +42,12 @@ def test_cosine_transform_equals_torchaudio():
 
 
 def test_mfcc_is_the_transform_of_log_mel():
-    mfcc, log_mel = MfccFrontend(8000, coefficients=13, mels=40).double(), LogMelFrontend(8000, mels=40).double()
+    mfcc, log_mel = MFCCFrontend(8000, coefficients=13, mels=40).double(), LogMelFrontend(8000, mels=40).double()
     wav, lens = audio(), torch.tensor([2400, 2400])
     torch.testing.assert_close(mfcc(wav, lens)[0], log_mel(wav, lens)[0] @ mfcc.transform)
 
 
-@pytest.mark.parametrize("frontend", [LogMelFrontend, MfccFrontend])
+@pytest.mark.parametrize("frontend", [LogMelFrontend, MFCCFrontend])
 def test_fit_normalizes_the_frames_that_lie_in_the_audio(frontend):
     component = frontend.tiny().double()
     wav, lens = audio(rows=3), torch.tensor([2400, 1000, 1])
@@ -100,4 +100,4 @@ def test_statistics_need_audio():
 
 def test_too_many_coefficients():
     with pytest.raises(InputError, match="keep 1 to 16"):
-        MfccFrontend(8000, coefficients=17, mels=16)
+        MFCCFrontend(8000, coefficients=17, mels=16)
