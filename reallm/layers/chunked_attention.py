@@ -52,10 +52,6 @@ class ChunkedAttention(nn.Module):
         """(B, P, D) → (B, H, P, E)."""
         return x.unflatten(2, (self.heads, self.head_dim)).transpose(1, 2)
 
-    def _rotate(self, x: Tensor, positions: Tensor) -> Tensor:
-        """x (B, H, P, E) turned to ``positions`` (P,)."""
-        return rotate(x, *rotary_angles(positions, self.head_dim, dtype=x.dtype))
-
     def _blocks(self, context: Tensor, x: Tensor, at: ChunkLayout) -> Tensor:
         """Context (B, H, left, E) and chunks (B, H, chunks · (size + right), E) → keys or values (B · blocks, H, keys, E)."""
         heads, width = x.size(1), x.size(3)
@@ -76,9 +72,10 @@ class ChunkedAttention(nn.Module):
         query, key, value = projected.chunk(3, dim=-1)  # (B, chunks · span + padding, D)
         start = at.left + at.size * torch.arange(chunks + at.padding // at.size, device=x.device)
         positions = (start.unsqueeze(1) + torch.arange(span, device=x.device)).flatten()
-        rotated_query = self._rotate(self._split(query), positions)
-        rotated_key = self._rotate(self._split(key), positions)
-        left_key = self._rotate(self._split(context.keys), torch.arange(at.left, device=x.device))
+        angles = rotary_angles(positions, self.head_dim, dtype=query.dtype)
+        rotated_query, rotated_key = rotate(self._split(query), *angles), rotate(self._split(key), *angles)
+        left_angles = rotary_angles(torch.arange(at.left, device=x.device), self.head_dim, dtype=context.keys.dtype)
+        left_key = rotate(self._split(context.keys), *left_angles)
         queries = rotated_query.unflatten(2, (-1, at.block + at.right)).transpose(1, 2).flatten(0, 1)
         attended = nn.functional.scaled_dot_product_attention(
             queries,
