@@ -56,6 +56,8 @@ class LlamaDecoder(nn.Module):
         capacity: with full attention, the most positions that a stream may have; ``step`` raises InputError beyond.
         rope_base, norm_eps: as in Llama.
         dropout: on attention and residual branches, in training.
+
+    Raises InputError for a window and a capacity or neither, and for heads that do not divide ``dim``.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class LlamaDecoder(nn.Module):
 
     @classmethod
     def tiny(cls) -> "LlamaDecoder":
+        """Two layers, four query heads, two key heads, a window of five positions."""
         return cls(vocab_size=11, dim=16, layers=2, heads=4, kv_heads=2, window=5)
 
     @property

@@ -32,12 +32,13 @@ class LSTMDecoder(nn.Module):
         super().__init__()
         self.vocab_size, self.input_dim = vocab_size, dim
         self.token_embedding = nn.Embedding(vocab_size, dim)
-        self.lstm = nn.LSTM(dim, dim, layers, batch_first=True, dropout=dropout)
+        self.lstm = nn.LSTM(dim, dim, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
         self.norm = nn.LayerNorm(dim)
         self.output = nn.Linear(dim, vocab_size)
 
     @classmethod
     def tiny(cls) -> "LSTMDecoder":
+        """Two layers of eight units."""
         return cls(vocab_size=11, dim=8, layers=2)
 
     def embed(self, token_ids: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reallm.errors import InputError
 from reallm.layers.rope import rotate
 
 
@@ -20,12 +21,15 @@ def window_mask(length: int, window: int | None, device: torch.device) -> Tensor
 
 
 class CausalSelfAttention(nn.Module):
-    """Multi-head attention with grouped keys and values (Ainslie et al. 2023); no biases."""
+    """Multi-head attention with grouped keys and values (Ainslie et al. 2023, GQA, section 2.2); no biases.
+
+    Raises InputError unless dim is an even multiple of heads, and heads a multiple of kv_heads.
+    """
 
     def __init__(self, dim: int, heads: int, kv_heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         if dim % heads or heads % kv_heads or dim // heads % 2:
-            raise ValueError(f"dim {dim} must be an even multiple of heads {heads}, and heads a multiple of kv_heads {kv_heads}")
+            raise InputError(f"dim {dim} must be an even multiple of heads {heads}, and heads a multiple of kv_heads {kv_heads}")
         self.heads, self.kv_heads, self.head_dim, self.dropout = heads, kv_heads, dim // heads, dropout
         self.query = nn.Linear(dim, dim, bias=False)
         self.key = nn.Linear(dim, kv_heads * self.head_dim, bias=False)
