@@ -11,7 +11,12 @@ class InputError(ValueError):
     """
 
 
+def nearest_name(name: str, known: Iterable[str]) -> str | None:
+    """The known name nearest to ``name``, if one is near."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)), None)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint such as `` (did you mean 'x'?)`` with the known name nearest to ``name``, or an empty string."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean '{matches[0]}'?)" if matches else ""
+    found = nearest_name(name, known)
+    return "" if found is None else f" (did you mean '{found}'?)"

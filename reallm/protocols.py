@@ -3,8 +3,9 @@
 Rules that hold for every ``step``:
 
 - It takes one chunk of a **fixed size**. ``lens`` (B,) says how many items of the chunk are valid in each row: 0 = this
-  row has nothing now and keeps its state; a multiple of the component's stride, at most the chunk; only a row whose
-  ``final`` (B,) bool is true may give any number (0 too): it is flushed, and must be reset before it is used again.
+  row has nothing now and keeps its state; a multiple of the component's stride, at most the chunk (an encoder: the
+  whole chunk); only a row whose ``final`` (B,) bool is true may give any number (0 too): it is flushed, and must be
+  reset before it is used again.
 - The state goes in and comes out; ``step`` may write into the buffers it was given.
 - It returns as many outputs as the chunk can bring out at most, of which ``lens`` (B,) are valid, first ones first.
 - ``forward`` is the parallel training pass. It never calls ``step``; the two agree to 1e-9 in float64.

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
 from reallm.config.document import REFERENCE, ConfigError, Problem, find_file, merge, nearest_file, nest, read, resolve, tag_of, walk
-from reallm.errors import nearest
+from reallm.errors import nearest, nearest_name
 from reallm.registry import KINDS, catalogue
 
 TRAINING_KEYS = {
@@ -163,5 +163,5 @@ def _nearest_path(target: str) -> str:
             return found
     paths = [f"{cls.__module__}.{cls.__qualname__}" for kind in KINDS for cls in catalogue(kind).values()]
     by_name = {path.rpartition(".")[2]: path for path in paths}
-    found = nearest(name, by_name)
-    return f" (did you mean '{by_name[found.split(chr(39))[1]]}'?)" if found else nearest(target, paths)
+    known = nearest_name(name, by_name)
+    return nearest(target, paths) if known is None else nearest(by_name[known], paths)

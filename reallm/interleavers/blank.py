@@ -40,6 +40,7 @@ class BlankInterleaver:
 
     @classmethod
     def tiny(cls) -> Self:
+        """Ten tokens and BLANK."""
         return cls(blank_id=10)
 
     def build(self, alignments: Sequence[Alignment], speech_lens: Tensor, delay: Tensor, period_samples: int) -> Interleaved:

@@ -41,6 +41,7 @@ class GreedySearcher:
 
     @classmethod
     def tiny(cls) -> "GreedySearcher":
+        """Responses of three tokens at most."""
         return cls(max_symbols=3)
 
     def init_state(

@@ -43,6 +43,7 @@ class SamplingSearcher(GreedySearcher):
 
     @classmethod
     def tiny(cls) -> "SamplingSearcher":
+        """Responses of three tokens at most."""
         return cls(max_symbols=3)
 
     def choose(self, scores: Tensor, blank_id: int, position: Tensor) -> Tensor:
