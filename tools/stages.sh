@@ -50,10 +50,11 @@ _left() {
   fi
 }
 
-# settings NAME…: fails when one of these variables differs from what $exp was made with, unless all stages are forced.
+# settings NAME…: fails when one of these variables differs from what $exp was made with, unless all stages are forced. Where no
+# stage is done nothing was made: a wrong value that the first stage refused may be corrected.
 settings() {
   local name file=$exp/.done/.settings
-  if [ -f "$file" ] && ! { [ "$force" = true ] && [ "$_first" = 1 ]; }; then
+  if [ -f "$file" ] && compgen -G "$exp/.done/*" >/dev/null && ! { [ "$force" = true ] && [ "$_first" = 1 ]; }; then
     for name in "$@"; do
       local now="$name=${!name}" then
       then=$(grep "^$name=" "$file" || true)

@@ -6,7 +6,7 @@
 # DIR holds the Free Spoken Digit Dataset (its recordings/, or fsdd/recordings/); else $REALLM_DATA/fsdd, else it is
 # downloaded, else espeak-ng speaks. Stages, by number or name:
 #   1 data       strings of digits for training, dev, test and noisy test
-#   2 tokenizer  characters, from the training transcripts
+#   2 tokenizer  characters for the teacher, words for the Speech ReaLLM
 #   3 teacher    a CTC model: it aligns, gives the Speech ReaLLM its first encoder, and is the baseline
 #   4 align      when each token of the training data was spoken; dev too, to compare with the truth
 #   5 train      the Speech ReaLLM
@@ -52,19 +52,21 @@ if [ -z "$from" ]; then
   fi
 
   if stage tokenizer needs data; then
-    reallm tokenizer character --train "$exp/data/train.jsonl.gz" --out "$exp/tokenizer.json"
+    reallm tokenizer character --train "$exp/data/train.jsonl.gz" --out "$exp/characters.json"
+    reallm tokenizer word --train "$exp/data/train.jsonl.gz" --out "$exp/words.json"
     finish
   fi
 
   if stage teacher needs tokenizer; then
     reallm train "$here/conf/ctc.yaml" --exp "$exp/ctc" --train "$exp/data/train.jsonl.gz" --dev "$exp/data/dev.jsonl.gz" \
-      --override tokenizer_path="$exp/tokenizer.json" --override seed="$seed" --override epochs="$teacher_epochs"
+      --override tokenizer_path="$exp/characters.json" --override seed="$seed" --override epochs="$teacher_epochs"
     finish
   fi
 
   if stage align needs teacher; then
     reallm align "$exp/ctc" --cuts "$exp/data/dev.jsonl.gz" --out "$exp/align/dev.jsonl.gz"
-    reallm align "$exp/ctc" --cuts "$exp/data/train.jsonl.gz" --out "$exp/align/train.jsonl.gz" --offset-from "$exp/align/dev.report.json"
+    reallm align "$exp/ctc" --cuts "$exp/data/train.jsonl.gz" --out "$exp/align/train.jsonl.gz" --offset-from "$exp/align/dev.report.json" \
+      --tokenizer word="$exp/words.json"
     finish
   fi
 fi
@@ -74,7 +76,7 @@ aligned="needs align"
 if stage train $aligned; then
   reallm train "$here/conf/speech_reallm.yaml" --exp "$exp/speech_reallm" --init "$base/ctc" \
     --train "$base/align/train.jsonl.gz" --dev "$base/data/dev.jsonl.gz" \
-    --override tokenizer_path="$base/tokenizer.json" --override seed="$seed" --override epochs="$epochs" --override delay="$delay"
+    --override tokenizer_path="$base/words.json" --override seed="$seed" --override epochs="$epochs" --override delay="$delay"
   finish
 fi
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from reallm.aligners.report import Measurements, make_report
-from reallm.aligners.retokenize import token_pieces, word_times
+from reallm.aligners.retokenize import retokenize, token_pieces, word_times
 from reallm.data.files import atomic_write
 from reallm.errors import InputError
-from reallm.protocols import Aligner, AlignmentFailure, System
+from reallm.protocols import Aligner, AlignmentFailure, System, Tokenizer
 from reallm.registry import spec_of
 
 PART_CUTS = 1000  # cuts of one part: what is lost at most when the run is killed
@@ -30,6 +30,7 @@ def align_cuts(
     meta: dict[str, Any],
     device: torch.device | str = "cpu",
     progress: Callable[[int], None] = lambda count: None,
+    tokenizer: Tokenizer | None = None,
 ) -> tuple[list[Any], Measurements]:
     """Align lhotse cuts of one supervision each.
 
@@ -37,6 +38,7 @@ def align_cuts(
         teacher: the system whose tokenizer, sample rate and (for ``ctc``) scores are used; on ``device``.
         meta: stored beside each alignment (:func:`describe_run`).
         progress: is told how many cuts were just done.
+        tokenizer: the times are carried over to its tokens (retokenize.py); None = the teacher's are kept.
 
     Returns:
         The cuts with token alignments, in their order and without those that failed; what was measured.
@@ -58,7 +60,8 @@ def align_cuts(
                 measured[row].failures.append((cut.id, alignment.reason))
                 continue
             pieces = token_pieces(teacher.tokenizer, alignment.token_ids.tolist())
-            done[row] = with_token_alignment(cut, alignment, pieces, meta)
+            stored = alignment if tokenizer is None else retokenize(alignment, pieces, tokenizer)
+            done[row] = with_token_alignment(cut, stored, token_pieces(tokenizer or teacher.tokenizer, stored.token_ids.tolist()), meta)
             measured[row].frame_scores.append(alignment.score / -(-samples // teacher.period_samples))
             if truth := words(cut):
                 measured[row].compare_words(cut.id, word_times(alignment, pieces), truth)
@@ -77,6 +80,7 @@ def align_manifest(
     device: torch.device | str = "cpu",
     offsets: dict[str, float] | None = None,
     progress: Callable[[int, int], None] = lambda count, total: None,
+    tokenizer: Tokenizer | None = None,
 ) -> dict[str, Any]:
     """Align a manifest into ``out``, with a report beside it; a run that was killed goes on from its last whole part.
 
@@ -85,13 +89,14 @@ def align_manifest(
         out: manifest to be written; ``OUT.report.json`` beside it. Done already with the same input: nothing is done.
         offsets: constants of the word times ("begin", "end", in ms) that were fitted on other data.
         progress: is told the number of cuts done and of all cuts.
+        tokenizer: whose tokens are stored; None = the teacher's.
 
     Raises InputError when more than 1 % of the utterances fail: only the report is written then.
     """
     from reallm.data.cuts import read_cuts, write_cuts
 
     cuts = list(read_cuts(cuts_path))
-    meta = describe_run(teacher, aligner)
+    meta = describe_run(teacher, aligner, tokenizer)
     key = {**meta, "cuts": hashlib.sha256(Path(cuts_path).read_bytes()).hexdigest(), "offsets": offsets}
     report_path = report_of(out)
     if out.exists() and (report := read_report(report_path)) and {k: report.get(k) for k in key} == key:
@@ -115,7 +120,7 @@ def align_manifest(
             measured.extend(Measurements(**json.loads(notes.read_text(encoding="utf-8"))))
             advance(len(chunk))
         else:
-            aligned, found = align_cuts(chunk, teacher, aligner, meta, device, advance)
+            aligned, found = align_cuts(chunk, teacher, aligner, meta, device, advance, tokenizer)
             with atomic_write(notes) as file:
                 json.dump(asdict(found), file)
             write_cuts(aligned, part)
@@ -163,11 +168,11 @@ def batches_by_duration(durations: Sequence[float], most: float) -> Iterator[lis
         yield batch
 
 
-def describe_run(teacher: Any, aligner: Any) -> dict[str, Any]:
+def describe_run(teacher: Any, aligner: Any, tokenizer: Tokenizer | None = None) -> dict[str, Any]:
     """What is stored beside each alignment: tokenizer, aligner, backend and version, teacher."""
     backend, version = aligner.backend_version() if hasattr(aligner, "backend_version") else (spec_of(aligner).name, "")
     return {
-        "tokenizer": teacher.tokenizer.fingerprint,
+        "tokenizer": (tokenizer or teacher.tokenizer).fingerprint,
         "aligner": spec_of(aligner).name,
         "backend": backend,
         "version": version,

@@ -15,6 +15,10 @@ def align(
     aligner: Annotated[str, typer.Option(help="A component of kind 'aligner'.")] = "ctc",
     backend: Annotated[str, typer.Option(help="Engine of the ctc aligner: auto, k2 or torch.")] = "auto",
     ctm: Annotated[Path | None, typer.Option(help="Take word times from this CTM file, with --aligner ctm.")] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(metavar="TYPE=PATH", help="Carry the times over to the tokens of another tokenizer, such as word=words.json."),
+    ] = None,
     offset_from: Annotated[
         Path | None, typer.Option(help="Report whose constant offsets are taken off in this report's word errors, such as that of dev.")
     ] = None,
@@ -40,6 +44,7 @@ def align(
     else:
         engine = find("aligner", aligner)(backend=backend) if aligner == "ctc" else find("aligner", aligner)()
     offsets = _offsets(offset_from) if offset_from else None
+    target = _tokenizer(tokenizer) if tokenizer else None
     try:
         place = torch.device(device)
         torch.zeros(1, device=place)
@@ -52,10 +57,20 @@ def align(
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("align", total=None)
         report = align_manifest(
-            cuts, out, teacher, engine, place, offsets, lambda count, total: bar.update(task, completed=count, total=total)
+            cuts, out, teacher, engine, place, offsets, lambda count, total: bar.update(task, completed=count, total=total), target
         )
     for line in [*describe(report), f"{out}, report in {report_of(out)}"]:
         typer.echo(line)
+
+
+def _tokenizer(named: str) -> Any:
+    """The tokenizer that TYPE=PATH names. Raises InputError for another form, an unknown type and a file that is no tokenizer."""
+    from reallm.registry import find
+
+    kind, equals, path = named.partition("=")
+    if not equals:
+        raise InputError(f"--tokenizer {named}: write TYPE=PATH, such as word=words.json")
+    return find("tokenizer", kind)(path=Path(path))
 
 
 def _offsets(path: Path) -> dict[str, float]:

@@ -15,12 +15,12 @@ def config() -> None:
 
 @app.command("check")
 def check_files(files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="YAML files, or names such as hparams/…")]) -> None:
-    """Check YAML files without building them: one line a problem, exit code 2 when there is any."""
+    """Check YAML files without building them: one line a problem on standard error, and exit code 2 when there is any."""
     from reallm.config import check
 
     problems = [problem for file in files for problem in check(file)]
     for problem in problems:
-        typer.echo(str(problem))
+        typer.echo(str(problem), err=True)
     if problems:
         raise typer.Exit(2)
     typer.echo(f"{len(files)} file{'' if len(files) == 1 else 's'} without problems")

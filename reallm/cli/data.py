@@ -15,9 +15,12 @@ Out = Annotated[Path, typer.Option("--out", help="Folder that the manifests are 
 
 
 def _bar(description: str, total: int | None) -> Any:
+    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    bar = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), transient=True)
+    console = Console(soft_wrap=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     task = bar.add_task(description, total=total)
     return bar, lambda count: bar.advance(task, count)
 
@@ -157,4 +160,4 @@ def _summary(record: dict[str, Any]) -> None:
     if skipped:
         console.print(f"{len(skipped)} skipped:")
         for name, why in skipped.items():
-            console.print(f"  {name}: {why}", highlight=False, markup=False)
+            console.print(f"  {name}: {why}", highlight=False, markup=False, soft_wrap=True)

@@ -25,6 +25,7 @@ from reallm.errors import InputError
 
 CACHE_BYTES = 512 * 1024 * 1024
 CACHED_SECONDS = 120.0  # longer recordings are read from disk each time
+CUT_TYPES = ("MonoCut", "MultiCut", "MixedCut", "PaddingCut")
 
 
 class _AudioCache:
@@ -134,6 +135,9 @@ def load_audio(cut: Cut, sample_rate: int | None = None) -> np.ndarray:
         if audio is None:
             audio = cut.load_audio()
     except Exception as error:
+        for file in _files_of(cut):
+            if not file.is_file():
+                raise InputError(f"cut '{cut.id}': no audio file {file}: put it back, or make the manifest again") from error
         raise InputError(f"cut '{cut.id}': its audio cannot be read ({_first_line(error)}): make the manifest again") from error
     assert audio is not None
     mono = audio[0] if audio.shape[0] == 1 else audio.mean(axis=0)
@@ -150,6 +154,11 @@ def load_audio(cut: Cut, sample_rate: int | None = None) -> np.ndarray:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _files_of(cut: Cut) -> list[Path]:
+    parts = [track.cut for track in cut.tracks] if isinstance(cut, MixedCut) else [cut]
+    return [Path(s.source) for part in parts if part.has_recording for s in part.recording.sources if s.type == "file"]
 
 
 def text_of(cut: Cut) -> str:
@@ -188,7 +197,16 @@ def read_lines(path: Path | str) -> Iterator[dict[str, Any]]:
             cut = json.loads(line)
         except ValueError as error:
             raise InputError(f"manifest {path} is broken after {read} cuts ({_first_line(error)}): make it again") from error
+        if not isinstance(cut, dict) or cut.get("type") not in CUT_TYPES:
+            raise InputError(f"manifest {path} line {read + 1} is not a lhotse cut: give a manifest that `reallm data` wrote")
         yield cut
+
+
+def supervisions_of(line: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The supervisions of a cut, given as the dictionary that :func:`read_lines` gives."""
+    yield from line.get("supervisions", ())
+    for track in line.get("tracks", ()):
+        yield from supervisions_of(track["cut"])
 
 
 def read_cuts(path: Path | str) -> CutSet:

@@ -6,7 +6,7 @@ it would have seen; the batches before n are not loaded.
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +18,26 @@ from torch.utils.data import DataLoader, Dataset
 
 from reallm.data.alignments import token_alignment, token_meta
 from reallm.data.augmentation import Augmentation
-from reallm.data.cuts import load_audio, read_lines, read_raw_lines, speaker_of, text_of
+from reallm.data.cuts import load_audio, read_lines, read_raw_lines, speaker_of, supervisions_of, text_of
 from reallm.data.sampler import BatchSampler, duration_of, schedule
 from reallm.errors import InputError
 from reallm.types import Alignment, Batch
 
 
+def _refuse_foreign(meta: dict[str, Any] | None, tokenizer: str | None, name: str) -> None:
+    """Raises InputError where an alignment by ``tokenizer`` (None: no alignment) is needed and ``meta`` is not one's."""
+    if tokenizer is None:
+        return
+    if meta is None:
+        raise InputError(f"cut '{name}' has no token alignment: run `reallm align` on its manifest first")
+    if meta["tokenizer"] != tokenizer:
+        raise InputError(f"cut '{name}' was aligned with tokenizer {meta['tokenizer']}, not with {tokenizer}: run `reallm align` again")
+
+
 def _alignments(cuts: Sequence[Cut], sample_rate: int, tokenizer: str | None) -> list[Alignment] | None:
     found = []
     for cut in cuts:
-        meta = token_meta(cut)
-        if tokenizer is not None and meta is None:
-            raise InputError(f"cut '{cut.id}' has no token alignment: run `reallm align` on its manifest first")
-        if tokenizer is not None and meta is not None and meta["tokenizer"] != tokenizer:
-            raise InputError(
-                f"cut '{cut.id}' was aligned with tokenizer {meta['tokenizer']}, not with {tokenizer}: run `reallm align` again"
-            )
+        _refuse_foreign(token_meta(cut), tokenizer, cut.id)
         alignment = token_alignment(cut, sample_rate)
         if alignment is None:
             return None
@@ -147,6 +151,16 @@ class TrainingData:
         if None in self._numbers and len(self._numbers) > 1:
             raise InputError(f"manifest {self.path} mixes cuts with and without a custom field 'epoch': give it to all or to none")
         self._schedules: dict[int, list[list[int]]] = {}
+
+    def transcripts(self) -> Iterator[tuple[str, str]]:
+        """Id and text of every supervision, without audio.
+
+        Raises InputError for a supervision without the alignments that training needs.
+        """
+        for line in read_lines(self.path):
+            for supervision in supervisions_of(line):
+                _refuse_foreign((supervision.get("custom") or {}).get("token_alignment"), self.tokenizer, line["id"])
+                yield line["id"], supervision.get("text") or ""
 
     def _stored(self, epoch: int) -> int | None:
         """The epoch of the manifest that an epoch of the training reads."""

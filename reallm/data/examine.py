@@ -18,10 +18,14 @@ class BrokenAudio(Exception):
 
 def read_whole(path: Path) -> tuple[np.ndarray, int]:
     """All samples (S, channels) float32 and the sample rate. Raises BrokenAudio."""
+    if not path.is_file():
+        raise BrokenAudio("no such file")
     try:
         with soundfile.SoundFile(path) as file:
             declared, sample_rate = file.frames, file.samplerate
             samples = file.read(dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise BrokenAudio(f"not audio that soundfile reads ({error.error_string})") from error
     except (soundfile.SoundFileError, OSError, RuntimeError) as error:
         raise BrokenAudio((str(error).splitlines() or ["unreadable"])[0]) from error
     if path.suffix.lower() == ".wav":
@@ -44,4 +48,6 @@ def refuse_many_broken(skipped: Mapping[str, str], total: int, corpus: Path) -> 
     """Raises InputError where more than 1 % of a corpus's files had to be skipped."""
     if len(skipped) > BROKEN_SHARE * total:
         listed = ", ".join(f"{name} ({why})" for name, why in list(skipped.items())[:3]) + (", …" if len(skipped) > 3 else "")
-        raise InputError(f"{len(skipped)} of {total} audio files of {corpus} are broken: {listed}: fetch or repair them")
+        raise InputError(
+            f"{len(skipped)} of {total} audio files of {corpus} are broken: {listed}: at most 1 % may be; fetch, repair or remove them"
+        )

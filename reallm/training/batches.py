@@ -1,10 +1,12 @@
 """The batches of an epoch from the one where training stands."""
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch.utils.data import IterableDataset
 
+from reallm.errors import InputError
+from reallm.protocols import Tokenizer
 from reallm.training.randomness import seed_position
 from reallm.types import Batch
 
@@ -17,6 +19,25 @@ class TrainingSource(Protocol):
 
     def batches(self, epoch: int) -> int:
         """How many batches ``epoch`` has."""
+
+
+@runtime_checkable
+class TranscribedSource(Protocol):
+    """A source whose transcripts can be read before training begins."""
+
+    def transcripts(self) -> Iterable[tuple[str, str]]:
+        """Id and text of every utterance. Raises InputError for one that cannot be trained on."""
+
+
+def refuse_transcripts(source: TrainingSource, tokenizer: Tokenizer | None) -> None:
+    """Raises InputError for the first transcript that ``tokenizer`` cannot encode: not hours later, in the middle of an epoch."""
+    if tokenizer is None or not isinstance(source, TranscribedSource):
+        return
+    for name, text in source.transcripts():
+        try:
+            tokenizer.encode(text)
+        except InputError as error:
+            raise InputError(f"utterance '{name}': {error}") from None
 
 
 class EpochBatches(IterableDataset[Batch]):

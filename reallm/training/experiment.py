@@ -19,7 +19,7 @@ from reallm.config import Config
 from reallm.config import load as load_config
 from reallm.errors import InputError, nearest
 from reallm.protocols import System
-from reallm.training.batches import TrainingSource
+from reallm.training.batches import TrainingSource, refuse_transcripts
 from reallm.training.checkpoints import disk_full, load_weights, whole_checkpoints
 from reallm.training.initialize import fit_frontend, stored_weights, take_weights
 from reallm.training.randomness import seed_position
@@ -84,6 +84,7 @@ def run_training(
     dev = Path(built["dev"]) if built.get("dev") else None
     if dev is not None and not dev.is_file():
         raise InputError(f"no manifest {dev}: run the data stage first, or name another file with --dev")
+    refuse_transcripts(source, getattr(system, "tokenizer", None))
     weights = stored_weights(Path(init)) if init is not None else None
     with _folder(Path(exp)):
         if next(whole_checkpoints(Path(exp) / "checkpoints"), None) is None:

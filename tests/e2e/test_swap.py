@@ -23,7 +23,7 @@ SWAPS = [
     ("decoder", "decoder/lstm"),
     ("interleaver", "interleaver/blank_fed"),
     ("searcher", "searcher/sampling"),
-    ("tokenizer", "tokenizer/word"),
+    ("tokenizer", "tokenizer/character"),
     ("tokenizer", "tokenizer/sentencepiece"),
 ]
 
@@ -59,7 +59,7 @@ def test_one_line_swaps_a_component(key: str, file: str, manifests: Path, tmp_pa
     text = text.replace("!include:../../../hparams", f"!include:{resources.path('hparams')}")
     conf = tmp_path / "swapped.yaml"
     conf.write_text(text)
-    tokenizer, cuts = tokenizer_and_cuts(Path(file).name if key == "tokenizer" else "character", manifests, tmp_path)
+    tokenizer, cuts = tokenizer_and_cuts(Path(file).name if key == "tokenizer" else "word", manifests, tmp_path)
     overrides = [*SMALL, f"tokenizer_path={tokenizer}", f"train={cuts}", f"dev={manifests / 'dev.jsonl.gz'}"]
     result = run_training(conf, tmp_path / "exp", overrides, device="cpu", progressbar=False)
     assert result.updates >= 20

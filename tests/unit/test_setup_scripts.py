@@ -128,6 +128,12 @@ def test_settings_may_not_change_under_an_experiment(recipe: Path) -> None:
     assert run(recipe, "--num-layers", "5", "--force").returncode == 0
 
 
+def test_a_setting_that_the_first_stage_refused_may_be_corrected(recipe: Path) -> None:
+    recipe.write_text(recipe.read_text().replace("if stage data; then", 'if stage data; then\n  [ "$num_layers" != 0 ] || false', 1))
+    assert run(recipe, "--num-layers", "0").returncode == 1
+    assert run(recipe, "--num-layers", "5").returncode == 0
+
+
 def test_a_failed_stage_is_not_done(recipe: Path) -> None:
     done = run(recipe, "--name", "bad")
     assert done.returncode == 1

@@ -17,6 +17,7 @@ from reallm.data.alignments import token_alignment, token_meta, words
 from reallm.data.cuts import read_cuts, write_cuts
 from reallm.errors import InputError
 from reallm.tokenizers.character import CharacterTokenizer
+from reallm.tokenizers.word import WordTokenizer
 from tests.dummies.aligners import LevelTeacher, write_strings
 
 TEXTS = ["the fox", "a lazy dog", "jumps", "over the fox", "a a a", "quick"]
@@ -188,6 +189,7 @@ def test_command(tmp_path: Path, teacher: LevelTeacher, monkeypatch: pytest.Monk
         (["--ctm", "x.ctm"], "is for --aligner ctm"),
         (["--backend", "torhc"], "did you mean 'torch'"),
         (["--device", "abacus"], "--device abacus is not here"),
+        (["--tokenizer", "words.json"], "write TYPE=PATH"),
         (["--offset-from", "nothing.json"], "nothing.json is not the report"),
         (["--cuts", "nothing.jsonl.gz"], "no manifest nothing.jsonl.gz"),
     ],
@@ -208,3 +210,19 @@ def test_a_system_without_scores_is_told(tmp_path: Path, teacher: LevelTeacher):
     other = type("SpeechReaLLM", (), {name: getattr(teacher, name) for name in names})()
     with pytest.raises(InputError, match="SpeechReaLLM has no CTC scores"):
         align_manifest(manifest, tmp_path / "a.jsonl.gz", other, CTCAligner.tiny())
+
+
+def test_times_are_carried_over_to_another_tokenizer(tmp_path: Path, teacher: LevelTeacher, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(reallm.bundle, "load_system", lambda path: teacher)
+    manifest = write_strings(tmp_path, teacher.tokenizer, TEXTS)
+    WordTokenizer.train(TEXTS, tmp_path / "words.json")
+    target = WordTokenizer(tmp_path / "words.json")
+    code, shown = run(
+        "align", tmp_path, "--cuts", manifest, "--out", tmp_path / "a.jsonl.gz", "--tokenizer", f"word={tmp_path / 'words.json'}"
+    )
+    assert code == 0, shown
+    for cut, text in zip(read_cuts(tmp_path / "a.jsonl.gz"), TEXTS, strict=True):
+        alignment = token_alignment(cut, 8000)
+        assert alignment.token_ids.tolist() == target.encode(text)
+        assert [w.end for w in words(cut)] == pytest.approx(alignment.end.tolist(), abs=1e-3)
+        assert token_meta(cut)["tokenizer"] == target.fingerprint

@@ -98,6 +98,10 @@ def test_what_a_component_refuses_names_the_file(conf: Path) -> None:
     conf.write_text(conf.read_text().replace("!new:tests.dummies.training.TinyData\n    size: 3", "!new:builtins.int [x]\n"))
     with pytest.raises(InputError, match=r"conf\.yaml: invalid literal for int"):
         load(conf, ["train=here"]).build()
+    conf.write_text(conf.read_text().replace("[x]", "[[1]]"))
+    with pytest.raises(InputError, match=r"conf\.yaml: Invalid argument to class builtins\.int: int\(\) argument must be"):
+        load(conf, ["train=here"]).build()
+    conf.write_text(conf.read_text().replace("[[1]]", "[x]"))
     conf.write_text(conf.read_text().replace("!new:builtins.int [x]", "!apply:io.open [/nowhere/file]"))
     with pytest.raises(InputError, match="/nowhere/file: no such file, make it first"):
         load(conf, ["train=here"]).build()

@@ -207,7 +207,7 @@ def test_broken_files_are_skipped_and_listed(tmp_path: Path) -> None:
     assert sum("skipped" in line for line in said) == 2
     for victim in sorted((data / "recordings").iterdir())[40:44]:
         victim.write_bytes(b"")
-    with pytest.raises(InputError, match=r"6 of 240 audio files .* are broken: .*fetch or repair them"):
+    with pytest.raises(InputError, match=r"6 of 240 audio files .* are broken: .*fetch, repair or remove them"):
         prepare(data, tmp_path / "out2", options(), **QUIET)
     assert not (tmp_path / "out2").exists()
 
