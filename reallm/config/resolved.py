@@ -63,6 +63,11 @@ class Config:
             raise InputError(f"{self.file}: {error.filename}: no such file, make it first") from error
         except ValueError as error:
             raise InputError(f"{self.file}: {error}") from error
+        except TypeError as error:
+            # HyperPyYAML says so where a constructor's own call failed: a value of a wrong type, a wrong key in a plain mapping.
+            if not str(next(iter(error.args), "")).startswith("Invalid argument to"):
+                raise
+            raise InputError(f"{self.file}: {': '.join(str(part) for part in error.args)}") from error
         return built
 
     def dump(self, path: Path) -> None:
