@@ -15,9 +15,7 @@ that JSON does not have are written as objects of one key: ``{"asset": file}``, 
 import dataclasses
 import inspect
 import json
-import os
 import shutil
-import tempfile
 import types
 import typing
 from collections.abc import Mapping
@@ -29,6 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from reallm import __version__
+from reallm.data.files import atomic_folder
 from reallm.errors import InputError, nearest
 from reallm.protocols import ChunkSpec, System
 from reallm.registry import ComponentSpec, find, spec_of
@@ -166,9 +165,7 @@ def export(system: System, path: Path, metadata: Mapping[str, Any], half: bool =
     if path.exists() and not (path / DESCRIPTION).is_file() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"{path} is there and is no bundle: choose another folder")
     assert isinstance(system, torch.nn.Module)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    try:
+    with atomic_folder(path, replace=True) as folder:
         description = {
             "format": FORMAT,
             "reallm": __version__,
@@ -178,25 +175,8 @@ def export(system: System, path: Path, metadata: Mapping[str, Any], half: bool =
         (folder / DESCRIPTION).write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         save_file(_weights(system, half), folder / WEIGHTS)
         (folder / CARD).write_text(model_card(metadata, system), encoding="utf-8")
-        folder.chmod(0o755)
         for file in folder.iterdir():
             file.chmod(0o644)  # safetensors writes for the owner alone
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
-        _replace_folder(folder, path)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-
-
-def _replace_folder(new: Path, path: Path) -> None:
-    if path.exists():
-        old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-        os.replace(path, old / path.name)
-        os.replace(new, path)
-        shutil.rmtree(old)
-    else:
-        os.replace(new, path)
 
 
 class _Reader:

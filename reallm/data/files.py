@@ -36,15 +36,30 @@ def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 @contextmanager
-def atomic_folder(path: Path | str) -> Iterator[Path]:
-    """Fill a folder beside ``path`` and rename it; on an exception nothing of it stays. ``path`` must not exist yet."""
+def atomic_folder(path: Path | str, replace: bool = False) -> Iterator[Path]:
+    """Fill a folder beside ``path``, fsync its files and rename it; on an exception nothing of it stays.
+
+    Args:
+        path: its parent is made.
+        replace: a folder that is there is replaced; else ``path`` must not exist, or be empty.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
     try:
         yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as handle:
+                    os.fsync(handle.fileno())
         temporary.chmod(0o755)
-        os.replace(temporary, path)
+        if replace and path.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+            os.replace(path, old / path.name)
+            os.replace(temporary, path)
+            shutil.rmtree(old)
+        else:
+            os.replace(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

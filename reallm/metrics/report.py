@@ -1,9 +1,6 @@
 """``EXP/report/``: an experiment as one page with pictures."""
 
 import json
-import os
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +12,7 @@ from lhotse.cut import Cut
 from matplotlib.figure import Figure
 
 from reallm.data.cuts import load_audio, read_cuts
+from reallm.data.files import atomic_folder
 from reallm.errors import InputError, nearest
 from reallm.metrics import plots
 from reallm.metrics.hypotheses import read_hypotheses
@@ -159,9 +157,7 @@ def write_report(
         raise InputError(f"{exp} has neither a training journal nor decodings: train or decode first")
     if out.exists() and not (out / "report.md").is_file() and any(out.iterdir()):
         raise InputError(f"{out} is there and is no report: choose another folder")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    try:
+    with atomic_folder(out, replace=True) as folder:
         page = _Page(folder)
         page.add(f"# {exp.resolve().name}")
         if decodings:
@@ -172,13 +168,6 @@ def write_report(
         for number, decoding in enumerate(decodings):
             _add_decoding(page, decoding, teacher, wanted if number == 0 else None)
         (folder / "report.md").write_text("\n\n".join(part.rstrip("\n") for part in page.parts) + "\n", encoding="utf-8")
-        folder.chmod(0o755)
-        if out.exists():
-            shutil.rmtree(out)
-        os.replace(folder, out)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
     return sorted(out.iterdir())
 
 

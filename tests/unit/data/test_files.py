@@ -36,3 +36,16 @@ def test_folder(tmp_path: Path) -> None:
     with atomic_folder(tmp_path / "a") as folder:
         (folder / "x").write_text("whole")
     assert (tmp_path / "a" / "x").read_text() == "whole"
+
+
+def test_a_folder_is_replaced_whole_or_stays(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        with atomic_folder(tmp_path / "a", replace=True) as folder:
+            (folder / name).write_text(name)
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["new"]
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "a", replace=True) as folder:
+        (folder / "newest").write_text("")
+        raise RuntimeError
+    with pytest.raises(OSError), atomic_folder(tmp_path / "a") as folder:
+        (folder / "newest").write_text("")
+    assert [p.name for p in tmp_path.rglob("*")] == ["a", "new"]
