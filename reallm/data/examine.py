@@ -1,7 +1,7 @@
 """Whether an audio file is whole: the check that every corpus goes through before its manifest is written."""
 
 import wave
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +10,26 @@ import soundfile
 from reallm.errors import InputError
 
 BROKEN_SHARE = 0.01
+BLOCK_SAMPLES = 1 << 18  # decoded at a time
 
 
 class BrokenAudio(Exception):
     """A file that is truncated, empty, or not audio; the message says which."""
 
 
-def read_whole(path: Path) -> tuple[np.ndarray, int]:
-    """All samples (S, channels) float32 and the sample rate. Raises BrokenAudio."""
+def _blocks(path: Path) -> Iterator[tuple[np.ndarray, int]]:
+    """The samples (S, channels) float32 of a file, piece by piece, and the sample rate. Raises BrokenAudio, at the end too."""
     if not path.is_file():
         raise BrokenAudio("no such file")
+    read = 0
     try:
         with soundfile.SoundFile(path) as file:
             declared, sample_rate = file.frames, file.samplerate
-            samples = file.read(dtype="float32", always_2d=True)
+            while len(samples := file.read(BLOCK_SAMPLES, dtype="float32", always_2d=True)):
+                if not np.isfinite(samples).all():
+                    raise BrokenAudio("holds NaN or infinite samples")
+                read += len(samples)
+                yield samples, sample_rate
     except soundfile.LibsndfileError as error:
         raise BrokenAudio(f"not audio that soundfile reads ({error.error_string})") from error
     except (soundfile.SoundFileError, OSError, RuntimeError) as error:
@@ -35,13 +41,22 @@ def read_whole(path: Path) -> tuple[np.ndarray, int]:
                 declared = header.getnframes()
         except (wave.Error, EOFError):
             pass  # a WAV flavour that only libsndfile reads
-    if len(samples) < declared:
-        raise BrokenAudio(f"truncated: {len(samples)} of {declared} samples")
-    if len(samples) == 0:
+    if read < declared:
+        raise BrokenAudio(f"truncated: {read} of {declared} samples")
+    if read == 0:
         raise BrokenAudio("empty")
-    if not np.isfinite(samples).all():
-        raise BrokenAudio("holds NaN or infinite samples")
-    return samples, sample_rate
+
+
+def check_whole(path: Path) -> None:
+    """Decode a file of any length, in constant memory. Raises BrokenAudio."""
+    for _ in _blocks(path):
+        pass
+
+
+def read_whole(path: Path) -> tuple[np.ndarray, int]:
+    """All samples (S, channels) float32 and the sample rate. Raises BrokenAudio."""
+    pieces = list(_blocks(path))
+    return np.concatenate([samples for samples, _ in pieces]), pieces[0][1]
 
 
 def refuse_many_broken(skipped: Mapping[str, str], total: int, corpus: Path) -> None:

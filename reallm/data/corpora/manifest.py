@@ -13,7 +13,7 @@ from lhotse.cut import Cut, MultiCut
 from lhotse.utils import fastcopy
 
 from reallm.data.cuts import write_cuts
-from reallm.data.examine import BrokenAudio, read_whole, refuse_many_broken
+from reallm.data.examine import BrokenAudio, check_whole, refuse_many_broken
 from reallm.data.files import atomic_write
 from reallm.errors import InputError
 
@@ -48,7 +48,7 @@ def check_files(paths: Iterable[Path], jobs: int, tick: Callable[[int], None]) -
 
     def why(path: Path) -> tuple[Path, str | None]:
         try:
-            read_whole(path)
+            check_whole(path)
         except BrokenAudio as error:
             return path, str(error)
         return path, None

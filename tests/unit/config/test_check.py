@@ -106,7 +106,7 @@ def test_the_command_prints_problems_and_exits_with_2(conf: Path, capsys: pytest
     with pytest.raises(SystemExit) as bad:
         main(["config", "check", str(conf)])
     assert bad.value.code == 2
-    assert capsys.readouterr().out.startswith(f"{conf}: system: tests.dummies.training.TinySystem takes no 'widht'")
+    assert capsys.readouterr().err.startswith(f"{conf}: system: tests.dummies.training.TinySystem takes no 'widht'")
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

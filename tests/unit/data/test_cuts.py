@@ -73,7 +73,7 @@ def test_memory_is_bounded() -> None:
 def test_audio_that_is_gone_or_not_finite(tmp_path: Path) -> None:
     cut = make_cut(tmp_path)
     (tmp_path / "a.wav").unlink()
-    with pytest.raises(InputError, match=f"cut '{cut.id}'"):
+    with pytest.raises(InputError, match=f"cut '{cut.id}': no audio file {tmp_path / 'a.wav'}: put it back"):
         load_audio(cut)
     soundfile.write(tmp_path / "b.wav", np.full(800, np.nan), 8000, subtype="FLOAT")
     with pytest.raises(InputError, match="NaN"):
@@ -119,3 +119,7 @@ def test_broken_manifests(tmp_path: Path) -> None:
     for name in ("half", "text", "zip"):
         with pytest.raises(InputError, match="is broken after"):
             read_cuts(tmp_path / f"{name}.jsonl.gz")
+    for number, line in enumerate((b'{"id": "a", "duration": 1.0}', b"[1]")):
+        (tmp_path / f"other{number}.jsonl.gz").write_bytes(gzip.compress(line))
+        with pytest.raises(InputError, match="line 1 is not a lhotse cut: give a manifest that"):
+            read_cuts(tmp_path / f"other{number}.jsonl.gz")

@@ -11,7 +11,7 @@ from lhotse.cut import Cut
 
 from reallm.data.alignments import with_token_alignment, without_alignments, words
 from reallm.data.augmentation import AdditiveNoise, Chain, Equalizer, Gain
-from reallm.data.cuts import read_cuts, write_cuts
+from reallm.data.cuts import read_cuts, text_of, write_cuts
 from reallm.data.dataset import TrainingData, load_batch
 from reallm.errors import InputError
 from reallm.types import Alignment, Batch
@@ -122,6 +122,16 @@ def test_alignments_of_the_right_tokenizer(manifests: Path) -> None:
     with pytest.raises(InputError, match="has no token alignment"):
         load_batch([cuts[0], plain[1]], RATE, "abc")
     assert load_batch([cuts[0], plain[1]], RATE).alignments is None
+
+
+def test_transcripts_are_known_before_training(manifests: Path, tmp_path: Path) -> None:
+    cuts = list(read_cuts(manifests / "train.jsonl.gz"))
+    assert list(make(manifests / "train.jsonl.gz").transcripts()) == [(c.id, text_of(c)) for c in cuts]
+    write_cuts([*map(align, cuts[:-1]), cuts[-1]], tmp_path / "all-but-one.jsonl.gz")
+    with pytest.raises(InputError, match=f"cut '{cuts[-1].id}' has no token alignment"):
+        list(make(tmp_path / "all-but-one.jsonl.gz", tokenizer="abc").transcripts())
+    with pytest.raises(InputError, match=f"cut '{cuts[0].id}' was aligned with tokenizer abc, not with other"):
+        list(make(tmp_path / "all-but-one.jsonl.gz", tokenizer="other").transcripts())
 
 
 def test_manifests_that_cannot_be_trained_on(manifests: Path, tmp_path: Path) -> None:

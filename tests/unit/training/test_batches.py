@@ -1,9 +1,14 @@
 """The position in an epoch is what was consumed."""
 
+from collections.abc import Iterator
+
+import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from reallm.training.batches import EpochBatches
+from reallm.errors import InputError
+from reallm.tokenizers.character import CharacterTokenizer
+from reallm.training.batches import EpochBatches, refuse_transcripts
 from tests.dummies.training import TinyData
 
 
@@ -27,3 +32,15 @@ def test_an_epoch_that_is_consumed_loads_nothing() -> None:
     batches.begin(epoch=1, consumed=5)
     assert list(batches) == []
     assert data.served == []
+
+
+class Transcribed(TinyData):
+    def transcripts(self) -> Iterator[tuple[str, str]]:
+        yield from [("a", "one two"), ("b", "zwölf 12")]
+
+
+def test_a_character_that_the_tokenizer_does_not_know_is_found_before_training() -> None:
+    with pytest.raises(InputError, match=r"utterance 'b': '1' .*'ö' .*'zwölf 12'.*: clean the transcript or train the tokenizer on it"):
+        refuse_transcripts(Transcribed(), CharacterTokenizer.tiny())
+    refuse_transcripts(Transcribed(), None)
+    refuse_transcripts(TinyData(), CharacterTokenizer.tiny())

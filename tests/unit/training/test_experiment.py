@@ -10,7 +10,19 @@ import torch
 from safetensors.torch import save_file
 
 from reallm.errors import InputError
+from reallm.tokenizers.character import CharacterTokenizer
 from reallm.training.experiment import load_trained, read_config, run_training
+from tests.dummies.data import write_corpus
+from tests.dummies.training import TinySystem
+
+
+class Reader(TinySystem):
+    """A system with a tokenizer."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.tokenizer = CharacterTokenizer.tiny()
+
 
 CONFIG = """
 epochs: 2
@@ -73,6 +85,16 @@ def test_another_configuration_is_refused(conf: Path) -> None:
 def test_a_wrong_configuration_leaves_nothing(conf: Path, change: tuple[str, str], message: str) -> None:
     conf.write_text(CONFIG.replace(*change))
     with pytest.raises(InputError, match=message):
+        go(conf)
+    assert not (conf.parent / "exp").exists()
+
+
+def test_data_that_cannot_be_trained_on_leave_nothing(conf: Path) -> None:
+    manifest = write_corpus(conf.parent) / "train.jsonl.gz"
+    data = f"!new:reallm.data.dataset.TrainingData\n    {{cuts: {manifest}, sample_rate: 8000, seed: 1, max_duration: 9, tokenizer: abc}}"
+    conf.write_text(CONFIG.replace("!new:tests.dummies.training.TinyData\n    size: 3", data))
+    conf.write_text(conf.read_text().replace("!new:tests.dummies.training.TinySystem", "!new:tests.unit.training.test_experiment.Reader"))
+    with pytest.raises(InputError, match="has no token alignment: run `reallm align`"):
         go(conf)
     assert not (conf.parent / "exp").exists()
 

@@ -71,7 +71,7 @@ def test_tsv_segments(tmp_path: Path) -> None:
         ([("path", "text", "start"), ("a.wav", "one", "soon")], "line 2: start and end must be seconds"),
         ([("path", "text"), ("a.wav", "one"), ("a.wav", "two")], "used twice, 'a'"),
         ([("path", "text")], "holds no utterances"),
-        ([("path", "text"), ("none.wav", "one")], r"1 of 1 audio files .* are broken: none"),
+        ([("path", "text"), ("none.wav", "one")], r"1 of 1 audio files .* are broken: none .no such file."),
         ([("path", "text", "start", "end"), ("a.wav", "one", "0.5", "9")], "is not inside the recording"),
     ],
 )
