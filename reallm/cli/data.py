@@ -115,8 +115,9 @@ def lhotse_dir(
     jobs: Jobs = 2,
 ) -> None:
     """A folder of lhotse manifests: cuts, or recordings with supervisions; each becomes OUT/NAME.jsonl.gz."""
-    from reallm.data.corpora.lhotse_dir import audio_files, read_lhotse
+    from reallm.data.corpora.lhotse_dir import read_lhotse
     from reallm.data.corpora.manifest import change_case, check_files, write_manifest
+    from reallm.data.cuts import audio_files
 
     case = _case(lower, upper)
     manifests = read_lhotse(folder)

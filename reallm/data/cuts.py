@@ -135,7 +135,7 @@ def load_audio(cut: Cut, sample_rate: int | None = None) -> np.ndarray:
         if audio is None:
             audio = cut.load_audio()
     except Exception as error:
-        for file in _files_of(cut):
+        for file in audio_files(cut):
             if not file.is_file():
                 raise InputError(f"cut '{cut.id}': no audio file {file}: put it back, or make the manifest again") from error
         raise InputError(f"cut '{cut.id}': its audio cannot be read ({_first_line(error)}): make the manifest again") from error
@@ -156,8 +156,9 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _files_of(cut: Cut) -> list[Path]:
-    parts = [track.cut for track in cut.tracks] if isinstance(cut, MixedCut) else [cut]
+def audio_files(cut: Cut) -> list[Path]:
+    """The files that a cut's audio comes from."""
+    parts = [t.cut for t in cut.tracks if not isinstance(t.cut, PaddingCut)] if isinstance(cut, MixedCut) else [cut]
     return [Path(s.source) for part in parts if part.has_recording for s in part.recording.sources if s.type == "file"]
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lhotse import CutSet, RecordingSet, SupervisionSet, load_manifest
-from lhotse.cut import Cut, MixedCut, PaddingCut
+from lhotse.cut import Cut
 
 from reallm.errors import InputError
 
@@ -50,9 +50,3 @@ def _single(cuts: CutSet) -> list[Cut]:
         pieces = [cut] if len(cut.supervisions) == 1 else list(cut.trim_to_supervisions(keep_overlapping=False))
         singles.extend(p if len(pieces) == 1 else p.with_id(p.supervisions[0].id) for p in pieces)
     return singles
-
-
-def audio_files(cut: Cut) -> list[Path]:
-    """The files that a cut's audio comes from."""
-    parts = [t.cut for t in cut.tracks if not isinstance(t.cut, PaddingCut)] if isinstance(cut, MixedCut) else [cut]
-    return [Path(s.source) for p in parts if p.has_recording for s in p.recording.sources if s.type == "file"]
