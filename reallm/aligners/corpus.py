@@ -48,7 +48,7 @@ def align_cuts(
     from reallm.data.alignments import with_token_alignment, words
     from reallm.data.dataset import load_batch
 
-    tokens = encode_texts(cuts, teacher)
+    tokens = encode_texts(cuts, teacher.tokenizer)
     done: dict[int, Any] = {}
     measured: dict[int, Measurements] = {}
     for rows in batches_by_duration([cut.duration for cut in cuts], BATCH_SECONDS):
@@ -91,7 +91,8 @@ def align_manifest(
         progress: is told the number of cuts done and of all cuts.
         tokenizer: whose tokens are stored; None = the teacher's.
 
-    Raises InputError when more than 1 % of the utterances fail: only the report is written then.
+    Raises InputError when more than 1 % of the utterances fail: only the report is written then; and, before anything is
+    done, for a transcript that a tokenizer does not know.
     """
     from reallm.data.cuts import read_cuts, write_cuts
 
@@ -101,7 +102,9 @@ def align_manifest(
     report_path = report_of(out)
     if out.exists() and (report := read_report(report_path)) and {k: report.get(k) for k in key} == key:
         return report
-    encode_texts(cuts, teacher)
+    for each in (teacher.tokenizer, tokenizer):
+        if each is not None:
+            encode_texts(cuts, each)
     parts = out.parent / f".{out.name}.parts"
     open_parts(parts, key)
     measured = Measurements()
@@ -142,14 +145,14 @@ def align_manifest(
     return report
 
 
-def encode_texts(cuts: Sequence[Any], teacher: Any) -> list[Tensor]:
+def encode_texts(cuts: Sequence[Any], tokenizer: Tokenizer) -> list[Tensor]:
     """The token ids of each cut. Raises InputError that names the cut whose text the tokenizer does not know."""
     from reallm.data.cuts import text_of
 
     found = []
     for cut in cuts:
         try:
-            found.append(torch.tensor(teacher.tokenizer.encode(text_of(cut)), dtype=torch.int64))
+            found.append(torch.tensor(tokenizer.encode(text_of(cut)), dtype=torch.int64))
         except InputError as error:
             raise InputError(f"cut '{cut.id}': {error}") from None
     return found
@@ -191,7 +194,7 @@ def teacher_id(teacher: Any) -> str:
 
 def report_of(out: Path) -> Path:
     """Where the report of the manifest ``out`` lies."""
-    return out.with_name(out.name.split(".")[0] + ".report.json")
+    return out.with_name(out.name.removesuffix(".gz").removesuffix(".jsonl") + ".report.json")
 
 
 def read_report(path: Path) -> dict[str, Any] | None:

@@ -35,6 +35,8 @@ def align(
     from reallm.registry import find
 
     engine: Any
+    if backend != "auto" and aligner != "ctc":
+        raise InputError(f"--backend {backend} is for --aligner ctc, not '{aligner}': leave it out")
     if aligner == "ctm":
         if ctm is None:
             raise InputError("--aligner ctm needs --ctm FILE")

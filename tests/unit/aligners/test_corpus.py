@@ -190,6 +190,7 @@ def test_command(tmp_path: Path, teacher: LevelTeacher, monkeypatch: pytest.Monk
         (["--backend", "torhc"], "did you mean 'torch'"),
         (["--device", "abacus"], "--device abacus is not here"),
         (["--tokenizer", "words.json"], "write TYPE=PATH"),
+        (["--aligner", "ctm", "--ctm", "x.ctm", "--backend", "torch"], "--backend torch is for --aligner ctc"),
         (["--offset-from", "nothing.json"], "nothing.json is not the report"),
         (["--cuts", "nothing.jsonl.gz"], "no manifest nothing.jsonl.gz"),
     ],
@@ -210,6 +211,19 @@ def test_a_system_without_scores_is_told(tmp_path: Path, teacher: LevelTeacher):
     other = type("SpeechReaLLM", (), {name: getattr(teacher, name) for name in names})()
     with pytest.raises(InputError, match="SpeechReaLLM has no CTC scores"):
         align_manifest(manifest, tmp_path / "a.jsonl.gz", other, CTCAligner.tiny())
+
+
+def test_texts_that_the_other_tokenizer_does_not_know_stop_before_anything_is_written(tmp_path: Path, teacher: LevelTeacher):
+    manifest = write_strings(tmp_path, teacher.tokenizer, TEXTS)
+    target = WordTokenizer.train(TEXTS[:1], tmp_path / "words.json")
+    with pytest.raises(InputError, match=r"cut '0001': .* not known to .*words\.json"):
+        align_manifest(manifest, tmp_path / "out" / "a.jsonl.gz", teacher, CTCAligner.tiny(), tokenizer=target)
+    assert not (tmp_path / "out").exists()
+
+
+def test_reports_of_manifests_with_dots_in_their_names_are_apart(tmp_path: Path):
+    assert report_of(tmp_path / "train.jsonl.gz") == tmp_path / "train.report.json"
+    assert report_of(tmp_path / "train.clean.jsonl.gz") == tmp_path / "train.clean.report.json"
 
 
 def test_times_are_carried_over_to_another_tokenizer(tmp_path: Path, teacher: LevelTeacher, monkeypatch: pytest.MonkeyPatch):
