@@ -86,6 +86,6 @@ if stage score needs decode; then
 fi
 
 if stage report needs score; then
-  reallm report "$exp/speech_reallm" --out "$exp/speech_reallm/report"
+  reallm report "$exp/speech_reallm" --teacher "$exp/ctc"
   finish
 fi
