@@ -1,12 +1,14 @@
 """Components with one mistake each, made of sound ones: what the contract's checks must catch."""
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from reallm.adapters.conv import ConvolutionalAdapter
+from reallm.aligners.ctc import CTCAligner
 from reallm.decoders.llama import LlamaDecoder
 from reallm.encoders.conformer import ConformerEncoder
 from reallm.encoders.lstm import LSTMEncoder
@@ -15,6 +17,7 @@ from reallm.interleavers.blank import BlankFedInterleaver, BlankInterleaver
 from reallm.layers.subsampling import WindowState
 from reallm.protocols import TextState
 from reallm.searchers.greedy import GreedySearcher
+from reallm.streaming.geometry import Geometry
 from reallm.streaming.state import StreamingState
 from reallm.systems.ctc import CTC
 from reallm.tokenizers.character import CharacterTokenizer
@@ -228,3 +231,156 @@ class PaddingLoss(CTC):
 
     def loss(self, batch):
         return super().loss(dataclasses.replace(batch, wav_lens=torch.full_like(batch.wav_lens, batch.wav.size(1))))
+
+
+class AlteredAdapter(ConvolutionalAdapter):
+    """Its weights are not those that its arguments make."""
+
+    @classmethod
+    def tiny(cls):
+        adapter = ConvolutionalAdapter.tiny()
+        adapter.head = nn.Sequential(adapter.head, nn.Linear(8, 8))
+        return adapter
+
+
+class UnsteadyAdapter(ConvolutionalAdapter):
+    """Gives other weights each time they are asked for."""
+
+    @classmethod
+    def tiny(cls):
+        adapter = ConvolutionalAdapter.tiny()
+        sound = adapter.state_dict
+        adapter.state_dict = lambda *args, **kwargs: {name: torch.rand_like(weight) for name, weight in sound(*args, **kwargs).items()}
+        return adapter
+
+
+class WrongGeometryAdapter(ConvolutionalAdapter):
+    """Says another stride in its geometry."""
+
+    def __init__(self, input_dim: int, output_dim: int, stride: int = 2, kernel: int = 4):
+        super().__init__(input_dim, output_dim, stride, kernel)
+        self.geometry = Geometry(stride + 1)
+
+
+class WrongGeometryFrontend(LogMelFrontend):
+    """Says another frame shift in its geometry."""
+
+    @classmethod
+    def tiny(cls):
+        frontend = super().tiny()
+        frontend.geometry = Geometry(frontend.frame_shift - 1)
+        return frontend
+
+
+class BoastfulEncoder(ConformerEncoder):
+    """Declares more look-ahead than its chunk has."""
+
+    @property
+    def geometry(self):
+        return Geometry(self.subsampling.stride, (self.chunk.size + self.chunk.right) * self.subsampling.stride)
+
+
+class AmnesiacEncoder(LSTMEncoder):
+    """Begins every chunk as if it were the first."""
+
+    def forward(self, feats, lens, chunk=None):
+        pieces = feats.split(self.chunk.size * self.geometry.stride, dim=1)
+        return torch.cat([super(AmnesiacEncoder, self).forward(p, torch.full_like(lens, p.size(1)))[0] for p in pieces], dim=1), lens
+
+
+class NarrowDecoder(LlamaDecoder):
+    """Has no logit for BLANK."""
+
+    def forward(self, inputs, lens):
+        return super().forward(inputs, lens)[..., :-1]
+
+
+class HeadstrongDecoder(LlamaDecoder):
+    """Remembers the sum of all rows."""
+
+    def step(self, inputs, active, state):
+        return super().step(inputs + 1e-3 * state.keys[0].sum(), active, state)
+
+
+class HeadstrongSearcher(GreedySearcher):
+    """Counts frames from where all rows are together."""
+
+    def step(self, model, embeddings, lens, final, state):
+        offset = state.position.sum()
+        emission, state = super().step(model, embeddings, lens, final, state)
+        return dataclasses.replace(emission, frame=emission.frame + offset), state
+
+
+class CrowdedSearcher(GreedySearcher):
+    """Less sure of itself in company."""
+
+    def step(self, model, embeddings, lens, final, state):
+        emission, state = super().step(model, embeddings, lens, final, state)
+        return dataclasses.replace(emission, log_probs=emission.log_probs - 0.1 * (embeddings.size(0) - 1)), state
+
+
+class BackwardTokenizer(CharacterTokenizer):
+    """Decodes from the end."""
+
+    def decode(self, token_ids):
+        return super().decode(token_ids)[::-1]
+
+
+_numbers = itertools.count()
+
+
+class ForgedFingerprint(CharacterTokenizer):
+    """Another fingerprint each time."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.fingerprint = f"number {next(_numbers)}"
+
+
+class PastTheEnd(CTCAligner):
+    """Tokens that end after the audio."""
+
+    def align(self, batch, token_ids, teacher):
+        found = super().align(batch, token_ids, teacher)
+        return [dataclasses.replace(a, end_samples=a.end_samples + 100_000) if hasattr(a, "end_samples") else a for a in found]
+
+
+class Optimist(CTCAligner):
+    """Aligns what has no tokens."""
+
+    def align(self, batch, token_ids, teacher):
+        found = super().align(batch, token_ids, teacher)
+        good = next((a for a in found if hasattr(a, "end_samples")), None)
+        return [a if hasattr(a, "end_samples") else good for a in found]
+
+
+class CrowdedAligner(CTCAligner):
+    """Later in company."""
+
+    def align(self, batch, token_ids, teacher):
+        found = super().align(batch, token_ids, teacher)
+        late = len(batch.ids) - 1
+        return [dataclasses.replace(a, start_samples=a.start_samples - late) if hasattr(a, "end_samples") else a for a in found]
+
+
+class PaddingHearer(CTC):
+    """Recognizes the padding too."""
+
+    def recognize(self, wav, lens):
+        return super().recognize(wav, torch.full_like(lens, wav.size(1)))
+
+
+class HeadstrongSystem(CTC):
+    """Counts frames from where all rows are together."""
+
+    def step(self, wav, lens, final, state):
+        emission, after = super().step(wav, lens, final, state)
+        return dataclasses.replace(emission, frame=emission.frame + state.frames.sum()), after
+
+
+class EmptySpans(CTC):
+    """Tokens that last no time."""
+
+    def token_span(self, frame):
+        start, _ = super().token_span(frame)
+        return start, start

@@ -39,6 +39,24 @@ MISTAKES = [
     ("tokenizer", broken.Swallower, "check_unknown_characters"),
     ("system", broken.NoFlush, "check_streaming_equals_offline"),
     ("system", broken.PaddingLoss, "check_loss_ignores_padding"),
+    ("adapter", broken.AlteredAdapter, "check_is_rebuilt_from_its_spec"),
+    ("adapter", broken.UnsteadyAdapter, "check_checkpoint_round_trip"),
+    ("adapter", broken.WrongGeometryAdapter, "check_geometry_is_the_stride"),
+    ("frontend", broken.WrongGeometryFrontend, "check_geometry_is_the_frame_shift"),
+    ("encoder", broken.BoastfulEncoder, "check_look_ahead_is_declared"),
+    ("encoder", broken.AmnesiacEncoder, "check_left_context_is_used"),
+    ("decoder", broken.NarrowDecoder, "check_shapes"),
+    ("decoder", broken.HeadstrongDecoder, "check_rows_of_different_age"),
+    ("searcher", broken.HeadstrongSearcher, "check_state_algebra"),
+    ("searcher", broken.CrowdedSearcher, "check_rows_do_not_mix"),
+    ("tokenizer", broken.BackwardTokenizer, "check_round_trip"),
+    ("tokenizer", broken.ForgedFingerprint, "check_fingerprint"),
+    ("aligner", broken.PastTheEnd, "check_alignments_are_well_formed"),
+    ("aligner", broken.Optimist, "check_failures_are_values"),
+    ("aligner", broken.CrowdedAligner, "check_rows_do_not_mix"),
+    ("system", broken.PaddingHearer, "check_rows_and_padding"),
+    ("system", broken.HeadstrongSystem, "check_state_algebra"),
+    ("system", broken.EmptySpans, "check_token_span"),
 ]
 
 
@@ -85,6 +103,11 @@ def test_an_argument_that_no_configuration_can_check_is_refused():
 
     with pytest.raises(ContractError, match="kwargs"):
         check_of("adapter", "check_is_described")(Loose)
+
+
+def test_every_check_has_its_mistake():
+    tried = {name for _, _, name in MISTAKES} | {"check_keeps_protocol", "check_is_described"}  # these two: below
+    assert {check.__name__ for kind in KINDS for check in checks(kind)} == tried
 
 
 @pytest.mark.parametrize("kind", KINDS)
