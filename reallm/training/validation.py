@@ -1,20 +1,22 @@
 """Validation is what users do: the dev set is streamed through the recognizer."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reallm.errors import InputError
 from reallm.streaming.recognizer import Recognizer
+from reallm.streaming.simulation import stream_utterances
 
 STREAMS = 16  # decoded together
+PIECE = 1.0  # seconds pushed at a time: when words come out does not matter here
 
 
 @dataclass(frozen=True)
 class StreamingValidation:
     """Streams the first ``limit`` cuts of a manifest (0 = all) and counts word errors.
 
-    Raises InputError for a manifest that is missing, broken or empty, when it is called.
+    Raises InputError for a manifest that is missing, broken, empty or without any words, when it is called.
     """
 
     manifest: Path
@@ -22,24 +24,15 @@ class StreamingValidation:
 
     def __call__(self, system: Any) -> dict[str, float]:
         """``wer`` (percent), ``words`` of the reference, and ``errors``."""
-        from reallm.data.cuts import read_cuts, text_of
+        from reallm.data.cuts import load_audio, read_cuts, text_of
         from reallm.metrics.word_errors import ErrorCounts, align_words
 
         cuts = list(read_cuts(self.manifest))[: self.limit or None]
-        recognizer = Recognizer(system, max_streams=STREAMS)
-        hypotheses: list[str] = []
-        for first in range(0, len(cuts), STREAMS):
-            hypotheses += self._transcripts(recognizer, cuts[first : first + STREAMS])
+        rate = system.sample_rate
+        utterances = ((text_of(cut), load_audio(cut, rate), rate) for cut in cuts)
         counts = ErrorCounts()
-        for cut, hypothesis in zip(cuts, hypotheses, strict=True):
-            counts.add(align_words(text_of(cut).split(), hypothesis.split()))
-        return {"wer": counts.wer or 0.0, "errors": counts.errors, "words": counts.words}
-
-    def _transcripts(self, recognizer: Recognizer, cuts: Sequence[Any]) -> list[str]:
-        from reallm.data.cuts import load_audio
-
-        streams = [recognizer.stream() for _ in cuts]
-        rate = recognizer.system.sample_rate
-        for stream, cut in zip(streams, cuts, strict=True):
-            stream.accept_waveform(load_audio(cut, rate), rate)
-        return [hypothesis.text for hypothesis in recognizer.finish(streams)]
+        for reference, hypothesis, _ in stream_utterances(Recognizer(system, STREAMS), utterances, PIECE):
+            counts.add(align_words(reference.split(), hypothesis.text.split()))
+        if counts.wer is None:
+            raise InputError(f"{self.manifest} holds no words to validate with: give cuts with transcripts")
+        return {"wer": counts.wer, "errors": counts.errors, "words": counts.words}

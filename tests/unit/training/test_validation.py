@@ -30,3 +30,11 @@ def test_word_errors_of_all_cuts_are_counted(manifest: Path, tmp_path: Path) -> 
 def test_a_manifest_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no manifest"):
         StreamingValidation(tmp_path / "dev.jsonl.gz")(LevelSystem(CharacterTokenizer.tiny(tmp_path)).eval())
+
+
+def test_no_words_are_no_perfect_score(tmp_path: Path) -> None:
+    cut = make_cut(tmp_path, 0)
+    cut.supervisions[0].text = ""
+    write_cuts([cut], tmp_path / "dev.jsonl.gz")
+    with pytest.raises(InputError, match="holds no words to validate with"):
+        StreamingValidation(tmp_path / "dev.jsonl.gz")(LevelSystem(CharacterTokenizer.tiny(tmp_path)).eval())
