@@ -173,7 +173,10 @@ def export(system: System, path: Path, metadata: Mapping[str, Any], half: bool =
             "system": _Writer(folder).component(system, ""),
         }
         (folder / DESCRIPTION).write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        save_file(_weights(system, half), folder / WEIGHTS)
+        try:
+            save_file(_weights(system, half), folder / WEIGHTS)
+        except SafetensorError as error:
+            raise InputError(f"{path}: {WEIGHTS} cannot be written ({error}): free some space, or choose another folder") from error
         (folder / CARD).write_text(model_card(metadata, system), encoding="utf-8")
         for file in folder.iterdir():
             file.chmod(0o644)  # safetensors writes for the owner alone
@@ -252,7 +255,8 @@ class _Reader:
         return self.folder / name
 
 
-def _refuse_pickles(folder: Path) -> None:
+def refuse_pickles(folder: Path) -> None:
+    """Raises InputError where a file in ``folder``, or below, is one whose loading can run code."""
     for file in sorted(folder.rglob("*")):
         if file.is_file():
             with file.open("rb") as handle:
@@ -283,7 +287,7 @@ def load(path: Path) -> System:
     """
     path = Path(path)
     description = read_description(path)
-    _refuse_pickles(path)
+    refuse_pickles(path)
     reader = _Reader(path)
     system = reader.component(description.get("system"), "")
     if description["system"]["kind"] != "system" or not isinstance(system, torch.nn.Module):
@@ -302,16 +306,22 @@ def _load_weights(system: torch.nn.Module, file: Path, reader: _Reader) -> None:
             names = set(stored.keys())
             missing, extra = sorted(target.keys() - names), sorted(names - target.keys())
             if missing:
-                raise reader.fail(f"{WEIGHTS} lacks {len(missing)} weights, such as '{missing[0]}'{nearest(missing[0], extra)}")
+                raise reader.fail(
+                    f"{WEIGHTS} lacks {len(missing)} weights, such as '{missing[0]}'{nearest(missing[0], extra)}: export it again"
+                )
             if extra:
-                raise reader.fail(f"{WEIGHTS} has {len(extra)} weights that the system does not know, such as '{extra[0]}'")
+                raise reader.fail(
+                    f"{WEIGHTS} has {len(extra)} weights that the system does not know, such as '{extra[0]}': export it again"
+                )
             for name, tensor in target.items():
                 shape = tuple(stored.get_slice(name).get_shape())
                 if shape != tuple(tensor.shape):
-                    raise reader.fail(f"weight '{name}' has shape {shape}, the system needs {tuple(tensor.shape)}")
+                    raise reader.fail(f"weight '{name}' has shape {shape}, the system needs {tuple(tensor.shape)}: export it again")
             with torch.no_grad():
                 for name, tensor in target.items():
                     tensor.copy_(stored.get_tensor(name))
+                    if not bool(torch.isfinite(tensor).all()):
+                        raise reader.fail(f"weight '{name}' holds NaN or infinity: copy or export it again")
     except SafetensorError as error:
         raise reader.fail(f"{WEIGHTS} is damaged ({error}): copy or export it again") from None
 
@@ -338,7 +348,9 @@ def load_shared(path: Path) -> System:
             return load(folder)
     if (path / "config.yaml").is_file():
         raise InputError(f"{path} is an experiment that is not exported: reallm export {path} --out {path / 'bundle'}")
-    raise InputError(f"{path} is neither a bundle (no {DESCRIPTION}) nor an experiment (no config.yaml)")
+    raise InputError(
+        f"{path} is neither a bundle (no {DESCRIPTION}) nor an experiment (no config.yaml): name what `reallm export` or `train` wrote"
+    )
 
 
 def load_system(path: Path, average: int | None = None) -> System:

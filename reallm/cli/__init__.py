@@ -1,5 +1,6 @@
 """The ``reallm`` command. Its verbs are imported when they are invoked, so that help is quick."""
 
+import errno
 import importlib
 import os
 import sys
@@ -26,6 +27,20 @@ VERBS = {
     "config": "Check a YAML file without building it.",
     "check": "Run the contract tests on a component.",
 }
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+WRONG_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+
+
+def _refused(error: OSError) -> str | None:
+    """One line for what the operating system refuses and a user can mend; None for what may be a bug."""
+    place = error.filename2 or error.filename
+    named = f"{place}: " if place else ""
+    if error.errno in DISK_FULL:
+        return f"{named}{error.strerror}: free some space and start the same command again"
+    if error.errno in WRONG_PLACE and place:
+        return f"{named}{error.strerror}: name another place"
+    return None
 
 
 def load_verb(verb: str) -> Any:
@@ -59,7 +74,9 @@ class LazyGroup(TyperGroup):
         return verb, load_verb(verb), rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the verb. InputError: one line and exit code 2; an interrupt: 130; a reader that went away: 141."""
+        """Run the verb. InputError, a full disk, a place that cannot be written: one line and exit code 2; an interrupt: 130; a reader
+        that went away: 141.
+        """
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -74,6 +91,12 @@ class LazyGroup(TyperGroup):
             # The interpreter flushes standard output once more at its end: let it flush into nothing.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(141) from None
+        except OSError as error:
+            line = _refused(error)
+            if line is None:
+                raise
+            print(f"reallm: error: {line}", file=sys.stderr)
+            raise SystemExit(2) from None
 
 
 def _show_version(wanted: bool) -> None:

@@ -9,6 +9,12 @@ from pathlib import Path
 from typing import IO, Any
 
 
+def _name(error: BaseException, path: Path) -> None:
+    """Say what could not be written: it is a write that finds the disk full, and that has no name."""
+    if isinstance(error, OSError) and error.filename is None:
+        error.filename = str(path)
+
+
 @contextmanager
 def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
     """Write ``path`` beside, fsync and rename; on an exception nothing of it stays and an older ``path`` is untouched.
@@ -30,8 +36,9 @@ def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        _name(error, path)
         raise
 
 
@@ -60,6 +67,7 @@ def atomic_folder(path: Path | str, replace: bool = False) -> Iterator[Path]:
             shutil.rmtree(old)
         else:
             os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        _name(error, path)
         raise

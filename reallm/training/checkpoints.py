@@ -137,9 +137,10 @@ class WholeCheckpointer(Checkpointer):
             reason = disk_full(error)
             if reason is None:
                 raise
+            before = self.newest_update()
+            kept = f"the one of update {before} is whole" if before else "there is none before it"
             raise InputError(
-                f"the disk is full: checkpoint {final} was not written ({reason}); the one before it is whole:"
-                " free some space and start the same command again"
+                f"the disk is full: checkpoint {final} was not written ({reason}); {kept}: free some space and start the same command again"
             ) from error
         return self._construct_checkpoint_objects([final])[0]
 

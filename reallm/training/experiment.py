@@ -9,7 +9,7 @@ EXP/train.log        messages
 import fcntl
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,13 @@ def _initialize(system: Any, weights: dict[str, Tensor] | None, source: Training
             logger.info("feature statistics measured over %d frames", frames)
 
 
+class _Messages(logging.FileHandler):
+    """A log file that cannot be written is an error like any other; logging's own way is to print tracebacks and go on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        raise
+
+
 @contextmanager
 def _folder(exp: Path) -> Iterator[None]:
     """The experiment folder, locked against a second training, with messages going to train.log."""
@@ -119,7 +126,7 @@ def _folder(exp: Path) -> Iterator[None]:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InputError(f"another process is training in {exp}: wait for it, or name another --exp") from None
-        handler = logging.FileHandler(exp / "train.log")
+        handler = _Messages(exp / "train.log")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         loggers: list[Any] = [logging.getLogger("reallm"), logging.getLogger("speechbrain")]
         for each in loggers:
@@ -135,4 +142,5 @@ def _folder(exp: Path) -> Iterator[None]:
         finally:
             for each in loggers:
                 each.removeHandler(handler)
-            handler.close()
+            with suppress(OSError):  # the disk is full: that was said
+                handler.close()

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from reallm.bundle import DESCRIPTION, WEIGHTS
+from reallm.bundle import DESCRIPTION, WEIGHTS, refuse_pickles
 from reallm.errors import InputError
 from reallm.training.batches import TrainingSource
 from reallm.training.checkpoints import load_weights
@@ -61,6 +61,7 @@ def stored_weights(path: Path, average: int | None = None) -> dict[str, Tensor]:
     if (path / DESCRIPTION).is_file():
         if not (path / WEIGHTS).is_file():
             raise InputError(f"bundle {path} lacks {WEIGHTS}: export it again")
+        refuse_pickles(path)
         try:
             return load_file(path / WEIGHTS)
         except SafetensorError as error:
@@ -69,7 +70,7 @@ def stored_weights(path: Path, average: int | None = None) -> dict[str, Tensor]:
         return load_weights(path, average)
     if (path / "bundle" / DESCRIPTION).is_file():
         return stored_weights(path / "bundle")
-    raise InputError(f"{path} is neither a bundle (no {DESCRIPTION}) nor an experiment (no checkpoints/)")
+    raise InputError(f"{path} is neither a bundle (no {DESCRIPTION}) nor an experiment (no checkpoints/): name one of them")
 
 
 def take_weights(system: nn.Module, weights: dict[str, Tensor]) -> Initialization:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from reallm import registry
@@ -218,6 +219,7 @@ def test_wrong_weights_are_refused(bundle: Path) -> None:
         (lambda w: w.pop("gain"), "lacks 1 weights, such as 'gain'"),
         (lambda w: w.update(gain=torch.zeros(3)), r"'gain' has shape \(3,\), the system needs \(2,\)"),
         (lambda w: w.update(extra=torch.zeros(3)), "has 1 weights that the system does not know, such as 'extra'"),
+        (lambda w: w["gain"].fill_(float("nan")), "weight 'gain' holds NaN or infinity: copy or export it again"),
     ]
     for change, message in cases:
         change_weights(bundle, change)
@@ -294,7 +296,9 @@ def test_what_others_share_runs_no_configuration(bundle: Path, tmp_path: Path) -
         load_shared(tmp_path / "nothing")
 
 
-def test_export_refuses_and_leaves_nothing(system: LevelSystem, tmp_path: Path, level_system: type[LevelSystem]) -> None:
+def test_export_refuses_and_leaves_nothing(
+    system: LevelSystem, tmp_path: Path, level_system: type[LevelSystem], monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "out" / "bundle"
     with pytest.raises(InputError, match="metadata has no 'license'"):
         export(system, out, {"training_data": "x"})
@@ -309,6 +313,16 @@ def test_export_refuses_and_leaves_nothing(system: LevelSystem, tmp_path: Path, 
     odd = level_system(system.tokenizer, chunk_frames=torch.tensor(4))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="chunk_frames is a Tensor"):
         export(odd, out, METADATA)
+    with torch.no_grad():
+        system.gain[0] = 1.0
+
+    def full(weights: dict[str, torch.Tensor], file: Path) -> None:  # what it says on a full disk
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("reallm.bundle.save_file", full)
+        with pytest.raises(InputError, match=f"{out}: model.safetensors cannot be written .*No space left.*: free some space"):
+            export(system, out, METADATA)
     assert list(out.parent.iterdir()) == []
     with pytest.raises(InputError, match="is no bundle: choose another folder"):
         export(system, tmp_path, METADATA)

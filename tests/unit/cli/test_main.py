@@ -1,12 +1,15 @@
 """The command: quick help, one-line errors, exit codes."""
 
+import errno
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from reallm.cli import VERBS, load_verb, main
+from reallm.data.files import atomic_write
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -64,6 +67,30 @@ def test_input_errors_are_one_line_and_exit_code_2(capsys: pytest.CaptureFixture
         assert error.startswith("reallm: error: ")
         assert message in error
         assert error.count("\n") == 1
+
+
+def test_what_the_system_refuses_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    import reallm.cli.score
+
+    (tmp_path / "file").write_text("")
+
+    def no_folder() -> None:
+        with atomic_write(tmp_path / "file" / "results.json") as file:
+            file.write("{}")
+
+    def full() -> None:
+        with atomic_write(tmp_path / "results.json"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    for write, message in (
+        (no_folder, f"{tmp_path / 'file'}: File exists: name another place"),
+        (full, f"{tmp_path / 'results.json'}: No space left on device: free some space and start the same command again"),
+    ):
+        monkeypatch.setattr(reallm.cli.score, "score", write)
+        with pytest.raises(SystemExit) as end:
+            main(["score"])
+        assert (end.value.code, capsys.readouterr().err) == (2, f"reallm: error: {message}\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_bug_shows_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,7 +117,9 @@ def little_room() -> Iterator[None]:
 def test_a_write_that_the_system_refuses_leaves_the_one_before(run: Run, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     run.save(1)
     request.getfixturevalue("little_room")
-    with pytest.raises(InputError, match=r"the disk is full: checkpoint .*CKPT\+00000002 was not written \(File too large\)"):
+    with pytest.raises(
+        InputError, match=r"the disk is full: checkpoint .*CKPT\+00000002 was not written \(File too large\); the one of update 1 is whole"
+    ):
         run.save(2)
     assert names(tmp_path) == ["CKPT+00000001"]
     assert Run(tmp_path).resumed() == 1

@@ -48,6 +48,10 @@ def test_weights_are_found_in_a_bundle_and_nowhere_else(tmp_path: Path) -> None:
         stored_weights(tmp_path / "bundle")
     save_file(TinySystem().state_dict(), tmp_path / "bundle/model.safetensors")
     assert stored_weights(tmp_path).keys() == TinySystem().state_dict().keys()
+    (tmp_path / "bundle/optimizer.pt").write_bytes(b"")
+    with pytest.raises(InputError, match=r"optimizer\.pt is a pickle or archive, which can run code"):
+        stored_weights(tmp_path)
+    (tmp_path / "bundle/optimizer.pt").unlink()
     whole = (tmp_path / "bundle/model.safetensors").read_bytes()
     (tmp_path / "bundle/model.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"model\.safetensors is damaged"):
