@@ -24,10 +24,11 @@ def read_journal(exp: Path) -> list[dict[str, Any]]:
 
 
 class Journal:
-    """The journal of one experiment folder; ``begin`` opens it."""
+    """The journal of one experiment folder; ``begin`` opens it, ``close`` may come without."""
 
     def __init__(self, exp: Path) -> None:
         self.exp = Path(exp)
+        self._tensorboard: SummaryWriter | None = None
 
     def begin(self, update: int, epochs_done: int) -> None:
         """Forget what was written after ``update`` (or after an epoch that is not done), since it will happen again, and go on."""
@@ -42,6 +43,7 @@ class Journal:
 
     def write(self, kind: str, update: int, epoch: int, numbers: dict[str, float]) -> None:
         """Add one line."""
+        assert self._tensorboard is not None, "begin comes first"
         line = {"kind": kind, "update": update, "epoch": epoch, "seconds": round(time.monotonic() - self._started, 3), **numbers}
         with (self.exp / LOG_NAME).open("a") as file:
             file.write(json.dumps(line) + "\n")
@@ -50,4 +52,5 @@ class Journal:
 
     def close(self) -> None:
         """Write out what is held back."""
-        self._tensorboard.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()

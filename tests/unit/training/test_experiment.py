@@ -142,3 +142,11 @@ def test_two_processes_cannot_train_in_one_folder(conf: Path) -> None:
 def test_no_experiment_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="train first"):
         load_trained(tmp_path)
+
+
+def test_nothing_whole_to_go_on_from_is_an_error(conf: Path) -> None:
+    exp = go(conf)
+    for file in (exp / "checkpoints").glob("*/system.ckpt"):
+        file.write_bytes(b"")
+    with pytest.raises(InputError, match=r"all checkpoints in .* are damaged: remove the folder"):
+        go(conf)
