@@ -56,7 +56,8 @@ def align(
     teacher = teacher.to(place).eval()
 
     columns = (TextColumn("aligning"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("align", total=None)
         report = align_manifest(
             cuts, out, teacher, engine, place, offsets, lambda count, total: bar.update(task, completed=count, total=total), target

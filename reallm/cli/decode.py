@@ -58,7 +58,8 @@ def decode(
     texts = {cut.id: text_of(cut) for cut in manifest}
     recognizer = Recognizer(system, min(streams, len(manifest)))
     results = stream_utterances(recognizer, map(audio, manifest), piece_ms / 1000)
-    shown = track(results, description="decoding", total=len(manifest), transient=True, console=Console(stderr=True))
+    console = Console(stderr=True)
+    shown = track(results, description="decoding", total=len(manifest), transient=True, console=console, disable=not console.is_terminal)
     recognized = {key: Recognized.of(key, hypothesis, seconds, texts[key]) for key, hypothesis, seconds in shown}
     facts: dict[str, Any] = {
         "system": spec_of(system).name,

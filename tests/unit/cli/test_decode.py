@@ -112,6 +112,16 @@ def test_missing_things_are_named_and_nothing_is_written(bundle: Path, manifest:
     assert not (tmp_path / "out").exists()
 
 
+def test_audio_that_is_gone_is_one_line_and_nothing_is_written(bundle: Path, manifest: Path, tmp_path: Path, capsys: Any) -> None:
+    gone = sorted(tmp_path.glob("*.wav"))[7]
+    gone.unlink()
+    assert run("decode", bundle, "--cuts", manifest, "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert f"no audio file {gone}: put it back, or make the manifest again" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_emission_times_are_those_of_one_live_stream() -> None:
     system = LevelSystem(CharacterTokenizer.tiny()).eval()
     audios = {seed: say([1 + seed % 6, 2, 3], seed=seed, trailing=0.0) for seed in range(9)}
