@@ -95,6 +95,14 @@ def whole_checkpoints(folder: Path) -> Iterator[Path]:
             logger.warning("checkpoint %s is damaged: passed over", path)
 
 
+def newest_whole(folder: Path) -> Path | None:
+    """The checkpoint to go on from; None where there are none. Raises InputError when there are some and all are damaged."""
+    newest = next(whole_checkpoints(folder), None)
+    if newest is None and _newest_first(folder):
+        raise InputError(f"all checkpoints in {folder} are damaged: remove the folder to train from the start")
+    return newest
+
+
 class WholeCheckpointer(Checkpointer):
     """SpeechBrain's checkpointer, with checkpoints that are whole or absent (see the top of this file).
 
@@ -179,10 +187,8 @@ class WholeCheckpointer(Checkpointer):
 
         Raises InputError when there are checkpoints and all of them are damaged.
         """
-        newest = next(whole_checkpoints(self.checkpoints_dir), None)
+        newest = newest_whole(self.checkpoints_dir)
         if newest is None:
-            if _newest_first(self.checkpoints_dir):
-                raise InputError(f"all checkpoints in {self.checkpoints_dir} are damaged: remove the folder to train from the start")
             return None
         checkpoint = self._construct_checkpoint_objects([newest])[0]
         self.load_checkpoint(checkpoint)

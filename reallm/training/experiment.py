@@ -20,7 +20,7 @@ from reallm.config import load as load_config
 from reallm.errors import InputError, nearest
 from reallm.protocols import System
 from reallm.training.batches import TrainingSource, refuse_transcripts
-from reallm.training.checkpoints import disk_full, load_weights, whole_checkpoints
+from reallm.training.checkpoints import disk_full, load_weights, newest_whole
 from reallm.training.initialize import fit_frontend, stored_weights, take_weights
 from reallm.training.randomness import seed_position
 from reallm.training.settings import TrainingSettings
@@ -87,7 +87,7 @@ def run_training(
     refuse_transcripts(source, getattr(system, "tokenizer", None))
     weights = stored_weights(Path(init)) if init is not None else None
     with _folder(Path(exp)):
-        if next(whole_checkpoints(Path(exp) / "checkpoints"), None) is None:
+        if newest_whole(Path(exp) / "checkpoints") is None:
             _initialize(system, weights, source, seed)
             config.dump(Path(exp) / CONFIG_NAME)
         else:

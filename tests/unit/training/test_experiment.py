@@ -148,5 +148,7 @@ def test_nothing_whole_to_go_on_from_is_an_error(conf: Path) -> None:
     exp = go(conf)
     for file in (exp / "checkpoints").glob("*/system.ckpt"):
         file.write_bytes(b"")
+    before = (exp / "config.yaml").read_text()
     with pytest.raises(InputError, match=r"all checkpoints in .* are damaged: remove the folder"):
-        go(conf)
+        go(conf, "width=7")
+    assert (exp / "config.yaml").read_text() == before
