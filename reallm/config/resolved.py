@@ -68,6 +68,10 @@ class Config:
             if not str(next(iter(error.args), "")).startswith("Invalid argument to"):
                 raise
             raise InputError(f"{self.file}: {': '.join(str(part) for part in error.args)}") from error
+        except RuntimeError as error:
+            if "negative dimension" not in str(error):  # what torch says of a size below 0
+                raise
+            raise InputError(f"{self.file}: a size is negative ({error})") from error
         return built
 
     def dump(self, path: Path) -> None:

@@ -107,6 +107,12 @@ def test_what_a_component_refuses_names_the_file(conf: Path) -> None:
         load(conf, ["train=here"]).build()
 
 
+def test_a_negative_size_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "conf.yaml").write_text("system: !new:torch.nn.Linear\n    in_features: -1\n    out_features: 2\n")
+    with pytest.raises(InputError, match=r"conf\.yaml: a size is negative .*\[2, -1\]"):
+        load(tmp_path / "conf.yaml").build()
+
+
 def test_a_key_that_is_not_there_cannot_be_built(conf: Path) -> None:
     with pytest.raises(InputError, match=r"no key 'sistem' .did you mean 'system'"):
         load(conf, ["train=here"]).build("sistem")
