@@ -40,7 +40,7 @@ exp=${exp:-$here/exp}
 . "$here/../../tools/stages.sh"
 
 begin data tokenizer teacher align train export decode score report
-settings seed delay from held_out_speaker train_strings
+settings seed delay from held_out_speaker train_strings test_strings dev_strings teacher_epochs epochs
 base=${from:-$exp}
 [ -z "$from" ] || [ -f "$from/.done/align" ] || _error "--from '$from': no finished alignment there; run its stages 1 to 4 first"
 

@@ -146,9 +146,12 @@ class _Rows:
 
 def device_of(system: System) -> torch.device:
     """Where the system's parameters lie; the CPU, if it has none."""
+    return _a_parameter(system).device
+
+
+def _a_parameter(system: System) -> torch.Tensor:
     parameters = system.parameters() if isinstance(system, torch.nn.Module) else iter(())
-    first = next(parameters, None)
-    return torch.device("cpu") if first is None else first.device
+    return next(parameters, torch.empty(0))
 
 
 class Recognizer:
@@ -169,11 +172,11 @@ class Recognizer:
         if getattr(system, "training", False):
             raise InputError("the system is in training mode: call system.eval() before it is streamed")
         self.system = system
-        self.device = device_of(system)
+        self.device, self._dtype = device_of(system), _a_parameter(system).dtype
         self._slots: list[Stream | None] = [None] * max_streams
         with torch.inference_mode():
-            self._initial = system.init_state(1, self.device)
-            self._state = system.init_state(max_streams, self.device)
+            self._initial = system.init_state(1, self.device, self._dtype)
+            self._state = system.init_state(max_streams, self.device, self._dtype)
         self._used = [False] * max_streams
 
     @property
@@ -212,7 +215,7 @@ class Recognizer:
         for stream in busy:
             lens[stream._row], final[stream._row] = stream._take_chunk(wav[stream._row])
         chunk, chunk_lens, chunk_final = (torch.from_numpy(array).to(self.device) for array in (wav, lens, final))
-        emission, self._state = self.system.step(chunk, chunk_lens, chunk_final, self._state)
+        emission, self._state = self.system.step(chunk.to(self._dtype), chunk_lens, chunk_final, self._state)
         rows = _Rows(emission, self.system)
         for stream in busy:
             stream._hear(rows, stream._row, bool(final[stream._row]))

@@ -1,17 +1,21 @@
 """What every system shares: a frontend and a streaming encoder over one audio clock."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reallm.errors import InputError
+from reallm.errors import InputError, nearest
 from reallm.layers.spec_augment import SpecAugment
 from reallm.protocols import ChunkSpec, Encoder, Frontend, Tokenizer
 from reallm.streaming.context import mask_padding
 from reallm.streaming.state import StreamingState
+
+Samples = TypeVar("Samples", int, Tensor)
 
 
 @dataclass
@@ -51,7 +55,7 @@ class AcousticModel(nn.Module):
         self.frame_samples = frontend.frame_shift * encoder.geometry.stride  # of one encoder frame
         self.period_samples, self.flush_periods = period_samples, flush_periods
         self.training_chunks = list(training_chunks) if training_chunks else [encoder.chunk]
-        self.spec_augment = SpecAugment(**spec_augment) if spec_augment else None
+        self.spec_augment = _spec_augment(spec_augment) if spec_augment else None
 
     @property
     def chunk_samples(self) -> int:
@@ -60,11 +64,14 @@ class AcousticModel(nn.Module):
 
     def flush_samples(self, samples: int) -> int:
         """Zeros to the end of the period that the audio ends in, and ``flush_periods`` more."""
+        return self._flush(samples)
+
+    def _flush(self, samples: Samples) -> Samples:
         return -samples % self.period_samples + self.flush_periods * self.period_samples
 
     def with_flush(self, wav: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
         """wav (B, S), lens (B,) lengthened with zeros by what ``finish()`` pushes."""
-        flushed = lens + (-lens % self.period_samples + self.flush_periods * self.period_samples)
+        flushed = lens + self._flush(lens)
         missing = int(flushed.max()) - wav.size(1)
         return F.pad(mask_padding(wav, lens), (0, max(missing, 0))), flushed
 
@@ -88,3 +95,13 @@ class AcousticModel(nn.Module):
         feats, feat_lens, frontend = self.frontend.step(wav, lens, final, state.frontend)
         enc, enc_lens, encoder = self.encoder.step(feats, feat_lens, final, state.encoder)
         return enc, enc_lens, AcousticState(frontend, encoder)
+
+
+def _spec_augment(settings: Mapping[str, int]) -> SpecAugment:
+    known = list(inspect.signature(SpecAugment).parameters)
+    for name, value in settings.items():
+        if name not in known:
+            raise InputError(f"spec_augment has no setting '{name}'{nearest(name, known)}: one of {', '.join(known)}")
+        if not isinstance(value, int) or value < 0:
+            raise InputError(f"spec_augment: {name} is {value!r}: a whole number from 0 on")
+    return SpecAugment(**settings)

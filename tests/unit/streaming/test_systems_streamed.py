@@ -24,3 +24,10 @@ def test_the_streamed_text_is_the_offline_text(name: str, rate: int) -> None:
         streamed = {key: result.text for key, result, _ in stream_utterances(Recognizer(system, slots), utterances, piece)}
         assert offline_mismatches(system, utterances, streamed) == []
         assert sum(len(text) for text in streamed.values()) > 3, "nothing was said"
+
+
+def test_a_system_in_double_precision_streams_too():
+    system = find("system", "speech_reallm").tiny().double().eval()
+    stream = Recognizer(system).stream()
+    stream.accept_waveform(np.random.default_rng(0).standard_normal(5000).astype(np.float32) * 0.1, 8000)
+    assert stream.finish().is_final

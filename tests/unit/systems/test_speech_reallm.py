@@ -113,6 +113,8 @@ def test_a_token_span_goes_back_by_the_delay() -> None:
         ({"adapter": StackingAdapter(input_dim=8, output_dim=16, stride=2)}, "widths do not fit"),
         ({"adapter": StackingAdapter(input_dim=16, output_dim=16, stride=3)}, r"0.16 s .* token period 0.12 s"),
         ({"interleaver": BlankInterleaver(blank_id=0)}, "blank_id 0"),
+        ({"spec_augment": {"time_mask": 2}}, "did you mean 'time_masks'"),
+        ({"spec_augment": {"time_width": -1}}, "time_width is -1"),
         ({"frontend": LogMelFrontend(sample_rate=8000, mels=9)}, "input_dim 8"),
     ],
 )
