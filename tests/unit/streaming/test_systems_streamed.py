@@ -7,7 +7,7 @@ import pytest
 import soxr
 
 from reallm.contract.system import audio, talkative
-from reallm.registry import catalogue
+from reallm.registry import catalogue, find
 from reallm.streaming.measurement import offline_mismatches
 from reallm.streaming.recognizer import Recognizer
 from reallm.streaming.simulation import stream_utterances
