@@ -29,8 +29,8 @@ held_out_speaker=   # this speaker makes the test and is nowhere else
 train_strings=8000  # training strings
 test_strings=1000   # test strings
 dev_strings=200     # dev strings
-teacher_epochs=5    # passes over the training strings, of the teacher
-epochs=7            # likewise, of the Speech ReaLLM
+teacher_epochs=4    # passes over the training strings, of the teacher
+epochs=5            # likewise, of the Speech ReaLLM
 force=false         # run again what is done
 . "$(dirname "${BASH_SOURCE[0]}")/../../tools/parse_options.sh" "$@"
 
