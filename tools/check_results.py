@@ -21,7 +21,7 @@ def main() -> None:
         bad += not fine
         print(
             f"{'ok  ' if fine else 'FAIL'} {file.relative_to(arguments.exp)}: {results['system']} on {results['split']} "
-            f"({results['corpus']}): WER {results['wer']:.2f} %, {results['words']} words, at most {arguments.max_wer:g} % allowed"
+            f"({results['corpus']['kind']}): WER {results['wer']:.2f} %, {results['words']} words, at most {arguments.max_wer:g} % allowed"
         )
     if bad:
         sys.exit(f"error: {bad} of {len(files)} results are worse than {arguments.max_wer:g} % WER")
