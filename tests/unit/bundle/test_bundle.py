@@ -320,7 +320,7 @@ def test_export_refuses_and_leaves_nothing(
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     with monkeypatch.context() as patch:
-        patch.setattr("reallm.bundle.save_file", full)
+        patch.setattr("reallm.bundle.writer.save_file", full)
         with pytest.raises(InputError, match=f"{out}: model.safetensors cannot be written .*No space left.*: free some space"):
             export(system, out, METADATA)
     assert list(out.parent.iterdir()) == []
