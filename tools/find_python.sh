@@ -4,12 +4,12 @@
 # virtual environments; fails when there is none. Paths of version managers are tried too, because their shims refuse to
 # run versions that are not switched on.
 find_python() {
-  local version candidate real
+  local version candidate real home=${HOME:-/nonexistent}
   for version in "$@"; do
     for candidate in "python$version" python3 python \
-      "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".*/bin/python "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version"/bin/python \
+      "${PYENV_ROOT:-$home/.pyenv}/versions/$version".*/bin/python "${PYENV_ROOT:-$home/.pyenv}/versions/$version"/bin/python \
       "/usr/bin/python$version" "/usr/local/bin/python$version" "/opt/homebrew/bin/python$version" \
-      "$HOME/.local/share/uv/python/cpython-$version".*/bin/python3; do
+      "$home/.local/share/uv/python/cpython-$version".*/bin/python3; do
       command -v "$candidate" >/dev/null 2>&1 || continue
       # The base interpreter, so that an environment does not depend on another one.
       real=$("$candidate" - "$version" 2>/dev/null <<'PY'

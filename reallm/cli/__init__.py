@@ -2,7 +2,9 @@
 
 import errno
 import importlib
+import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -43,6 +45,18 @@ def _refused(error: OSError) -> str | None:
     return None
 
 
+def _absent(error: ModuleNotFoundError) -> str | None:
+    """One line for a package that an extra would have installed; None for what may be a bug."""
+    from importlib.metadata import requires
+
+    module = re.escape((error.name or "").partition(".")[0].lower())
+    for requirement in requires("reallm") or []:
+        package, extra = re.match(r"[\w.-]+", requirement), re.search(r"extra == .(\w+)", requirement)
+        if package and extra and re.fullmatch(module + "(_.*)?", re.sub("[-.]", "_", package[0].lower())):
+            return f"this needs {package[0]}, which is not installed: pip install 'reallm[{extra[1]}]'"
+    return None
+
+
 def load_verb(verb: str) -> Any:
     """The command of ``reallm/cli/<verb>.py``: its ``app`` if it has one, else its function named like the verb."""
     module = importlib.import_module(f"reallm.cli.{verb}")
@@ -74,8 +88,8 @@ class LazyGroup(TyperGroup):
         return verb, load_verb(verb), rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the verb. InputError, a full disk, a place that cannot be written: one line and exit code 2; an interrupt: 130; a reader
-        that went away: 141.
+        """Run the verb. InputError, a full disk, a place that cannot be written, an extra that is not installed: one line and exit code 2;
+        an interrupt: 130; a reader that went away: 141.
         """
         try:
             result = super().invoke(ctx)
@@ -91,8 +105,8 @@ class LazyGroup(TyperGroup):
             # The interpreter flushes standard output once more at its end: let it flush into nothing.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(141) from None
-        except OSError as error:
-            line = _refused(error)
+        except (OSError, ModuleNotFoundError) as error:
+            line = _refused(error) if isinstance(error, OSError) else _absent(error)
             if line is None:
                 raise
             print(f"reallm: error: {line}", file=sys.stderr)
@@ -117,4 +131,7 @@ def reallm(
 
 def main(args: Sequence[str] | None = None) -> None:
     """The console script. Always leaves by SystemExit, or by the traceback of a bug."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal of another encoding must not end an hour's transcript with a traceback.
+        sys.stdout.reconfigure(errors="backslashreplace")
     typer.main.get_command(app)(args=None if args is None else list(args), prog_name="reallm")

@@ -98,13 +98,16 @@ def transcribe_file(recognizer: Any, file: Path, live: Any | None) -> dict[str, 
 
 
 def listen(recognizer: Any, live: Any) -> dict[str, Any]:
-    """Transcribe the microphone until Ctrl-C, writing text to ``live`` as it is emitted. Raises InputError without sounddevice."""
+    """Transcribe the microphone until Ctrl-C, writing text to ``live`` as it is emitted.
+
+    Raises InputError without the PortAudio library or a microphone, and ModuleNotFoundError without sounddevice.
+    """
     import queue
 
     try:
         import sounddevice
-    except (ImportError, OSError) as error:
-        raise InputError(f"--mic needs sounddevice and its PortAudio library ({error}): pip install 'reallm[mic]'") from None
+    except OSError as error:
+        raise InputError(f"--mic needs the PortAudio library ({error}): install it, on Debian with apt-get install libportaudio2") from None
 
     pieces: queue.SimpleQueue[Any] = queue.SimpleQueue()
     rate = recognizer.system.sample_rate
@@ -124,7 +127,7 @@ def listen(recognizer: Any, live: Any) -> dict[str, Any]:
                 stream.accept_waveform(pieces.get(), rate)
                 show_new(stream.result())
     except sounddevice.PortAudioError as error:
-        raise InputError(f"--mic: the microphone cannot be opened ({error})") from None
+        raise InputError(f"--mic: the microphone cannot be opened ({error}): connect one, or choose it as the system's input") from None
     except KeyboardInterrupt:
         final = stream.finish()
         show_new(final)

@@ -177,6 +177,9 @@ def test_a_python_is_found_by_its_version(tmp_path: Path) -> None:
     found = shell(f". {TOOLS}/find_python.sh; find_python 2.1 {version}").stdout.strip()
     assert subprocess.run([found, "-V"], capture_output=True, text=True).stdout.startswith(f"Python {version}")
     assert shell(f". {TOOLS}/find_python.sh; find_python 2.1").returncode == 1
+    # As in a service, which has no home.
+    homeless = shell(f"set -u; . {TOOLS}/find_python.sh; unset HOME PYENV_ROOT; PATH={Path(found).parent}; find_python {version}")
+    assert homeless.stdout.strip() == found, homeless.stderr
 
 
 def test_a_full_disk_is_told_before_anything_is_written(tmp_path: Path) -> None:

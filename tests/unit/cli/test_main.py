@@ -1,6 +1,8 @@
 """The command: quick help, one-line errors, exit codes."""
 
 import errno
+import importlib
+import os
 import subprocess
 import sys
 import time
@@ -91,6 +93,39 @@ def test_what_the_system_refuses_is_one_line(tmp_path: Path, monkeypatch: pytest
             main(["score"])
         assert (end.value.code, capsys.readouterr().err) == (2, f"reallm: error: {message}\n")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_package_of_an_extra_that_is_not_installed_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import reallm.cli.score
+
+    for module, message in (
+        ("lhotse.cut", "this needs lhotse, which is not installed: pip install 'reallm[train]'"),
+        ("ruamel.yaml", "this needs ruamel.yaml, which is not installed: pip install 'reallm[train]'"),
+        ("espeakng_loader", "this needs espeakng-loader, which is not installed: pip install 'reallm[synth]'"),
+    ):
+        monkeypatch.setitem(sys.modules, module.partition(".")[0], None)
+        monkeypatch.setattr(reallm.cli.score, "score", lambda module=module: importlib.import_module(module))
+        with pytest.raises(SystemExit) as end:
+            main(["score"])
+        assert (end.value.code, capsys.readouterr().err) == (2, f"reallm: error: {message}\n")
+    monkeypatch.setattr(reallm.cli.score, "score", lambda: importlib.import_module("reallm.score_of_a_bug"))
+    with pytest.raises(ModuleNotFoundError, match="score_of_a_bug"):
+        main(["score"])
+
+
+def test_a_terminal_that_cannot_show_a_character_shows_its_number(tmp_path: Path) -> None:
+    program = """
+import reallm.cli, reallm.cli.score
+def talk():
+    print("nul, één")
+reallm.cli.score.score = talk
+reallm.cli.main(["score"])
+"""
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment)
+    assert (done.returncode, done.stdout) == (0, rb"nul, \xe9\xe9n" + b"\n")
 
 
 def test_a_bug_shows_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
