@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from reallm.contract.component import tiny
 from reallm.contract.emissions import Answers, collect, require_same_answers, require_well_formed
 from reallm.contract.operation import take
-from reallm.contract.requirement import require, require_equal
+from reallm.contract.requirement import require
+from reallm.contract.state_algebra import require_state_algebra
 from reallm.protocols import ResponseModel
 from reallm.registry import find
-from reallm.streaming.state import StreamingState, clone, reset, stack, tensors, unstack
+from reallm.streaming.state import StreamingState, batch_size
+from reallm.types import Emission
 
 CAPACITY = 5
 
@@ -123,25 +125,14 @@ def check_responses_are_capped(cls: Any) -> None:
 def check_state_algebra(cls: Any) -> None:
     """The state keeps its shapes; rows of different age share a batch; a reset row is new and leaves the others bit-equal."""
     searcher, using = tiny(cls), model()
-    x, lens = embeddings(using.decoder, [CAPACITY] * 3)
-    yes, no = torch.ones(3, dtype=torch.bool), torch.zeros(3, dtype=torch.bool)
-    start = searcher.init_state(using, 1, CAPACITY, "cpu", torch.float64)
-    _, aged = searcher.step(using, x[:1], lens[:1], no[:1], clone(start))
-    before, after = ([(t.shape, t.dtype) for t in tensors(s)] for s in (start, aged))
-    require(before == after, f"the state changes its shapes or types: {before} became {after}")
-    together = stack([clone(start), clone(aged), clone(aged)])
-    for apart, single in zip(unstack(together), (start, aged, aged), strict=True):
-        for got, expected in zip(tensors(apart), tensors(single), strict=True):
-            require_equal(got, expected, "a state after stack and unstack")
-    fresh = reset(clone(together), torch.tensor([False, False, True]), start)
-    kept = collect(searcher.step(using, x, lens, yes, together)[0])
-    renewed = collect(searcher.step(using, x, lens, yes, fresh)[0])
-    for row in (0, 1):
-        require(renewed[row] == kept[row], f"row {row} answers otherwise after row 2 was reset")
-    new = collect(searcher.step(using, x[2:], lens[2:], yes[2:], clone(start))[0])[0]
-    require_same_answers(renewed[2], new, "a row that was reset")
-    alone = collect(searcher.step(using, x[1:2], lens[1:2], yes[1:2], clone(aged))[0])[0]
-    require_same_answers(kept[1], alone, "an aged row beside a new one")
+    x, _ = embeddings(using.decoder, [2 * CAPACITY])
+
+    def push(number: int, state: Any) -> tuple[Emission, Any]:
+        rows = batch_size(state)
+        chunk = x[:, number * CAPACITY : (number + 1) * CAPACITY].expand(rows, -1, -1)
+        return searcher.step(using, chunk, torch.full((rows,), CAPACITY), torch.full((rows,), number > 0), state)
+
+    require_state_algebra(searcher.init_state(using, 1, CAPACITY, "cpu", torch.float64), push)
 
 
 CHECKS = [check_number_of_embeddings_a_step, check_rows_do_not_mix, check_responses_are_capped, check_state_algebra]

@@ -9,9 +9,10 @@ from reallm.contract.component import tiny
 from reallm.contract.emissions import Answers, collect, require_same_answers, require_well_formed
 from reallm.contract.operation import GARBAGE, require_gradients, take
 from reallm.contract.requirement import require, require_equal
+from reallm.contract.state_algebra import require_state_algebra
 from reallm.contract.tokenizer import texts
 from reallm.streaming.context import length_mask
-from reallm.streaming.state import clone, reset, stack, tensors, unstack
+from reallm.streaming.state import batch_size
 from reallm.types import Alignment, Batch, Emission
 
 
@@ -97,26 +98,14 @@ def check_state_algebra(cls: Any) -> None:
     """The state keeps its shapes; rows of different age share a batch; a reset row is new and leaves the others bit-equal."""
     system = talkative(cls)
     chunk = system.chunk_samples
-    wav = audio(system)[0][:1, : 3 * chunk]
-    full, no = torch.tensor([chunk]), torch.tensor([False])
+    wav = audio(system)[0][:1, : 2 * chunk]
 
-    def push(number: int, state: Any, rows: int = 1) -> tuple[Emission, Any]:
+    def push(number: int, state: Any) -> tuple[Emission, Any]:
+        rows = batch_size(state)
         piece = wav[:, number * chunk : (number + 1) * chunk].expand(rows, -1)
-        return system.step(piece, full.expand(rows), no.expand(rows), state)
+        return system.step(piece, torch.full((rows,), chunk), torch.full((rows,), False), state)
 
-    start = system.init_state(1, "cpu", torch.float64)
-    _, aged = push(0, clone(start))
-    before, after = ([(t.shape, t.dtype) for t in tensors(s)] for s in (start, aged))
-    require(before == after, f"the state changes its shapes or types: {before} became {after}")
-    together = stack([clone(start), clone(aged), clone(aged)])
-    for apart, single in zip(unstack(together), (start, aged, aged), strict=True):
-        for got, expected in zip(tensors(apart), tensors(single), strict=True):
-            require_equal(got, expected, "a state after stack and unstack")
-    fresh = reset(clone(together), torch.tensor([False, False, True]), start)
-    kept, renewed = collect(push(1, together, 3)[0]), collect(push(1, fresh, 3)[0])
-    require(renewed[:2] == kept[:2], "rows 0 and 1 answer otherwise after row 2 was reset")
-    require_same_answers(renewed[2], collect(push(1, clone(start))[0])[0], "a row that was reset")
-    require_same_answers(kept[1], collect(push(1, clone(aged))[0])[0], "an aged row beside a new one")
+    require_state_algebra(system.init_state(1, "cpu", torch.float64), push)
 
 
 def training_batch(system: Any) -> Batch:
