@@ -43,7 +43,8 @@ def align_cuts(
     Returns:
         The cuts with token alignments, in their order and without those that failed; what was measured.
 
-    Raises InputError for transcripts that the tokenizer cannot encode and audio that cannot be read.
+    Raises InputError, which names the cut, for transcripts that a tokenizer cannot encode or gives back as another text, and for
+    audio that cannot be read.
     """
     from reallm.data.alignments import with_token_alignment, words
     from reallm.data.dataset import load_batch
@@ -60,7 +61,10 @@ def align_cuts(
                 measured[row].failures.append((cut.id, alignment.reason))
                 continue
             pieces = token_pieces(teacher.tokenizer, alignment.token_ids.tolist())
-            stored = alignment if tokenizer is None else retokenize(alignment, pieces, tokenizer)
+            try:
+                stored = alignment if tokenizer is None else retokenize(alignment, pieces, tokenizer)
+            except InputError as error:
+                raise InputError(f"cut '{cut.id}': {error}") from None
             done[row] = with_token_alignment(cut, stored, token_pieces(tokenizer or teacher.tokenizer, stored.token_ids.tolist()), meta)
             measured[row].frame_scores.append(alignment.score / -(-samples // teacher.period_samples))
             if truth := words(cut):

@@ -240,3 +240,18 @@ def test_times_are_carried_over_to_another_tokenizer(tmp_path: Path, teacher: Le
         assert alignment.token_ids.tolist() == target.encode(text)
         assert [w.end for w in words(cut)] == pytest.approx(alignment.end.tolist(), abs=1e-3)
         assert token_meta(cut)["tokenizer"] == target.fingerprint
+
+
+class Shortening(WordTokenizer):
+    """Gives another text back than it was given, as a normalizing vocabulary may."""
+
+    def encode(self, text: str) -> list[int]:
+        return super().encode(text)[:2]
+
+
+def test_a_text_that_the_other_tokenizer_changes_is_named_by_its_cut(tmp_path: Path, teacher: LevelTeacher):
+    manifest = write_strings(tmp_path, teacher.tokenizer, TEXTS)
+    WordTokenizer.train(TEXTS, tmp_path / "words.json")
+    with pytest.raises(InputError, match=r"cut '0003': alignment of 'over the fox' does not fit the text 'over the'"):
+        align_manifest(manifest, tmp_path / "a.jsonl.gz", teacher, CTCAligner.tiny(), tokenizer=Shortening(tmp_path / "words.json"))
+    assert not (tmp_path / "a.jsonl.gz").exists()
