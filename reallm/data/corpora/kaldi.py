@@ -1,10 +1,13 @@
 """A Kaldi data folder: ``wav.scp`` and ``text``, and where they are there ``segments`` and ``utt2spk``."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from reallm.data.corpora.manifest import Utterance
 from reallm.data.corpora.text_lines import text_lines
 from reallm.errors import InputError
+
+TO_THE_END = -1.0  # as an end in ``segments``: Kaldi's extract-segments
 
 
 def _table(path: Path) -> dict[str, str]:
@@ -20,8 +23,10 @@ def _table(path: Path) -> dict[str, str]:
     return table
 
 
-def read_kaldi(folder: Path) -> list[Utterance]:
-    """The utterances of a Kaldi data folder. Relative paths in ``wav.scp`` start from here, or else from the folder.
+def read_kaldi(folder: Path, announce: Callable[[str], None] = print) -> list[Utterance]:
+    """The utterances of a Kaldi data folder: those in ``text``; that others are left out is announced.
+
+    Relative paths in ``wav.scp`` start from here, or else from the folder. A segment that ends at -1 lasts to the end of its recording.
 
     Raises InputError for a missing folder or file, text that is not UTF-8, commands in ``wav.scp``, and
     ids that do not match.
@@ -39,15 +44,20 @@ def read_kaldi(folder: Path) -> list[Utterance]:
         paths[key] = (path if path.is_absolute() or path.exists() else folder / path).resolve()
     texts = _table(folder / "text")
     speakers = _table(folder / "utt2spk") if (folder / "utt2spk").is_file() else {}
-    segments: dict[str, tuple[str, float | None, float | None]] = {key: (key, None, None) for key in texts}
+    segments: dict[str, tuple[str, float | None, float | None]] = {key: (key, None, None) for key in {**texts, **paths}}
     if (folder / "segments").is_file():
         segments = {}
         for key, value in _table(folder / "segments").items():
             try:
                 recording, start, end = value.split()
-                segments[key] = (recording, float(start), float(end))
+                segments[key] = (recording, float(start), None if float(end) == TO_THE_END else float(end))
             except ValueError:
                 raise InputError(f"{folder / 'segments'}: '{key} {value}' is not 'utterance recording start end'") from None
+    untranscribed = [key for key in segments if key not in texts]
+    if untranscribed:
+        announce(
+            f"{len(untranscribed)} of {len(segments)} utterances of {folder} are not in text and left out, such as '{untranscribed[0]}'"
+        )
     utterances = []
     for key, text in texts.items():
         if key not in segments:

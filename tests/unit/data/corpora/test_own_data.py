@@ -150,6 +150,23 @@ def test_kaldi_segments(tmp_path: Path) -> None:
     assert [(c.id, c.start, c.duration) for c in read_cuts(tmp_path / "out" / "train.jsonl.gz")] == [("u1", 0, 0.5), ("u2", 0.5, 1.5)]
 
 
+def test_a_kaldi_segment_may_last_to_the_end_of_its_recording(tmp_path: Path) -> None:
+    write_audio(tmp_path / "train", ["a"], seconds=2)
+    folder = kaldi(tmp_path / "train", wav_scp="r1 a.wav\n", text="u1 one\nu2 two\n", segments="u1 r1 0 -1\nu2 r1 0.5 -1.0\n")
+    run("kaldi", folder, "--out", tmp_path / "out")
+    assert [(c.id, c.start, c.duration) for c in read_cuts(tmp_path / "out" / "train.jsonl.gz")] == [("u1", 0, 2.0), ("u2", 0.5, 1.5)]
+
+
+@pytest.mark.parametrize(
+    "files", [{"wav_scp": "r a.wav\n", "segments": "u1 r 0 0.5\nu2 r 0.5 1\nu3 r 0 1\n"}, {"wav_scp": "u1 a.wav\nu2 a.wav\nu3 a.wav\n"}]
+)
+def test_kaldi_utterances_without_a_text_are_left_out_and_counted(tmp_path: Path, files: dict[str, str]) -> None:
+    write_audio(tmp_path / "train", ["a"])
+    output = run("kaldi", kaldi(tmp_path / "train", text="u1 one\n", **files), "--out", tmp_path / "out")
+    assert f"2 of 3 utterances of {tmp_path / 'train'} are not in text and left out, such as 'u2'" in output
+    assert [c.id for c in read_cuts(tmp_path / "out" / "train.jsonl.gz")] == ["u1"]
+
+
 @pytest.mark.parametrize(
     "files, message",
     [
