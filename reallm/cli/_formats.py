@@ -4,15 +4,33 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from reallm.errors import InputError
+
 CUE_WORDS, CUE_SECONDS, CUE_GAP = 10, 6.0, 1.0  # the most of one subtitle; a longer silence begins a new one
 
 TimedWords = Sequence[Mapping[str, Any]]
 
 
+def recording_id(file: Path | str) -> str:
+    """What CTM calls a file: its name without folder and suffix, with _ for spaces."""
+    return "_".join(Path(file).stem.split()) or "audio"
+
+
+def refuse_equal_ids(files: Sequence[Path]) -> None:
+    """Raises InputError where two files have one :func:`recording_id`: their lines could not be told apart."""
+    called: dict[str, Path] = {}
+    for file in files:
+        name = recording_id(file)
+        if name in called:
+            raise InputError(f"--ctm: {called[name]} and {file} are both called '{name}': call it once for each, or rename one")
+        called[name] = file
+
+
 def time_marked(file: str, words: TimedWords) -> str:
-    """CTM lines: file (without folder, suffix and spaces), channel, start, duration, word, confidence."""
-    name = "_".join(Path(file).stem.split()) or "audio"
-    return "".join(f"{name} 1 {w['start']:.3f} {w['end'] - w['start']:.3f} {w['word']} {w['confidence']:.3f}\n" for w in words)
+    """CTM lines: :func:`recording_id`, channel, start, duration, word, confidence."""
+    return "".join(
+        f"{recording_id(file)} 1 {w['start']:.3f} {w['end'] - w['start']:.3f} {w['word']} {w['confidence']:.3f}\n" for w in words
+    )
 
 
 def _clock(seconds: float) -> str:

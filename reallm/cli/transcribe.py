@@ -19,7 +19,9 @@ def transcribe(
     model: Annotated[Path | None, typer.Option(metavar="DIR", help="A bundle, or an experiment with one; default: the digits.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line and file.")] = False,
     srt: Annotated[bool, typer.Option("--srt", help="Subtitles.")] = False,
-    ctm: Annotated[bool, typer.Option("--ctm", help="NIST's time-marked words.")] = False,
+    ctm: Annotated[
+        bool, typer.Option("--ctm", help="NIST's time-marked words; a file is called by its name without folder and suffix.")
+    ] = False,
     realtime: Annotated[bool, typer.Option("--realtime", help="Feed at the speed of speech, show words as they are emitted.")] = False,
     mic: Annotated[bool, typer.Option("--mic", help="Listen, until Ctrl-C.")] = False,
 ) -> None:
@@ -34,6 +36,10 @@ def transcribe(
         raise InputError("name audio files or --mic, one of the two")
     if srt and len(files) > 1:
         raise InputError("--srt writes the subtitles of one file: call it once a file")
+    if ctm:
+        from reallm.cli._formats import refuse_equal_ids
+
+        refuse_equal_ids(files)
 
     from reallm.bundle import load_shared, published
     from reallm.streaming.recognizer import Recognizer

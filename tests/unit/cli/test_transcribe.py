@@ -69,6 +69,19 @@ def test_subtitles_and_ctm(bundle: Path, tmp_path: Path, capsys: Any) -> None:
     assert " ".join(line for line in lines if line.islower()) == text_of(DIGITS)
 
 
+def test_files_that_ctm_would_call_the_same_are_refused_before_any_is_transcribed(bundle: Path, tmp_path: Path, capsys: Any) -> None:
+    files = [tmp_path / "a/my talk.wav", tmp_path / "b/my_talk.flac"]
+    for file in files:
+        file.parent.mkdir()
+        soundfile.write(file, say(DIGITS), 8000)
+    assert run(*files, "--model", bundle, "--ctm") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == f"reallm: error: --ctm: {files[0]} and {files[1]} are both called 'my_talk': call it once for each, or rename one\n"
+    assert run(files[0], files[0], "--model", bundle, "--ctm") == 2
+    assert run(*files, "--model", bundle, "--json") == 0
+
+
 def test_cues_are_short() -> None:
     words = [{"word": f"w{n}", "start": n * 0.5, "end": n * 0.5 + 0.4} for n in range(30)] + [
         {"word": "late", "start": 7200.5, "end": 7201}
