@@ -167,15 +167,6 @@ def with_token_alignment(cut: Cut, alignment: Alignment, pieces: Sequence[str], 
     return _with_supervision(cut, change)
 
 
-def without_alignments(cut: Cut, *kinds: str) -> Cut:
-    """A copy of the cut whose supervision lacks the named alignments, such as ``word``."""
-
-    def change(supervision: SupervisionSegment, offset: float) -> SupervisionSegment:
-        return fastcopy(supervision, alignment={k: v for k, v in (supervision.alignment or {}).items() if k not in kinds})
-
-    return _with_supervision(cut, change)
-
-
 def merge_supervisions(cut: Cut) -> Cut:
     """A copy of the cut whose supervisions are one, from the first's start to the last's end, alignments included.
 

@@ -16,7 +16,6 @@ from reallm.data.alignments import (
     token_meta,
     with_token_alignment,
     with_words,
-    without_alignments,
     words,
 )
 from reallm.data.cuts import read_cuts, write_cuts
@@ -182,12 +181,6 @@ def test_alignments_of_other_corpora_are_relative_to_the_recording(tmp_path: Pat
     assert times(cut) == [("one", 0.25, 0.5)]
     assert times(cut.truncate(offset=0.125)) == [("one", 0.125, 0.375)]
     assert times(cut.pad(duration=3.0, direction="left")) == [("one", 1.25, 1.5)]
-
-
-def test_removed(tmp_path: Path) -> None:
-    cut = without_alignments(aligned(tmp_path), "word")
-    assert words(cut) == []
-    assert token_alignment(cut, RATE) is not None
 
 
 def test_writing_needs_one_supervision(tmp_path: Path) -> None:
