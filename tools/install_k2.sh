@@ -27,8 +27,8 @@ done
 python=${REALLM_PYTHON:-$root/.venv/bin/python}
 side=$root/.venv-k2
 log=$root/.venv-k2.log
-verify() { "$1" "$root/tools/verify_k2.py"; }
 say() { echo "install_k2: $*"; }
+verify() { local said; said=$("$1" "$root/tools/verify_k2.py") && say "$said"; }
 fail() { echo "install_k2: error: $*" >&2; exit 1; }
 
 # The file of k2 1.23.4 for each Python: all of them carry the same tags, so only the hash tells them apart.

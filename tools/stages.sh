@@ -44,8 +44,9 @@ begin() {
   trap '_left $?' EXIT
 }
 
+# A mistake of the user's (exit code 2) was said in one line by whatever found it: that stays the last line.
 _left() {
-  if [ -n "$_current" ] && [ "$1" -ne 0 ]; then
+  if [ -n "$_current" ] && [ "$1" -ne 0 ] && [ "$1" -ne 2 ]; then
     echo "stage $(_number "$_current") ($_current) did not finish; the same command goes on from here" >&2
   fi
 }

@@ -40,6 +40,7 @@ begin data tokenizer teacher align train export decode score report
 settings seed delay init
 
 if stage data; then
+  [ -n "$data" ] || _error "no recordings: name their folder with --data DIR, or set REALLM_DATA"
   for split in train dev test; do
     reallm data tsv "$data/$split.tsv" --out "$exp/data" --name "$split" --corpus "$(basename "$here")" --nj "$nj"
   done

@@ -40,6 +40,7 @@ if stage train needs data; then
   echo begun >"$exp/train.begun"
   [ "$name" != slow ] || sleep 60
   [ "$name" != bad ] || false
+  [ "$name" != wrong ] || (echo "reallm: error: name 'wrong': give another" >&2 && exit 2)
   echo train >>"$exp/log"
   finish
 fi
@@ -139,6 +140,12 @@ def test_a_failed_stage_is_not_done(recipe: Path) -> None:
     assert done.returncode == 1
     assert "stage 2 (train) did not finish" in done.stderr
     assert log(recipe) == ["data of bad with 4"]
+    assert run(recipe).returncode == 0
+    assert log(recipe)[1:] == ["train", "score"]
+
+
+def test_a_mistake_that_a_stage_finds_is_one_line_and_exit_code_2(recipe: Path) -> None:
+    assert error(run(recipe, "--name", "wrong")) == "reallm: error: name 'wrong': give another\n"
     assert run(recipe).returncode == 0
     assert log(recipe)[1:] == ["train", "score"]
 
@@ -250,7 +257,7 @@ def test_a_named_python_without_k2_is_an_error() -> None:
 def test_the_installed_k2_aligns() -> None:
     done = shell(f"bash {TOOLS}/install_k2.sh")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.rstrip().endswith("aligns")
+    assert done.stdout.startswith("install_k2: k2 ") and done.stdout.endswith("aligns\n") and done.stdout.count("\n") == 1
 
 
 @pytest.mark.parametrize(("wer", "code"), [("24.9", 0), ("25.1", 1), ("NaN", 1)])

@@ -1,0 +1,58 @@
+"""Every run.sh, with a `reallm` in place of the real one: what a user reads when a stage refuses."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted(path.parent.name for path in ROOT.glob("egs/*/run.sh"))
+REFUSAL = "reallm: error: something is wrong: mend it"
+
+# Counts its calls, and refuses the one whose number is in $REFUSED.
+REALLM = f"""#!/usr/bin/env bash
+echo "$*" >>"$CALLS"
+[ "$(wc -l <"$CALLS")" != "$REFUSED" ] || {{ echo "{REFUSAL}" >&2; exit 2; }}
+"""
+
+
+@pytest.fixture(params=RECIPES)
+def recipe(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The recipe in a tree of its own, which needs no set-up."""
+    folder = tmp_path / "egs" / request.param
+    shutil.copytree(ROOT / "egs" / request.param, folder, ignore=shutil.ignore_patterns("exp*"))
+    (tmp_path / "tools").mkdir()
+    for tool in ("parse_options.sh", "stages.sh"):
+        shutil.copy(ROOT / "tools" / tool, tmp_path / "tools")
+    (folder / "path.sh").write_text("")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/reallm").write_text(REALLM)
+    (tmp_path / "bin/reallm").chmod(0o755)
+    return folder / "run.sh"
+
+
+def run(recipe: Path, *options: str, refused: int = 0) -> subprocess.CompletedProcess[str]:
+    top = recipe.parents[2]
+    environment = {**os.environ, "PATH": f"{top / 'bin'}:{os.environ['PATH']}", "CALLS": str(top / "calls"), "REFUSED": str(refused)}
+    environment.pop("REALLM_DATA", None)
+    return subprocess.run(["bash", str(recipe), *options], env=environment, capture_output=True, text=True)
+
+
+def test_what_a_stage_refuses_is_one_line_and_exit_code_2(recipe: Path) -> None:
+    calls = recipe.parents[2] / "calls"
+    assert run(recipe, "--data", "somewhere").returncode == 0
+    for number in range(1, len(calls.read_text().splitlines()) + 1):
+        calls.unlink()
+        done = run(recipe, "--data", "somewhere", "--exp", str(recipe.parent / f"exp{number}"), refused=number)
+        assert (done.returncode, done.stderr) == (2, f"{REFUSAL}\n"), f"call {number}: {calls.read_text().splitlines()[-1]}"
+        assert len(calls.read_text().splitlines()) == number, "nothing follows"
+
+
+def test_recordings_that_nobody_named(recipe: Path) -> None:
+    done = run(recipe)
+    if recipe.parent.name == "digits":
+        assert done.returncode == 0, "they are downloaded"
+    else:
+        assert (done.returncode, done.stderr) == (2, "error: no recordings: name their folder with --data DIR, or set REALLM_DATA\n")
