@@ -1,6 +1,7 @@
-"""Metadata is in setup.cfg; here is only what it cannot say: hparams/ and egs/ are installed inside reallm/resources.
+"""Metadata is in setup.cfg; here is only what it cannot say: the YAML files of hparams/ and egs/ are installed in reallm/resources.
 
-Both keep their places relative to each other, so that the relative ``!include:`` paths of a recipe work installed too.
+They keep their places relative to each other, so that the relative ``!include:`` paths of a recipe work installed too.
+Its scripts are for a clone: they set it up.
 """
 
 import shutil
@@ -10,15 +11,11 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
-SUFFIXES = {".yaml", ".sh", ".md", ".py"}
-NOT_SHIPPED = {"exp", "data", "downloads"}  # of a recipe: what running it leaves behind
 
 
 def resources() -> list[Path]:
     """The files to install, relative to the checkout."""
-    files = [*HERE.glob("hparams/**/*"), *HERE.glob("egs/**/*")]
-    relative = [file.relative_to(HERE) for file in sorted(files) if file.is_file() and file.suffix in SUFFIXES]
-    return [file for file in relative if not (file.parts[0] == "egs" and len(file.parts) > 3 and file.parts[2] in NOT_SHIPPED)]
+    return sorted(file.relative_to(HERE) for pattern in ("hparams/**/*.yaml", "egs/*/conf/**/*.yaml") for file in HERE.glob(pattern))
 
 
 class BuildWithResources(build_py):

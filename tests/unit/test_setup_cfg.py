@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import json
 import os
 import re
 import shutil
@@ -10,9 +11,11 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
-from reallm import resources
+from reallm import __version__, resources
 from reallm.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -97,40 +100,50 @@ def test_resources_are_found_in_a_checkout() -> None:
             resources.path(name)
 
 
-def test_a_wheel_carries_resources_and_bundles(tmp_path: Path) -> None:
-    """Built and unpacked elsewhere, the package finds its configuration, and relative includes still resolve."""
-    source = tmp_path / "source"
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    for name in listed:
-        if (ROOT / name).is_file() and not name.startswith("tests/"):
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, source / name)
-    (source / "reallm/bundles/tiny").mkdir(parents=True)
-    (source / "reallm/bundles/tiny/model.safetensors").write_bytes(b"weights")
-    (source / "egs/TEMPLATE/exp").mkdir()
-    (source / "egs/TEMPLATE/exp/config.yaml").write_text("left: behind")
-
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(source)]
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> tuple[set[str], Path]:
+    """What a wheel of the checkout's files should hold, and it, unpacked."""
+    source, site = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
+    listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    files = {name for name in listed if (ROOT / name).is_file() and not name.startswith("tests/")}
+    for name in files:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, source / name)
+    # What a run of a recipe, and an older build, leave behind.
+    for left in ("egs/TEMPLATE/exp/conf/config.yaml", "build/lib/reallm/resources/hparams/encoder/gone.yaml"):
+        (source / left).parent.mkdir(parents=True)
+        (source / left).write_text("left: behind")
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(site), str(source)]
     subprocess.run(command, check=True, capture_output=True)
-    site = tmp_path / "site"
-    with zipfile.ZipFile(next(tmp_path.glob("reallm-*.whl"))) as wheel:
-        names = wheel.namelist()
-        wheel.extractall(site)
-    assert "reallm/bundles/tiny/model.safetensors" in names
-    assert "reallm/py.typed" in names
-    assert not [name for name in names if name.startswith(("tests/", "tools/", "hparams/", "egs/")) or "/exp/" in name]
+    with zipfile.ZipFile(next(site.glob("reallm-*.whl"))) as archive:
+        archive.extractall(site)
+    configuration = {f"reallm/resources/{name}" for name in files if name.startswith(("hparams/", "egs/")) and name.endswith(".yaml")}
+    return {name for name in files if name.startswith("reallm/")} | configuration, site
 
-    code = "from reallm import resources; print(resources.path('egs/TEMPLATE/conf')); print(resources.path('hparams'))"
-    where = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(site)}, capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert [str(Path(p).relative_to(site)) for p in where] == ["reallm/resources/egs/TEMPLATE/conf", "reallm/resources/hparams"]
-    shipped = {name.removeprefix("reallm/resources/") for name in names}
-    for folder in ("hparams", "egs"):
-        for file in (source / folder).rglob("*.yaml"):
-            relative = str(file.relative_to(source))
-            assert relative in shipped or "/exp/" in relative
-            for included in re.findall(r"!include:(\S+\.yaml)", file.read_text()) if relative in shipped else []:
-                assert (site / "reallm/resources" / relative).parent.joinpath(included).resolve().is_file()
+
+def test_a_wheel_holds_the_package_its_bundle_and_the_configuration_and_nothing_else(wheel: tuple[set[str], Path]) -> None:
+    wanted, site = wheel
+    assert {str(file.relative_to(site)) for file in (site / "reallm").rglob("*") if file.is_file()} == wanted
+    assert {"reallm/py.typed", "reallm/bundles/digits/model.safetensors", "reallm/resources/egs/digits/conf/ctc.yaml"} <= wanted
+    assert sorted(path.name for path in site.iterdir() if path.is_dir()) == ["reallm", f"reallm-{__version__}.dist-info"]
+    assert (site / f"reallm-{__version__}.dist-info/licenses/LICENSE").is_file()
+    assert "reallm = reallm.cli:main" in (site / f"reallm-{__version__}.dist-info/entry_points.txt").read_text()
+
+
+def test_an_installed_wheel_checks_its_configuration_and_transcribes(wheel: tuple[set[str], Path], tmp_path: Path) -> None:
+    """From another folder, where neither hparams/ nor egs/ is near."""
+    site = wheel[1]
+    soundfile.write(tmp_path / "silence.wav", np.zeros(8000), 8000)
+
+    def reallm(*arguments: str) -> str:
+        environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
+        code = "import sys, reallm.cli; print(reallm.__file__, file=sys.stderr); reallm.cli.main(sys.argv[1:])"
+        done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.startswith(str(site))
+        return done.stdout
+
+    names = ["egs/digits/conf/speech_reallm.yaml", "egs/TEMPLATE/conf/ctc.yaml", "hparams/encoder/lstm.yaml"]
+    assert reallm("config", "check", *names) == "3 files without problems\n"
+    assert json.loads(reallm("transcribe", "--json", "silence.wav"))["seconds_of_audio"] == 1.0
