@@ -1,14 +1,11 @@
 """What all tests share: tests marked ``k2`` need k2, real recordings come from $REALLM_DATA."""
 
 import os
-import subprocess
 import sys
 from functools import cache
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -20,18 +17,21 @@ def pytest_collection_modifyitems() -> None:
 
 
 @cache
-def k2_python() -> str | None:
-    """The first Python with k2, looked for where the aligner looks: in process, $REALLM_K2_PYTHON, the side environment."""
-    for python in (sys.executable, os.environ.get("REALLM_K2_PYTHON"), str(ROOT / ".venv-k2/bin/python")):
-        if python and Path(python).exists() and subprocess.run([python, "-c", "import k2"], capture_output=True).returncode == 0:
-            return python
+def why_no_k2() -> str | None:
+    """Why the aligner finds no k2; None where it does."""
+    from reallm.aligners import k2_client
+    from reallm.errors import InputError
+
+    try:
+        k2_client.connect()
+    except (k2_client.K2Missing, InputError) as missing:
+        return f"no k2 ({missing}): {k2_client.HOW_TO_GET}"
     return None
 
 
 @pytest.fixture(autouse=True)
 def _k2_where_marked(request: pytest.FixtureRequest) -> None:
-    if request.node.get_closest_marker("k2") and k2_python() is None:
-        message = "k2 is not installed: tools/install_k2.sh"
+    if request.node.get_closest_marker("k2") and (message := why_no_k2()):
         if os.environ.get("REALLM_REQUIRE_K2") == "1":
             pytest.fail(message)
         pytest.skip(message)
