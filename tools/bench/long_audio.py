@@ -1,8 +1,7 @@
-#!/usr/bin/env python3
 """Hours of audio through one stream: what memory it takes, and whether late words are as right as early ones.
 
-    reallm data digits --data DIR --out work
-    tools/bench/long_audio.py work/test.jsonl.gz --out work/long.flac --hours 10
+    reallm data digits --data DIR --out work --train-strings 1 --epochs 1
+    python tools/bench/long_audio.py work/test.jsonl.gz --out work/long.flac --hours 10
 
 Joins the manifest's utterances, over and over, with pauses of faint noise between them, and streams the file through the recognizer.
 Prints a row each half hour of audio: real-time factor, and resident memory (Linux) now and at its highest; at the end
