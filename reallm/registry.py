@@ -93,26 +93,40 @@ def _discover(kind: str) -> None:
 
 
 @functools.cache
-def _load_entry_points() -> None:
+def broken_plugins() -> tuple[str, ...]:
+    """Load all plugins; one line for each that cannot be, with what it raised: its components are not in the catalogue."""
+    broken = []
     for entry in entry_points(group=ENTRY_POINT_GROUP):
-        entry.load()
+        try:
+            entry.load()
+        except Exception as error:  # whatever another package's module raises must not take the rest along
+            package = f"{entry.dist.name} {entry.dist.version}" if entry.dist is not None else entry.value
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            look = f"python -c 'import {entry.module}' shows where"
+            broken.append(f"plugin '{entry.name}' of {package} cannot be loaded ({reason}): mend it ({look}), or uninstall it")
+    return tuple(broken)
 
 
 def catalogue(kind: str) -> dict[str, type[Any]]:
-    """All registered components of a kind by name, those of installed plugins included.
+    """All registered components of a kind by name, those of installed plugins included, but for :func:`broken_plugins`.
 
     Raises InputError for an unknown kind.
     """
     if kind not in KINDS:
         raise InputError(f"unknown component kind '{kind}'{nearest(kind, KINDS)}: one of {', '.join(KINDS)}")
     _discover(kind)
-    _load_entry_points()
+    broken_plugins()
     return {name: cls for (k, name), cls in sorted(_components.items()) if k == kind}
 
 
 def find(kind: str, name: str) -> type[Any]:
-    """The component's class. Raises InputError that names the nearest known one."""
+    """The component's class. Raises InputError that names the nearest known one, and the plugins that might have had it."""
     known = catalogue(kind)
     if name not in known:
-        raise InputError(f"unknown {kind} '{name}'{nearest(name, known)}: one of {', '.join(known)}")
+        raise unknown(f"{kind} '{name}'{nearest(name, known)}: one of {', '.join(known)}")
     return known[name]
+
+
+def unknown(what: str) -> InputError:
+    """The error for a component that is not in the catalogue; a plugin that cannot be loaded might have had it."""
+    return InputError("; ".join([f"unknown {what}", *broken_plugins()]))

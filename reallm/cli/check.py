@@ -18,13 +18,13 @@ def check(
 
     from reallm.contract import ContractError, checks, summary
     from reallm.errors import InputError, nearest
-    from reallm.registry import KINDS, catalogue, find
+    from reallm.registry import KINDS, catalogue, find, unknown
 
     if kind is None:
         kinds = [each for each in KINDS if name in catalogue(each)]
         if not kinds:
             known = sorted({other for each in KINDS for other in catalogue(each)})
-            raise InputError(f"unknown component '{name}'{nearest(name, known)}: see 'reallm components'")
+            raise unknown(f"component '{name}'{nearest(name, known)}: see 'reallm components'")
         if len(kinds) > 1:
             raise InputError(f"'{name}' is the name of components of the kinds {', '.join(kinds)}: choose one with --kind")
         kind = kinds[0]

@@ -44,10 +44,13 @@ def components(
 ) -> None:
     """List the registered components, those of installed plugins included, with their parameters and defaults."""
     import json
+    import sys
 
-    from reallm.registry import KINDS
+    from reallm.registry import KINDS, broken_plugins
 
     found = [component for each in ([kind] if kind is not None else KINDS) for component in describe(each)]
+    for line in broken_plugins():
+        print(f"reallm: warning: {line}", file=sys.stderr)
     if as_json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return

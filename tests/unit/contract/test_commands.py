@@ -10,7 +10,7 @@ import pytest
 
 from reallm.cli import main
 from reallm.cli.components import describe
-from reallm.registry import KINDS
+from reallm.registry import KINDS, broken_plugins
 
 
 def reallm(capsys, *args):
@@ -102,9 +102,9 @@ class BrokenEncoder(OutsideEncoder):
 '''
 
 
-def install(folder: Path) -> None:
+def install(folder: Path, code: str = OUTSIDE) -> None:
     """What pip leaves of a package with one module and one entry point."""
-    (folder / "outside_encoders.py").write_text(OUTSIDE)
+    (folder / "outside_encoders.py").write_text(code)
     info = folder / "outside_encoders-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: outside-encoders\nVersion: 1.0\n")
@@ -124,3 +124,33 @@ def test_a_component_of_an_outside_package(tmp_path):
     broken = run("check", "outside_broken")
     assert broken.returncode == 1
     assert "differs by" in broken.stdout
+
+
+@pytest.fixture
+def broken_plugin(tmp_path, monkeypatch):
+    install(tmp_path, "import a_package_that_is_gone")
+    monkeypatch.syspath_prepend(tmp_path)
+    broken_plugins.cache_clear()
+    yield (
+        "plugin 'outside' of outside-encoders 1.0 cannot be loaded (ModuleNotFoundError: No module named 'a_package_that_is_gone'): "
+        "mend it (python -c 'import outside_encoders' shows where), or uninstall it"
+    )
+    broken_plugins.cache_clear()
+
+
+def test_a_plugin_that_cannot_be_loaded_leaves_the_others_alone(capsys, broken_plugin):
+    code, out, err = reallm(capsys, "components", "--json")
+    assert code == 0
+    assert {component["kind"] for component in json.loads(out)} == set(KINDS)
+    assert err == f"reallm: warning: {broken_plugin}\n"
+    code, out, err = reallm(capsys, "check", "stack")
+    assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize("options", [[], ["--kind", "encoder"]])
+def test_a_component_that_a_broken_plugin_might_have_names_it(capsys, broken_plugin, options):
+    code, _, err = reallm(capsys, "check", "outside", *options)
+    assert code == 2
+    assert err.startswith("reallm: error: unknown ")
+    assert err.endswith(f"; {broken_plugin}\n")
+    assert len(err.splitlines()) == 1
