@@ -231,8 +231,8 @@ class System(Protocol):
     chunk_samples: int  # S_c of step
     period_samples: int  # samples per frame of Emission.frame
 
-    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        """The training loss (scalar, to be minimized) and what to log beside it."""
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """The training loss (scalar, to be minimized) and what to log beside it: numbers, or detached scalars left where they are."""
 
     def flush_samples(self, samples: int) -> int:
         """How many zeros ``finish()`` pushes after a stream of ``samples``; training lengthens its audio by the same."""

@@ -128,7 +128,8 @@ def seeded_loss(system: Any, batch: Batch) -> Tensor:
         torch.manual_seed(0)
         loss, logged = system.loss(batch)
     require(loss.dim() == 0 and bool(loss.isfinite()), f"the loss is {loss}: it must be one finite number")
-    require(all(isinstance(v, float) for v in logged.values()), f"what is logged must be floats: {logged}")
+    plain = all(isinstance(v, float) or (isinstance(v, Tensor) and v.dim() == 0 and not v.requires_grad) for v in logged.values())
+    require(plain, f"what is logged must be floats or detached scalars: {logged}")
     return loss
 
 

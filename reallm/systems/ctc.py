@@ -65,7 +65,7 @@ class CTC(AcousticModel):
     def _log_probs(self, enc: Tensor) -> Tensor:
         return torch.log_softmax(self.output(self.dropout(enc)).float(), dim=-1)
 
-    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor | float]]:
         """The CTC loss a token; the texts are all that it needs. Raises InputError for characters the tokenizer does not know."""
         enc, enc_lens = self.encode(*self.with_flush(batch.wav, batch.wav_lens), self.draw_chunk())
         tokens = [torch.tensor(self.tokenizer.encode(text), dtype=torch.int64) for text in batch.texts]

@@ -102,7 +102,7 @@ class SpeechReaLLM(AcousticModel):
         """wav (B, S), the flush included → speech embeddings (B, M, D_lm), lens (B,)."""
         return self.adapter.forward(*self.encode(wav, lens, chunk))
 
-    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor | float]]:
         """Cross-entropy over the positions of the interleaved sequences (DESIGN.md section 1), and its parts on text and BLANK.
 
         Raises InputError for a batch without alignments.
@@ -126,10 +126,10 @@ class SpeechReaLLM(AcousticModel):
             blank = targets == self.interleaver.blank_id
             text = asked & ~blank
             right = (logits.argmax(-1) == targets) & asked
-            stats = {
-                "loss_blank": float(losses[blank].mean()) if bool(blank.any()) else 0.0,
-                "loss_text": float(losses[text].mean()) if bool(text.any()) else 0.0,
-                "accuracy": float(right.sum() / asked.sum()),
+            stats: dict[str, Tensor | float] = {
+                "loss_blank": torch.where(blank, losses, 0).sum() / blank.sum().clamp(min=1),
+                "loss_text": torch.where(text, losses, 0).sum() / text.sum().clamp(min=1),
+                "accuracy": right.sum() / asked.sum(),
             }
         return loss, stats
 

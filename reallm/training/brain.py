@@ -22,7 +22,7 @@ from reallm.types import Batch
 logger = logging.getLogger(__name__)
 
 Validation = Callable[[System], dict[str, float]]
-Output = tuple[Tensor, dict[str, float]]
+Output = tuple[Tensor, dict[str, Tensor | float]]
 
 
 class TrainingBrain(speechbrain.Brain):
@@ -110,17 +110,18 @@ class TrainingBrain(speechbrain.Brain):
         self.schedule.step()
 
     def on_fit_batch_end(self, batch: Batch, outputs: Output, loss: Tensor, should_step: bool) -> None:
-        for name, number in {"loss": float(loss.detach()), **outputs[1]}.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(number)
+        # Summed where they are: reading a number from an accelerator would wait for it, at every batch.
+        for name, number in {"loss": loss, **outputs[1]}.items():
+            self._sums[name] = self._sums.get(name, 0.0) + (number.detach().double() if isinstance(number, Tensor) else number)
         self._batches += 1
         if should_step and self.optimizer_step % self.settings.log_every == 0:
-            means = {name: total / self._batches for name, total in self._sums.items()}
+            means = {name: float(total) / self._batches for name, total in self._sums.items()}
             numbers = {**means, "lr": float(self._lr), "grad_norm": self._grad_norm}
             self.journal.write("train", self.optimizer_step, self.epoch, numbers)
             self._forget_window()
 
     def _forget_window(self) -> None:
-        self._sums: dict[str, float] = {}
+        self._sums: dict[str, Tensor | float] = {}
         self._batches = 0
 
     def on_stage_end(self, stage: Stage, stage_loss: float, epoch: int | None = None) -> None:

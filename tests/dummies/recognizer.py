@@ -49,7 +49,7 @@ class LevelSystem(nn.Module):
         self.linear = nn.Linear(3, 2)
         self.words = [tokenizer.encode(word + " x")[:-1] for word in WORDS]
 
-    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor | float]]:
         """Something to minimize."""
         loss = self.gain.square().sum() + self.linear.weight.square().sum() + self.linear.bias.square().sum()
         return loss, {}

@@ -20,13 +20,13 @@ class TinySystem(nn.Module):
         self.register_buffer("batches_seen", torch.zeros((), dtype=torch.int64))
         self.batches_seen: Tensor
 
-    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor | float]]:
         if self.training:
             self.batches_seen += 1
         noisy = batch.wav + 0.01 * torch.randn_like(batch.wav)
         predicted = self.head(torch.tanh(self.encoder(noisy[:, :-1, None]))).squeeze(-1)
         loss = (predicted - batch.wav[:, 1:]).square().mean()
-        return loss, {"error": float(loss.detach().sqrt())}
+        return loss, {"error": loss.detach().sqrt()}
 
 
 class TinyData:

@@ -13,6 +13,7 @@ from reallm.searchers.greedy import GreedySearcher
 from reallm.systems.speech_reallm import SpeechReaLLM
 from reallm.tokenizers.character import CharacterTokenizer
 from reallm.types import Alignment, Batch
+from tests.dummies.host_reads import host_reads
 
 PERIOD = 640  # samples: 80 samples a frame, stride 4, stack 2
 
@@ -70,6 +71,32 @@ def test_the_loss_is_the_cross_entropy_of_every_answer() -> None:
         positions += len(targets)
     assert float(loss) == pytest.approx(total / positions, rel=1e-5)
     assert set(stats) == {"loss_blank", "loss_text", "accuracy"}
+
+
+@torch.no_grad()
+def test_statistics_are_those_of_each_kind_of_position_and_wait_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    system = build().eval()
+    answered: list[torch.Tensor] = []
+    decode = system.decoder.forward
+
+    def forward(inputs: torch.Tensor, lens: torch.Tensor) -> torch.Tensor:
+        answered.append(decode(inputs, lens))
+        reads.clear()  # what comes after the decoder is the loss and its statistics
+        return answered[0]
+
+    monkeypatch.setattr(system.decoder, "forward", forward)
+    data = batch(system)
+    with host_reads() as reads:
+        _, stats = system.loss(data)
+        assert reads == []
+    targets = system.interleaver.build(data.alignments or [], torch.tensor([9, 4]), torch.tensor([1, 1]), PERIOD).targets
+    losses = torch.nn.functional.cross_entropy(answered[0].transpose(1, 2), targets, reduction="none")
+    blank, asked = targets == system.interleaver.blank_id, targets != -100
+    assert float(stats["loss_blank"]) == pytest.approx(float(losses[blank].mean()), rel=1e-5)
+    assert float(stats["loss_text"]) == pytest.approx(float(losses[asked & ~blank].mean()), rel=1e-5)
+    assert float(stats["accuracy"]) == pytest.approx(float((answered[0].argmax(-1) == targets)[asked].double().mean()))
+    assert not any(torch.as_tensor(number).requires_grad for number in stats.values())
 
 
 @torch.no_grad()

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from reallm.errors import InputError
+from reallm.training.brain import TrainingBrain
 from reallm.training.journal import read_journal
 from reallm.training.schedules import WarmupCosine
 from reallm.training.settings import TrainingSettings
 from reallm.training.trainer import check_device, train
 from reallm.types import Batch
+from tests.dummies.host_reads import host_reads
 from tests.dummies.training import TinyData, TinySystem, constant_validation
 
 SETTINGS = TrainingSettings(
@@ -71,7 +73,7 @@ class StoppingSystem(TinySystem):
         super().__init__()
         self.left = batches
 
-    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor | float]]:
         self.left -= 1
         if self.left < 0:
             raise Stop
@@ -99,6 +101,25 @@ def test_a_run_goes_on_where_it_was_and_serves_no_batch_twice(tmp_path: Path, da
     assert data.served == [(2, number) for number in range(first, 9)], "what was consumed is not served again"
     assert equal(resumed, whole)
     assert [line["loss"] for line in lines(tmp_path / "stopped", "train")] == [line["loss"] for line in lines(tmp_path / "whole", "train")]
+
+
+def test_losses_are_read_only_where_they_are_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    end = TrainingBrain.on_fit_batch_end
+    counts = []
+
+    def counted(*arguments: Any) -> None:
+        with host_reads() as reads:
+            end(*arguments)
+        counts.append(len(reads))
+
+    run(tmp_path / "each")
+    monkeypatch.setattr(TrainingBrain, "on_fit_batch_end", counted)
+    run(tmp_path / "window", replace(SETTINGS, log_every=4))
+    assert [bool(count) for count in counts] == [False, False, False, True] * 2
+    each, window = (lines(tmp_path / name, "train") for name in ("each", "window"))
+    for name in ("loss", "error"):
+        means = [sum(line[name] for line in each[first : first + 4]) / 4 for first in (0, 4)]
+        assert [line[name] for line in window] == pytest.approx(means, rel=1e-12)
 
 
 def test_a_finished_run_is_left_as_it_is(tmp_path: Path) -> None:
@@ -141,7 +162,7 @@ class QuietSystem(TinySystem):
     def __init__(self) -> None:
         super().__init__(dropout=0.0)
 
-    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor | float]]:
         loss = (self.head(torch.tanh(self.encoder(batch.wav[:, :-1, None]))).squeeze(-1) - batch.wav[:, 1:]).square().mean()
         return loss, {}
 
@@ -168,7 +189,7 @@ def test_the_gradient_of_all_parameters_is_clipped(tmp_path: Path) -> None:
 class OnceInfinite(TinySystem):
     """The third loss has an infinite gradient."""
 
-    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor | float]]:
         loss, stats = super().loss(batch)
         return (loss * torch.inf if self.batches_seen == 3 else loss), stats
 
