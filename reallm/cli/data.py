@@ -51,8 +51,13 @@ def digits(
         seed, train_strings, epochs, test_strings, dev_strings, held_out_speaker, speeds, synthetic_voices, synthetic_share
     )
     bar, tick = _bar("strings", 2 * test_strings + dev_strings + epochs * train_strings)
+    download = bar.add_task("download (kB)", total=None, visible=False)
+
+    def fetched(done: int, total: int | None) -> None:
+        bar.update(download, completed=done // 1000, total=None if total is None else total // 1000, visible=True)
+
     with bar:
-        record = prepare(data, out, options, bar.console.print, tick)
+        record = prepare(data, out, options, bar.console.print, tick, fetched)
     _summary(record)
 
 

@@ -142,7 +142,7 @@ def describe(recordings: Sequence[DigitRecording], real: bool, source: Path, opt
     }
 
 
-def _find(data: Path | None, out: Path, announce: Callable[[str], None]) -> Path:
+def _find(data: Path | None, out: Path, announce: Callable[[str], None], fetched: Callable[[int, int | None], None]) -> Path:
     """The folder of recordings: ``data``'s, or a downloaded or synthesized one in ``out``."""
     from reallm.data.synthesis import synthesize_digits
 
@@ -155,11 +155,12 @@ def _find(data: Path | None, out: Path, announce: Callable[[str], None]) -> Path
     folder = fsdd.recordings_folder(out / "fsdd")
     if folder is None and not (out / "espeak").is_dir():
         announce(f"downloading the Free Spoken Digit Dataset from {fsdd.ARCHIVE}")
-        folder = fsdd.download(out / "fsdd")
+        try:
+            folder = fsdd.download(out / "fsdd", fetched)
+        except fsdd.DownloadError as error:
+            announce(f"the dataset cannot be had: {error}")
     if folder is None:
-        announce(
-            f"NOT REAL SPEECH: the dataset cannot be reached; digits are synthesized with espeak-ng (remove {out / 'espeak'} to retry)"
-        )
+        announce(f"NOT REAL SPEECH: digits are synthesized with espeak-ng (remove {out / 'espeak'} to try the download again)")
         folder = synthesize_digits(out / "espeak", count=6, repeats=24, rate=8000)
     return folder
 
@@ -170,18 +171,20 @@ def prepare(
     options: DigitsOptions,
     announce: Callable[[str], None] = print,
     tick: Callable[[int], None] = lambda strings: None,
+    fetched: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Make the digits manifests in ``out``. Returns what ``corpus.json`` holds.
 
     Recordings come from ``data``; None: from the dataset's repository on GitHub, else from espeak-ng. Nothing is done
-    where ``out`` already holds these very manifests.
+    where ``out`` already holds these very manifests. ``tick`` is told the strings that were just made, ``fetched`` the bytes of a
+    download that have come, and of how many where that is known.
 
     Raises InputError for a folder without recordings, for broken ones (over 1 %), and for an unknown speaker.
     """
     from reallm.data import synthesis
 
     out = out.resolve()  # manifests hold absolute paths: they are read from anywhere
-    folder = _find(data.resolve() if data is not None else None, out, announce)
+    folder = _find(data.resolve() if data is not None else None, out, announce, fetched)
     real = not (folder / synthesis.MARKER).is_file()
     found = fsdd.scan(folder)
     for name, why in found.skipped.items():
