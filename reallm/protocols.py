@@ -246,5 +246,5 @@ class System(Protocol):
     def recognize(self, wav: Tensor, lens: Tensor) -> Emission:
         """Whole utterances wav (B, S), flush included by itself, with the parallel pass: the offline twin of ``step``."""
 
-    def token_span(self, frame: Tensor) -> tuple[Tensor, Tensor]:
-        """Emission.frame → estimated (start, end) of the token in samples, each like ``frame``, int64."""
+    def token_span(self, token_ids: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
+        """Emission.token_ids and .frame → estimated (start, end) of the tokens in samples, each like ``frame``, int64."""

@@ -18,6 +18,7 @@ def export(
     full_precision: Annotated[bool, typer.Option("--full-precision", help="Store 32-bit weights.")] = False,
 ) -> None:
     """Write a trained system as a folder that is safe to share: weights, tokenizer, statistics, model card."""
+    from reallm.aligners.durations import with_token_durations
     from reallm.bundle import export as write_bundle
     from reallm.config import Config
     from reallm.metrics.provenance import corpus_of, git_revision, training_facts
@@ -25,8 +26,8 @@ def export(
 
     if not (exp / "config.yaml").is_file():
         raise InputError(f"{exp} is no experiment (no config.yaml): train first")
-    system: Any = load_trained(exp, average)
     config = Config.read(exp / "config.yaml")
+    system: Any = with_token_durations(load_trained(exp, average), Path(config.value("train", default="")))
     # Aligned training cuts lie elsewhere than the corpus, whose dev cuts are used as they are.
     manifests = [Path(value) for value in (config.value("train"), config.value("dev")) if value]
     described = [manifest for manifest in manifests if (manifest.parent / "corpus.json").is_file()]

@@ -152,10 +152,10 @@ def check_loss_ignores_padding(cls: Any) -> None:
 
 
 def check_token_span(cls: Any) -> None:
-    """A frame's span is in samples, int64, not empty, and moves on with the frame."""
+    """A token's span is in samples, int64, not empty, and moves on with the frame."""
     system = tiny(cls)
     frame = torch.arange(6).view(2, 3)
-    start, end = system.token_span(frame)
+    start, end = system.token_span(torch.zeros_like(frame), frame)
     require(
         start.shape == frame.shape == end.shape and start.dtype == end.dtype == torch.int64, "token_span: (start, end) like frame, int64"
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from reallm.errors import InputError, nearest
 from reallm.metrics.hypotheses import Recognized
@@ -33,11 +33,12 @@ class ScoredUtterance:
         last = len(self.reference.words) - 1
         return next((self._delay_ms(pair) for pair in self.correct if pair.ref == last), None)
 
-    def end_errors_ms(self) -> list[float]:
-        """Estimated minus reference end of each correct word."""
+    def time_errors_ms(self, edge: Literal["start", "end"]) -> list[float]:
+        """Estimated minus reference start or end of each correct word."""
         if not self.reference.spoken:
             return []
-        return [1000 * (self.recognized.words[p.hyp].end - self.reference.spoken[p.ref].end) for p in self.correct]  # type: ignore[index]
+        pairs = [(self.recognized.words[p.hyp], self.reference.spoken[p.ref]) for p in self.correct]  # type: ignore[index]
+        return [1000 * (getattr(recognized, edge) - getattr(spoken, edge)) for recognized, spoken in pairs]
 
     def _delay_ms(self, pair: WordPair) -> float | None:
         assert pair.ref is not None and pair.hyp is not None
@@ -87,7 +88,6 @@ def score(scored: Sequence[ScoredUtterance], seed: int = 0) -> dict[str, Any]:
     hyp_words = [
         (utterance.recognized.words[p.hyp].confidence, p.correct) for utterance in scored for p in utterance.pairs if p.hyp is not None
     ]
-    ends = [error for utterance in scored for error in utterance.end_errors_ms()]
     finals = [delay for utterance in scored if (delay := utterance.final_delay_ms()) is not None]
     return {
         "wer": round(counts.wer, 3),
@@ -101,14 +101,15 @@ def score(scored: Sequence[ScoredUtterance], seed: int = 0) -> dict[str, Any]:
         "utterances": len(scored),
         "emission_delay_ms": summary([delay for utterance in scored for delay in utterance.delays_ms()]),
         "final_delay_ms": summary(finals),
-        "word_end_error_ms": _end_error(ends),
+        "word_start_error_ms": _time_error([error for utterance in scored for error in utterance.time_errors_ms("start")]),
+        "word_end_error_ms": _time_error([error for utterance in scored for error in utterance.time_errors_ms("end")]),
         "confidence_auc": area_under_roc([c for c, _ in hyp_words], [right for _, right in hyp_words]),
         "response_cap_hits": sum(utterance.recognized.cap_hits for utterance in scored),
         "seconds_of_audio": round(sum(utterance.recognized.seconds for utterance in scored), 1),
     }
 
 
-def _end_error(errors: Sequence[float]) -> dict[str, float] | None:
+def _time_error(errors: Sequence[float]) -> dict[str, float] | None:
     """Signed mean and median, then the absolute error as it is and after taking off the median."""
     signed = summary(errors)
     absolute = summary([abs(e) for e in errors])

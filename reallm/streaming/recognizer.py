@@ -137,7 +137,7 @@ class _Rows:
         self.lens: list[int] = emission.lens.tolist()
         self.cap_hits: list[int] = emission.cap_hits.tolist()
         if any(self.lens):
-            start, end = system.token_span(emission.frame)
+            start, end = system.token_span(emission.token_ids, emission.frame)
             self.start: list[list[int]] = start.tolist()
             self.end: list[list[int]] = end.tolist()
             self.token_ids: list[list[int]] = emission.token_ids.tolist()

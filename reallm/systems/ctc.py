@@ -116,6 +116,6 @@ class CTC(AcousticModel):
         last = history.gather(1, lens.unsqueeze(1)).squeeze(1)
         return Emission(labels.gather(1, order), frame, best.gather(1, order), count, torch.zeros_like(count)), last
 
-    def token_span(self, frame: Tensor) -> tuple[Tensor, Tensor]:
+    def token_span(self, token_ids: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
         """The encoder frame in which a token begins, in samples."""
         return frame * self.period_samples, (frame + 1) * self.period_samples

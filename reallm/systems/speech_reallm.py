@@ -1,5 +1,6 @@
 """Speech ReaLLM (Seide et al. 2024, arXiv 2406.09569): a decoder-only model that answers every speech embedding."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,8 @@ class SpeechReaLLM(AcousticModel):
         training_chunks: see AcousticModel.
         spec_augment: see AcousticModel.
         label_smoothing: of the cross-entropy over all positions.
+        token_durations: seconds, for each token of the tokenizer, from its start to the end of the token period that it ended in:
+            where words begin is estimated from them. Default: the token period. ``reallm export`` measures them.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class SpeechReaLLM(AcousticModel):
         training_chunks: Sequence[ChunkSpec | None] | None = None,
         spec_augment: Mapping[str, int] | None = None,
         label_smoothing: float = 0.0,
+        token_durations: Sequence[float] | None = None,
     ) -> None:
         flush_periods = delay if flush_periods is None else flush_periods
         period = frontend.frame_shift * encoder.geometry.stride * adapter.stride
@@ -78,6 +82,12 @@ class SpeechReaLLM(AcousticModel):
             )
         self.adapter, self.decoder, self.interleaver, self.searcher = adapter, decoder, interleaver, searcher
         self.delay, self.label_smoothing = delay, label_smoothing
+        seconds = [period / self.sample_rate] * tokenizer.vocab_size if token_durations is None else list(token_durations)
+        if len(seconds) != tokenizer.vocab_size or not all(0 < s < math.inf for s in seconds):
+            raise InputError(f"token_durations must be {tokenizer.vocab_size} numbers above 0, one a token: export the system again")
+        # Not a weight: checkpoints hold what is trained.
+        self.register_buffer("token_samples", torch.tensor([max(1, round(s * self.sample_rate)) for s in seconds]), persistent=False)
+        self.token_samples: Tensor
 
     @classmethod
     def tiny(cls) -> "SpeechReaLLM":
@@ -159,7 +169,8 @@ class SpeechReaLLM(AcousticModel):
         everything = torch.ones_like(speech_lens, dtype=torch.bool)
         return self.searcher.step(self._model, speech, speech_lens, everything, state)[0]
 
-    def token_span(self, frame: Tensor) -> tuple[Tensor, Tensor]:
-        """The token period in which a token that answers speech embedding ``frame`` has ended, in samples."""
-        start = (frame - self.delay).clamp(min=0) * self.period_samples
-        return start, start + self.period_samples
+    def token_span(self, token_ids: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
+        """A token that answers speech embedding ``frame`` ended in the token period ``delay`` before it, and began its duration earlier."""
+        end = ((frame - self.delay).clamp(min=0) + 1) * self.period_samples
+        known = token_ids.clamp(0, self.token_samples.numel() - 1)  # what lies in padding is no token
+        return (end - self.token_samples[known]).clamp(min=0), end

@@ -381,6 +381,6 @@ class HeadstrongSystem(CTC):
 class EmptySpans(CTC):
     """Tokens that last no time."""
 
-    def token_span(self, frame):
-        start, _ = super().token_span(frame)
+    def token_span(self, token_ids, frame):
+        start, _ = super().token_span(token_ids, frame)
         return start, start

@@ -87,7 +87,7 @@ class LevelSystem(nn.Module):
         total = lens + torch.tensor([self.flush_samples(int(n)) for n in lens])
         return self.step(padded, total, torch.ones_like(lens, dtype=torch.bool), self.init_state(len(lens)))[0]
 
-    def token_span(self, frame: Tensor) -> tuple[Tensor, Tensor]:
+    def token_span(self, token_ids: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
         """The frame before the silence."""
         return (frame - 1) * FRAME, frame * FRAME
 

@@ -38,12 +38,14 @@ def test_every_stage_leaves_what_it_promises(finished: tuple[Path, list[str]]) -
         bundle = exp / system / "bundle"
         assert {"bundle.json", "model.safetensors", "README.md"} <= {p.name for p in bundle.iterdir()}
         assert sum(p.stat().st_size for p in bundle.iterdir()) < 6e6
+        arguments = json.loads((bundle / "bundle.json").read_text())["system"]["kwargs"]
+        assert len(arguments.get("token_durations", [])) == (10 if system == "speech_reallm" else 0)
         for split in ("test", "test_noisy"):
             results = json.loads((exp / system / "decode" / split / "results.json").read_text())
             assert results["system"] == system and results["split"] == split
             wanted = {"corpus", "parameters", "wer", "wer_ci95", "errors", "words", "insertions", "deletions", "substitutions"}
-            wanted |= {"emission_delay_ms", "final_delay_ms", "word_end_error_ms", "confidence_auc", "response_cap_hits", "rtf"}
-            wanted |= {"seconds_of_audio", "alignment_backend", "git", "seed"}
+            wanted |= {"emission_delay_ms", "final_delay_ms", "word_start_error_ms", "word_end_error_ms", "confidence_auc"}
+            wanted |= {"response_cap_hits", "rtf", "seconds_of_audio", "alignment_backend", "git", "seed"}
             assert wanted <= results.keys()
             assert results["words"] > 6
     report = exp / "speech_reallm" / "report"

@@ -22,7 +22,7 @@ def reference(name: str, text: str, timed: bool = True) -> Reference:
 
 def recognized(name: str, *words: tuple[str, float, float, float], cap_hits: int = 0) -> Recognized:
     """Words as (word, end, emitted_at, confidence)."""
-    found = [Word(word, max(0.0, end - 0.5), end, confidence, emitted) for word, end, emitted, confidence in words]
+    found = [Word(word, max(0.0, end - 0.4), end, confidence, emitted) for word, end, emitted, confidence in words]
     return Recognized(name, " ".join(w.word for w in found), found, 3.0, -1.0, cap_hits)
 
 
@@ -45,6 +45,8 @@ def test_numbers() -> None:
     # of "one", "three" and "four": 400, 400 and 300 ms
     assert results["emission_delay_ms"] == {"mean": 366.7, "p50": 400.0, "p90": 400.0, "p99": 400.0}
     assert results["final_delay_ms"]["mean"] == 400.0
+    # recognized words last 100 ms less than the reference's
+    assert results["word_start_error_ms"] == {"mean": 83.3, "median": 100.0, "median_absolute": 100.0, "median_absolute_centred": 50.0}
     assert results["word_end_error_ms"] == {"mean": -16.7, "median": 0.0, "median_absolute": 50.0, "median_absolute_centred": 50.0}
     assert results["confidence_auc"] == 1.0
     assert results["response_cap_hits"] == 2
@@ -56,7 +58,8 @@ def test_numbers() -> None:
 def test_without_reference_times_there_are_no_delays() -> None:
     results = score(pair_up([recognized("u", ("one", 0.5, 0.9, 0.9))], {"u": reference("u", "one", timed=False)}))
     assert results["wer"] == 0
-    assert [results[k] for k in ("emission_delay_ms", "final_delay_ms", "word_end_error_ms", "confidence_auc")] == [None] * 4
+    timed = ("emission_delay_ms", "final_delay_ms", "word_start_error_ms", "word_end_error_ms", "confidence_auc")
+    assert [results[k] for k in timed] == [None] * 5
 
 
 def test_what_was_decoded_and_what_is_scored_must_be_the_same() -> None:

@@ -128,8 +128,18 @@ def test_flush_reaches_the_next_period_and_adds_the_delay() -> None:
 
 
 def test_a_token_span_goes_back_by_the_delay() -> None:
-    start, end = build(delay=2).token_span(torch.tensor([0, 2, 5]))
+    start, end = build(delay=2).token_span(torch.tensor([3, 0, 1]), torch.tensor([0, 2, 5]))
     assert start.tolist() == [0, 0, 3 * PERIOD] and end.tolist() == [PERIOD, PERIOD, 4 * PERIOD]
+
+
+def test_a_token_lasts_its_duration() -> None:
+    size = CharacterTokenizer.tiny().vocab_size
+    system = build(token_durations=[0.1, 0.25, *[0.05] * (size - 2)])
+    padding = -7
+    start, end = system.token_span(torch.tensor([[1, 0, 2], [1, 0, padding]]), torch.tensor([[1, 4, 4], [5, 5, 0]]))
+    assert (end - start).tolist() == [[PERIOD, 800, 400], [2000, 800, PERIOD]], "the first one begins with the stream"
+    assert end.tolist() == [[PERIOD, 4 * PERIOD, 4 * PERIOD], [5 * PERIOD, 5 * PERIOD, PERIOD]]
+    assert not any("token_samples" in name for name in system.state_dict()), "old checkpoints are still whole"
 
 
 @pytest.mark.parametrize(
@@ -143,6 +153,8 @@ def test_a_token_span_goes_back_by_the_delay() -> None:
         ({"spec_augment": {"time_mask": 2}}, "did you mean 'time_masks'"),
         ({"spec_augment": {"time_width": -1}}, "time_width is -1"),
         ({"frontend": LogMelFrontend(sample_rate=8000, mels=9)}, "input_dim 8"),
+        ({"token_durations": [0.1]}, "token_durations must be [0-9]+ numbers above 0"),
+        ({"token_durations": [0.0] * CharacterTokenizer.tiny().vocab_size}, "numbers above 0"),
     ],
 )
 def test_parts_that_do_not_fit_are_named(changes: dict[str, object], words: str) -> None:
