@@ -1,6 +1,5 @@
 """Aligns a manifest: in batches, in parts that survive a kill, with a report."""
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from reallm import fingerprints
 from reallm.aligners.report import Measurements, make_report
 from reallm.aligners.retokenize import retokenize, token_pieces, word_times
 from reallm.data.files import atomic_write
@@ -102,7 +102,7 @@ def align_manifest(
 
     cuts = list(read_cuts(cuts_path))
     meta = describe_run(teacher, aligner, tokenizer)
-    key = {**meta, "cuts": hashlib.sha256(Path(cuts_path).read_bytes()).hexdigest(), "offsets": offsets}
+    key = {**meta, "cuts": fingerprints.of_file(Path(cuts_path)), "offsets": offsets}
     report_path = report_of(out)
     if out.exists() and (report := read_report(report_path)) and {k: report.get(k) for k in key} == key:
         return report
@@ -189,11 +189,7 @@ def describe_run(teacher: Any, aligner: Any, tokenizer: Tokenizer | None = None)
 
 def teacher_id(teacher: Any) -> str:
     """The begin of the sha256 of a system's weights."""
-    digest = hashlib.sha256()
-    for name, value in sorted(teacher.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if value.dim() else str(value.item()).encode())
-    return digest.hexdigest()[:16]
+    return fingerprints.of_weights(teacher.state_dict())[:16]
 
 
 def report_of(out: Path) -> Path:

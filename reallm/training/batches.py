@@ -1,6 +1,7 @@
 """The batches of an epoch from the one where training stands."""
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from torch.utils.data import IterableDataset
@@ -27,6 +28,13 @@ class TranscribedSource(Protocol):
 
     def transcripts(self) -> Iterable[tuple[str, str]]:
         """Id and text of every utterance. Raises InputError for one that cannot be trained on."""
+
+
+@runtime_checkable
+class ManifestSource(Protocol):
+    """A source whose utterances are listed in one file."""
+
+    path: Path
 
 
 def refuse_transcripts(source: TrainingSource, tokenizer: Tokenizer | None) -> None:

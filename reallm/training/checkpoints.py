@@ -11,7 +11,6 @@ written beside, fsynced and renamed; one whose checksums do not hold is passed o
 """
 
 import errno
-import hashlib
 import json
 import logging
 import os
@@ -24,6 +23,7 @@ import torch
 from speechbrain.utils.checkpoints import CKPT_PREFIX, METAFNAME, PARAMFILE_EXT, Checkpoint, Checkpointer
 from torch import Tensor
 
+from reallm import fingerprints
 from reallm.config import Config
 from reallm.errors import InputError
 from reallm.training.settings import TrainingSettings
@@ -34,11 +34,6 @@ DELETING = ".deleting-"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 logger = logging.getLogger(__name__)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fsync(path: Path) -> None:
@@ -77,7 +72,7 @@ def is_whole(path: Path) -> bool:
     """Whether every file of the checkpoint folder has its checksum."""
     try:
         checksums = json.loads((path / CHECKSUMS).read_text())
-        return METAFNAME in checksums and all(_sha256(path / name) == checksum for name, checksum in checksums.items())
+        return METAFNAME in checksums and all(fingerprints.of_file(path / name) == checksum for name, checksum in checksums.items())
     except (OSError, ValueError, AttributeError):
         return False
 
@@ -155,7 +150,7 @@ class WholeCheckpointer(Checkpointer):
     def _write(self, meta: dict[str, Any], end_of_epoch: bool, verbosity: int) -> None:
         super().save_checkpoint(meta=meta, end_of_epoch=end_of_epoch, verbosity=verbosity)
         files = sorted(self._staging.iterdir())
-        (self._staging / CHECKSUMS).write_text(json.dumps({path.name: _sha256(path) for path in files}, indent=1))
+        (self._staging / CHECKSUMS).write_text(json.dumps({path.name: fingerprints.of_file(path) for path in files}, indent=1))
         for path in self._staging.iterdir():
             _fsync(path)
         _fsync(self._staging)

@@ -1,6 +1,7 @@
 """An experiment folder from the outside: train in it, read a trained system out of it.
 
 EXP/config.yaml      the resolved configuration, which decoding reads
+EXP/origin.json      see origin.py
 EXP/checkpoints/     see checkpoints.py
 EXP/train_log.jsonl  see journal.py        EXP/tensorboard/
 EXP/train.log        messages
@@ -22,6 +23,7 @@ from reallm.protocols import System
 from reallm.training.batches import TrainingSource, refuse_transcripts
 from reallm.training.checkpoints import disk_full, load_weights, newest_whole
 from reallm.training.initialize import fit_frontend, stored_weights, take_weights
+from reallm.training.origin import Origin
 from reallm.training.randomness import seed_position
 from reallm.training.settings import TrainingSettings
 from reallm.training.trainer import TrainingResult, check_device, train
@@ -62,11 +64,11 @@ def run_training(
         conf: see egs/TEMPLATE and reallm.config.TRAINING_KEYS.
         overrides: ``key=value`` each.
         init: a bundle or experiment whose weights are taken over where name and shape are equal; a run that goes on
-            has weights of its own.
+            has weights of its own, and the option must be the same.
         device: "cpu" or "cuda"; None = an accelerator if there is one.
 
-    Raises InputError for a wrong configuration, missing data, a configuration that differs from what ``exp`` was begun
-    with, and when another process trains in ``exp``; ``exp`` stays as it was then.
+    Raises InputError for a wrong configuration, missing data, a configuration, training data or ``init`` that differ from
+    what ``exp`` was begun with, and when another process trains in ``exp``; ``exp`` stays as it was then.
     """
     config = load_config(conf, overrides)
     for key in ("system", "training", "data"):
@@ -86,14 +88,18 @@ def run_training(
         raise InputError(f"no manifest {dev}: run the data stage first, or name another file with --dev")
     refuse_transcripts(source, getattr(system, "tokenizer", None))
     weights = stored_weights(Path(init)) if init is not None else None
+    origin = Origin.of(None if init is None else Path(init), weights, source)
     with _folder(Path(exp)):
         if newest_whole(Path(exp) / "checkpoints") is None:
+            origin.begin(Path(exp))
             _initialize(system, weights, source, seed)
+            origin.write(Path(exp))
             config.dump(Path(exp) / CONFIG_NAME)
         else:
             difference = config.difference(read_config(exp))
             if difference:
                 raise InputError(f"{exp} was begun with another configuration ({difference}): name another --exp, or remove {exp}")
+            origin.resume(Path(exp))
         validate = StreamingValidation(dev, settings.validate_utterances) if dev is not None else None
         return train(system, settings, source, Path(exp), validate, chosen, progressbar)
 

@@ -23,6 +23,7 @@ PLACES = {
         "types",
         "protocols",
         "errors",
+        "fingerprints",
         "registry",
         "resources",
         "config",
