@@ -157,7 +157,10 @@ class Interleaver(Protocol):
 
 @runtime_checkable
 class Decoder(Protocol):
-    """A decoder-only language model over a stream of input embeddings."""
+    """A decoder-only language model over a stream of input embeddings.
+
+    One whose streams cannot go on for ever has an attribute ``capacity``, the most positions of a stream (0 = any number).
+    """
 
     input_dim: int  # D_lm
     vocab_size: int  # V, BLANK included
@@ -181,6 +184,11 @@ class ResponseModel:
 
     decoder: Decoder
     interleaver: Interleaver
+
+    @property
+    def capacity(self) -> int:
+        """The most decoder positions of a stream; 0 = any number. A searcher ends the rows that need more (Emission.exhausted)."""
+        return int(getattr(self.decoder, "capacity", 0))
 
 
 @runtime_checkable

@@ -74,6 +74,7 @@ class Emission:
     log_probs: Tensor  # (B, K) float32, of each token given all before it
     lens: Tensor  # (B,) int64
     cap_hits: Tensor  # (B,) int64, responses cut by the cap on symbols
+    exhausted: Tensor | None = None  # (B,) bool, rows that have come to the decoder's capacity and answer no more; None = it has no end
 
 
 @dataclass

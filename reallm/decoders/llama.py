@@ -53,7 +53,8 @@ class LlamaDecoder(nn.Module):
         layers, heads, kv_heads: depth, query heads, key and value heads (default: as many as query heads).
         hidden_dim: width of the feed-forward layers (default: 8/3 · dim, as in Llama, to a multiple of 16).
         window: positions that a position attends to, itself included, in training and in streaming. 0 = full attention.
-        capacity: with full attention, the most positions that a stream may have; ``step`` raises InputError beyond.
+        capacity: with full attention, the most positions that a stream may have: searchers end it there, alone; ``step`` raises
+            InputError beyond.
         rope_base, norm_eps: as in Llama.
         dropout: on attention and residual branches, in training.
 

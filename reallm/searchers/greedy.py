@@ -76,7 +76,8 @@ class GreedySearcher:
         rows = torch.arange(batch, device=device)
 
         while True:
-            active = ~policy.wants_audio | (queue.count > 0)
+            pending = ~policy.wants_audio | (queue.count > 0)
+            active = pending & (position < model.capacity) if model.capacity else pending
             if not bool(active.any()):
                 break
             hears = active & policy.wants_audio
@@ -101,7 +102,8 @@ class GreedySearcher:
             count = count + text
             symbols = torch.where(active, torch.where(text, symbols + 1, 0), symbols)
             position = position + active
-        emission = Emission(token_ids[:, :capacity], frames[:, :capacity], log_probs[:, :capacity], count, cap_hits)
+        exhausted = pending if model.capacity else None
+        emission = Emission(token_ids[:, :capacity], frames[:, :capacity], log_probs[:, :capacity], count, cap_hits, exhausted)
         return emission, SearchState(queue, decoder, policy, frame, symbols, position)
 
     def choose(self, scores: Tensor, blank_id: int, position: Tensor) -> Tensor:

@@ -41,6 +41,7 @@ class Stream:
         self._input_over = False
         self._is_final = False
         self._closed = False
+        self._error: InputError | None = None
         self._transcript = Transcript(recognizer.system.tokenizer)
         self._cap_hits = 0
         self._hypothesis = self._transcript.hypothesis(0, False)
@@ -53,7 +54,18 @@ class Stream:
     @property
     def is_ready(self) -> bool:
         """Whether there is something to decode."""
-        return not (self._is_final or self._closed) and (self._input_over or len(self._queue) >= self._recognizer.system.chunk_samples)
+        return not (self._is_final or self._closed or self._error) and (
+            self._input_over or len(self._queue) >= self._recognizer.system.chunk_samples
+        )
+
+    @property
+    def error(self) -> InputError | None:
+        """Why the stream ended before its audio did: ``accept_waveform``, ``result`` and ``finish`` raise it, ``current`` has the words."""
+        return self._error
+
+    def _refuse_failed(self) -> None:
+        if self._error is not None:
+            raise self._error
 
     @property
     def is_final(self) -> bool:
@@ -64,8 +76,9 @@ class Stream:
         """Push one piece: ``samples`` (S,) or (S, channels) of numpy or torch, float in [-1, 1] or int16; S may be 0.
 
         Nothing is decoded yet. Raises InputError when the piece holds NaN or infinity (then none of it is taken), when the
-        rate is not that of the first piece, or when the stream is finished.
+        rate is not that of the first piece, or when the stream is finished or has an ``error``.
         """
+        self._refuse_failed()
         if self._input_over or self._closed:
             raise InputError("this stream is finished: get a new one from recognizer.stream()")
         mono = as_mono(samples)
@@ -90,9 +103,10 @@ class Stream:
         self._input_over = True
 
     def result(self) -> Hypothesis:
-        """The words so far, after decoding what is ready."""
+        """The words so far, after decoding what is ready. Raises the stream's ``error``."""
         if self.is_ready:
             self._recognizer.decode()
+        self._refuse_failed()
         return self.current()
 
     def current(self) -> Hypothesis:
@@ -103,7 +117,7 @@ class Stream:
         return self._hypothesis
 
     def finish(self) -> Hypothesis:
-        """End the stream and return all its words; its slot is free afterwards."""
+        """End the stream and return all its words; its slot is free afterwards. Raises the stream's ``error``."""
         return self._recognizer.finish([self])[0]
 
     def close(self) -> None:
@@ -127,7 +141,13 @@ class Stream:
             start, end = (min(max(0.0, samples / rate), duration) for samples in (emission.start[row][k], emission.end[row][k]))
             self._transcript.append(emission.token_ids[row][k], emission.log_probs[row][k], start, end, accepted)
         self._cap_hits += emission.cap_hits[row]
-        self._is_final = final
+        if emission.exhausted[row]:
+            self._queue = SampleQueue()
+            self._error = InputError(
+                f"the stream ends after {accepted:.1f} s, at the decoder's capacity: split the audio, raise the capacity, or give the "
+                "decoder a window"
+            )
+        self._is_final = final and self._error is None
 
 
 class _Rows:
@@ -136,6 +156,7 @@ class _Rows:
     def __init__(self, emission: Emission, system: System) -> None:
         self.lens: list[int] = emission.lens.tolist()
         self.cap_hits: list[int] = emission.cap_hits.tolist()
+        self.exhausted: list[bool] = [False] * len(self.lens) if emission.exhausted is None else emission.exhausted.tolist()
         if any(self.lens):
             start, end = system.token_span(emission.token_ids, emission.frame)
             self.start: list[list[int]] = start.tolist()
@@ -229,7 +250,8 @@ class Recognizer:
     def finish(self, streams: Sequence[Stream]) -> list[Hypothesis]:
         """End several streams at once and return all their words; their slots are free afterwards.
 
-        Raises InputError when a stream was closed before its end.
+        Raises InputError when a stream was closed before its end, and the first ``error`` of a stream: the words of the others
+        are then in their ``current``.
         """
         for stream in streams:
             if stream._closed and not stream.is_final:
@@ -238,4 +260,6 @@ class Recognizer:
         self.decode()
         for stream in streams:
             stream.close()
+        for stream in streams:
+            stream._refuse_failed()
         return [stream.current() for stream in streams]

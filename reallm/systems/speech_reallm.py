@@ -163,11 +163,17 @@ class SpeechReaLLM(AcousticModel):
 
     @torch.inference_mode()
     def recognize(self, wav: Tensor, lens: Tensor) -> Emission:
-        """Whole utterances wav (B, S) → their tokens; the flush is added here."""
+        """Whole utterances wav (B, S) → their tokens; the flush is added here. Raises InputError beyond the decoder's capacity."""
         speech, speech_lens = self.embeddings(*self.with_flush(wav, lens), self.encoder.chunk)
         state = self.searcher.init_state(self._model, wav.size(0), speech.size(1), wav.device, speech.dtype)
         everything = torch.ones_like(speech_lens, dtype=torch.bool)
-        return self.searcher.step(self._model, speech, speech_lens, everything, state)[0]
+        emission = self.searcher.step(self._model, speech, speech_lens, everything, state)[0]
+        if emission.exhausted is not None and bool(emission.exhausted.any()):
+            raise InputError(
+                f"utterance {int(emission.exhausted.nonzero()[0])} of {wav.size(0)} needs more than the decoder's capacity of "
+                f"{self._model.capacity} positions: split it, raise the capacity, or give the decoder a window"
+            )
+        return emission
 
     def token_span(self, token_ids: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
         """A token that answers speech embedding ``frame`` ended in the token period ``delay`` before it, and began its duration earlier."""

@@ -115,3 +115,38 @@ def test_settings_out_of_range_are_refused() -> None:
         GreedySearcher(max_symbols=0)
     with pytest.raises(InputError, match="temperature 0"):
         SamplingSearcher(temperature=0)
+
+
+@pytest.mark.parametrize("pieces", [[4], [1] * 4])
+def test_a_row_that_comes_to_the_decoders_capacity_ends_alone(model: ResponseModel, pieces: list[int]) -> None:
+    torch.manual_seed(6)
+    speech = torch.randn(2, 4, 16, dtype=torch.float64) * 3
+    searcher = GreedySearcher(max_symbols=3)
+
+    def search(capacity: int) -> tuple[list[list[int]], list[bool], list[int]]:
+        """Tokens, whether they were cut, and decoder positions of rows of 4 and 2 speech embeddings."""
+        decoder = LlamaDecoder(vocab_size=6, dim=16, layers=2, heads=2, window=0, capacity=capacity).double().eval()
+        decoder.load_state_dict(model.decoder.state_dict())  # type: ignore[attr-defined]
+        using = ResponseModel(decoder, model.interleaver)
+        state = searcher.init_state(using, 2, capacity=4, dtype=torch.float64)
+        tokens: list[list[int]] = [[], []]
+        at, never = 0, torch.zeros(2, dtype=torch.bool)
+        for piece in pieces:
+            chunk = torch.nn.functional.pad(speech[:, at : at + piece], (0, 0, 0, 4 - piece))
+            emission, state = searcher.step(using, chunk, (torch.tensor([4, 2]) - at).clamp(0, piece), never, state)
+            for row in range(2):
+                tokens[row] += emission.token_ids[row, : int(emission.lens[row])].tolist()
+            at += piece
+        assert emission.exhausted is not None
+        return tokens, emission.exhausted.tolist(), state.position.tolist()
+
+    whole, cut, positions = search(capacity=99)
+    assert cut == [False, False]
+    assert search(capacity=positions[0]) == (whole, cut, positions), "all of it is used"
+    first, second = positions
+    for capacity in range(second, first):
+        tokens, cut, positions = search(capacity)
+        assert (cut, positions) == ([True, False], [capacity, second])
+        assert tokens[0] == whole[0][: len(tokens[0])]
+        assert tokens[1] == whole[1]
+    assert len(search(second)[0][0]) < len(whole[0])

@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soxr
+import torch
 
 from reallm.contract.system import audio, talkative
+from reallm.errors import InputError
 from reallm.registry import catalogue, find
 from reallm.streaming.measurement import offline_mismatches
 from reallm.streaming.recognizer import Recognizer
@@ -31,3 +33,41 @@ def test_a_system_in_double_precision_streams_too():
     stream = Recognizer(system).stream()
     stream.accept_waveform(np.random.default_rng(0).standard_normal(5000).astype(np.float32) * 0.1, 8000)
     assert stream.finish().is_final
+
+
+def test_a_stream_that_comes_to_the_decoders_capacity_ends_alone() -> None:
+    system: Any = talkative(find("system", "speech_reallm")).float()
+    llama = find("decoder", "llama")
+    weights = system.decoder.state_dict()
+    short, long = (np.random.default_rng(n).standard_normal(4000 * n).astype(np.float32) * 0.2 for n in (1, 8))
+
+    def text(of: Any, samples: Any) -> str:
+        stream = of.stream()
+        stream.accept_waveform(samples, 8000)
+        return str(stream.finish().text)
+
+    def full_attention(capacity: int) -> Recognizer:
+        system.decoder = llama(vocab_size=system.tokenizer.vocab_size + 1, dim=16, layers=2, heads=2, window=0, capacity=capacity)
+        system.decoder.load_state_dict(weights)
+        system.eval()
+        return Recognizer(system, 2)
+
+    expected, whole = (text(full_attention(1000), samples) for samples in (short, long))
+    recognizer = full_attention(40)
+    streams = [recognizer.stream(), recognizer.stream()]
+    for stream, samples in zip(streams, (long, short), strict=True):
+        stream.accept_waveform(samples, 8000)
+    recognizer.decode()
+    cut, other = streams
+    assert cut.error is not None and other.error is None
+    assert 0 < len(cut.current().text) < len(whole) and whole.startswith(cut.current().text)
+    assert not cut.is_final
+    for use in (lambda: cut.accept_waveform(short, 8000), cut.result, lambda: recognizer.finish(streams)):
+        with pytest.raises(InputError, match=r"the stream ends after 4\.0 s, at the decoder's capacity: split the audio"):
+            use()
+    assert other.is_final and other.current().text == expected
+    assert [text(recognizer, short), text(recognizer, short)] == [expected, expected], "the slots are free again"
+    with pytest.raises(InputError, match=r"utterance 'long': the stream ends after .* s, at the decoder's capacity"):
+        list(stream_utterances(recognizer, [("short", short, 8000), ("long", long, 8000)]))
+    with pytest.raises(InputError, match="utterance 1 of 2 needs more than the decoder's capacity of 40 positions"):
+        system.recognize(torch.tensor(np.stack([long, long])), torch.tensor([len(short), len(long)]))
