@@ -63,7 +63,8 @@ class AdditiveNoise:
         """wav (S,) → (S,)."""
         if rng.random() >= self.probability or len(wav) < 2:
             return wav
-        noise = torch.from_numpy(coloured_noise(len(wav), rng.uniform(0.0, 2.0), rng))
+        exponent, fast = rng.uniform(0.0, 2.0), 1 << (len(wav) - 1).bit_length()  # FFTs of prime lengths are slow
+        noise = torch.from_numpy(coloured_noise(fast, exponent, rng)[: len(wav)])
         return wav + noise * wav.square().mean().sqrt() * 10 ** (-rng.uniform(self.low_db, self.high_db) / 20)
 
 

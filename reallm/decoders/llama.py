@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from reallm.errors import InputError
 from reallm.layers.causal_attention import CausalSelfAttention, window_mask
+from reallm.layers.dropout import Dropout
 from reallm.layers.rope import rotary_angles
 from reallm.layers.swiglu import SwiGLU
 from reallm.registry import register
@@ -20,10 +21,10 @@ class LlamaLayer(nn.Module):
     def __init__(self, dim: int, heads: int, kv_heads: int, hidden_dim: int, dropout: float, norm_eps: float) -> None:
         super().__init__()
         self.attention_norm = nn.RMSNorm(dim, eps=norm_eps)
-        self.attention = CausalSelfAttention(dim, heads, kv_heads, dropout)
+        self.attention = CausalSelfAttention(dim, heads, kv_heads)
         self.feed_forward_norm = nn.RMSNorm(dim, eps=norm_eps)
         self.feed_forward = SwiGLU(dim, hidden_dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
         x = x + self.dropout(self.attention(self.attention_norm(x), cos, sin, mask))
@@ -56,7 +57,7 @@ class LlamaDecoder(nn.Module):
         capacity: with full attention, the most positions that a stream may have: searchers end it there, alone; ``step`` raises
             InputError beyond.
         rope_base, norm_eps: as in Llama.
-        dropout: on attention and residual branches, in training.
+        dropout: of the residual branches, in training; dropout of the attention weights would rule out the fused kernel.
 
     Raises InputError for a window and a capacity or neither, and for heads that do not divide ``dim``.
     """

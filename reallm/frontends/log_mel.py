@@ -7,8 +7,10 @@ from torch import Tensor
 
 from reallm.errors import InputError
 from reallm.frontends.framing import FramedFrontend
-from reallm.layers.mel import mel_filterbank
+from reallm.layers.mel import mel_filterbank, warped_filterbank
 from reallm.registry import register
+
+WARPS = 21  # vocal tract lengths that training draws from
 
 
 @register("frontend", "log_mel")
@@ -21,23 +23,40 @@ class LogMelFrontend(FramedFrontend):
         window_ms: length of a frame.
         shift_ms: distance of frames.
         floor: power added before the logarithm, so that digital silence is a finite, quiet value.
+        vocal_tract: in training, each utterance's frequencies are multiplied by a factor drawn from 1 - ``vocal_tract`` to
+            1 + ``vocal_tract``, as if another vocal tract had spoken (VTLP, Jaitly and Hinton 2013); no time moves.
 
-    Raises InputError when the window is so short that a band holds no spectral line.
+    Raises InputError when the window is so short that a band holds no spectral line, and for a ``vocal_tract`` outside
+    [0, 0.3].
     """
 
     window: Tensor
     filterbank: Tensor
+    warped: Tensor
 
     def __init__(
-        self, sample_rate: int = 16000, mels: int = 80, window_ms: float = 25.0, shift_ms: float = 10.0, floor: float = 1e-6
+        self,
+        sample_rate: int = 16000,
+        mels: int = 80,
+        window_ms: float = 25.0,
+        shift_ms: float = 10.0,
+        floor: float = 1e-6,
+        vocal_tract: float = 0.0,
     ) -> None:
         super().__init__(sample_rate, window_ms, shift_ms, output_dim=mels)
+        if not 0 <= vocal_tract <= 0.3:
+            raise InputError(f"vocal_tract {vocal_tract}: choose a share from 0 to 0.3")
         self.fft = 1 << (self.window_samples - 1).bit_length()
         self.floor = floor
         try:
             filterbank = mel_filterbank(self.fft // 2 + 1, mels, sample_rate)
         except ValueError as error:
             raise InputError(f"{error}, or a longer window_ms than {window_ms}") from None
+        self.vocal_tract = vocal_tract
+        if vocal_tract:
+            factors = torch.linspace(1 - vocal_tract, 1 + vocal_tract, WARPS).tolist()
+            warped = torch.stack([warped_filterbank(filterbank, factor) for factor in factors])
+            self.register_buffer("warped", warped.to(torch.get_default_dtype()), persistent=False)
         window = torch.hann_window(self.window_samples, dtype=torch.float64)
         self.register_buffer("filterbank", filterbank.to(torch.get_default_dtype()), persistent=False)
         self.register_buffer("window", window.to(torch.get_default_dtype()), persistent=False)
@@ -51,4 +70,7 @@ class LogMelFrontend(FramedFrontend):
         """frames (B, T, window_samples) → log-mel energies (B, T, F)."""
         spectrum = torch.fft.rfft(frames * self.window, n=self.fft)
         power = spectrum.real.square() + spectrum.imag.square()
-        return torch.log(power @ self.filterbank + self.floor)
+        filterbank = self.filterbank
+        if self.training and self.vocal_tract:
+            filterbank = self.warped[torch.randint(WARPS, (frames.size(0),), device=frames.device)]  # (B, bins, F)
+        return torch.log(power @ filterbank + self.floor)

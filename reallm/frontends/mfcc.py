@@ -30,6 +30,7 @@ class MFCCFrontend(LogMelFrontend):
         window_ms: length of a frame.
         shift_ms: distance of frames.
         floor: power added before the logarithm.
+        vocal_tract: see log_mel.
 
     Raises InputError when there are more coefficients than bands.
     """
@@ -44,8 +45,9 @@ class MFCCFrontend(LogMelFrontend):
         window_ms: float = 25.0,
         shift_ms: float = 10.0,
         floor: float = 1e-6,
+        vocal_tract: float = 0.0,
     ) -> None:
-        super().__init__(sample_rate, mels, window_ms, shift_ms, floor)
+        super().__init__(sample_rate, mels, window_ms, shift_ms, floor, vocal_tract)
         if not 1 <= coefficients <= mels:
             raise InputError(f"coefficients {coefficients} of {mels} mel bands: keep 1 to {mels}")
         self.output_dim = coefficients

@@ -26,11 +26,11 @@ class CausalSelfAttention(nn.Module):
     Raises InputError unless dim is an even multiple of heads, and heads a multiple of kv_heads.
     """
 
-    def __init__(self, dim: int, heads: int, kv_heads: int, dropout: float = 0.0) -> None:
+    def __init__(self, dim: int, heads: int, kv_heads: int) -> None:
         super().__init__()
         if dim % heads or heads % kv_heads or dim // heads % 2:
             raise InputError(f"dim {dim} must be an even multiple of heads {heads}, and heads a multiple of kv_heads {kv_heads}")
-        self.heads, self.kv_heads, self.head_dim, self.dropout = heads, kv_heads, dim // heads, dropout
+        self.heads, self.kv_heads, self.head_dim = heads, kv_heads, dim // heads
         self.query = nn.Linear(dim, dim, bias=False)
         self.key = nn.Linear(dim, kv_heads * self.head_dim, bias=False)
         self.value = nn.Linear(dim, kv_heads * self.head_dim, bias=False)
@@ -45,15 +45,8 @@ class CausalSelfAttention(nn.Module):
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
         """x (B, L, D), angles (L, head_dim / 2), mask (L, L) or None for plain causal → (B, L, D)."""
         q, k, v = self._project(x, cos, sin)
-        y = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=mask,
-            dropout_p=self.dropout if self.training else 0.0,
-            is_causal=mask is None,
-            enable_gqa=self.heads != self.kv_heads,
-        )
+        grouped = self.heads != self.kv_heads
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=grouped)
         return self.out(y.transpose(1, 2).flatten(2))
 
     def step(self, x: Tensor, cos: Tensor, sin: Tensor, slot: Tensor, valid: Tensor, keys: Tensor, values: Tensor) -> Tensor:

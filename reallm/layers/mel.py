@@ -1,4 +1,4 @@
-"""The mel filterbank: triangles on the HTK mel scale, as in torchaudio.functional.melscale_fbanks (norm=None)."""
+"""The mel filterbank: triangles on the HTK mel scale, as in torchaudio.functional.melscale_fbanks (norm=None); and its warping."""
 
 import math
 
@@ -27,3 +27,22 @@ def mel_filterbank(bins: int, mels: int, sample_rate: int, low_hz: float = 0.0, 
             f"{empty} of {mels} mel bands hold no spectral line of a {2 * (bins - 1)}-point FFT at {sample_rate} Hz: use fewer bands"
         )
     return weights
+
+
+def warped_filterbank(filterbank: Tensor, factor: float, knee: float = 0.6) -> Tensor:
+    """(bins, mels) → the same shape: hears at frequency f · ``factor`` what the filterbank given hears at f.
+
+    Vocal tract length perturbation (Jaitly and Hinton 2013, eq. 1): frequencies up to about ``knee`` of the highest one
+    are scaled, the others squeezed or stretched to end where they did. The spectrum is interpolated, so that no band
+    becomes empty.
+    """
+    bins = filterbank.size(0)
+    share = torch.linspace(0, 1, bins, dtype=torch.float64)
+    bend = knee * min(factor, 1.0) / factor
+    scaled = torch.where(share <= bend, share * factor, 1 - (1 - bend * factor) / (1 - bend) * (1 - share))
+    position = (scaled * (bins - 1)).clamp(0, bins - 1)
+    below = position.floor().long().clamp_max(bins - 2)
+    above_weight = (position - below).unsqueeze(1)
+    interpolation = torch.zeros(bins, bins, dtype=torch.float64)
+    interpolation.scatter_(1, below.unsqueeze(1), 1 - above_weight).scatter_(1, below.unsqueeze(1) + 1, above_weight)
+    return (interpolation.T @ filterbank.double()).to(filterbank.dtype)

@@ -7,7 +7,7 @@ import torchaudio
 from reallm.errors import InputError
 from reallm.frontends.log_mel import LogMelFrontend
 from reallm.frontends.mfcc import MFCCFrontend, cosine_transform
-from reallm.layers.mel import mel_filterbank
+from reallm.layers.mel import mel_filterbank, warped_filterbank
 
 
 def audio(rows: int = 2, samples: int = 2400) -> torch.Tensor:
@@ -101,3 +101,35 @@ def test_statistics_need_audio():
 def test_too_many_coefficients():
     with pytest.raises(InputError, match="keep 1 to 16"):
         MFCCFrontend(8000, coefficients=17, mels=16)
+
+
+def tone(hz: float, rate: int = 8000, samples: int = 4000) -> torch.Tensor:
+    return 0.5 * torch.sin(2 * torch.pi * hz / rate * torch.arange(samples, dtype=torch.float64)).unsqueeze(0)
+
+
+def test_warping_by_one_changes_nothing():
+    filterbank = mel_filterbank(129, 40, 8000)
+    torch.testing.assert_close(warped_filterbank(filterbank, 1.0), filterbank)
+
+
+@pytest.mark.parametrize("factor", [0.8, 0.9, 1.15, 1.25])
+def test_a_warped_filterbank_hears_a_tone_where_it_was(factor):
+    frontend = LogMelFrontend(8000, mels=40).double()
+    hz, lens = 1000.0, torch.tensor([4000])
+    loudest = frontend(tone(hz), lens)[0][0, 5:-5].argmax(-1)
+    frontend.filterbank = warped_filterbank(frontend.filterbank, factor)
+    assert (frontend(tone(hz * factor), lens)[0][0, 5:-5].argmax(-1) - loudest).abs().max() <= 1
+    assert (frontend.filterbank.sum(0) > 0).all(), "a band is empty"
+
+
+@pytest.mark.parametrize("frontend", [LogMelFrontend, MFCCFrontend])
+def test_vocal_tracts_differ_by_utterance_in_training_alone(frontend):
+    component = frontend(8000, mels=40, vocal_tract=0.2).double()
+    wav, lens = tone(1000.0).expand(8, -1), torch.full((8,), 4000)
+    torch.manual_seed(0)
+    drawn = component(wav, lens)[0]
+    assert len({tuple(row.flatten().tolist()) for row in drawn[:, 10]}) > 3
+    component.eval()
+    torch.testing.assert_close(component(wav, lens)[0], frontend(8000, mels=40).double()(wav, lens)[0])
+    with pytest.raises(InputError, match=r"vocal_tract 0\.5"):
+        frontend(8000, vocal_tract=0.5)
