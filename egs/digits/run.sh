@@ -26,6 +26,8 @@ seed=1              # of everything that is drawn
 delay=1             # token periods between the end of a token and its speech embedding
 from=               # another run's --exp, whose data, teacher and alignments are used
 held_out_speaker=   # this speaker makes the test and is nowhere else
+speeds=             # speed factors that training strings are drawn with, for speakers never heard: "0.9 1 1.1"
+vocal_tract=0       # widest change of the vocal tract's length in training, likewise: 0.15
 train_strings=8000  # training strings
 test_strings=1000   # test strings
 dev_strings=200     # dev strings
@@ -40,14 +42,15 @@ exp=${exp:-$here/exp}
 . "$here/../../tools/stages.sh"
 
 begin data tokenizer teacher align train export decode score report
-settings seed delay from held_out_speaker train_strings test_strings dev_strings teacher_epochs epochs
+settings seed delay from held_out_speaker speeds vocal_tract train_strings test_strings dev_strings teacher_epochs epochs
 base=${from:-$exp}
 [ -z "$from" ] || [ -f "$from/.done/align" ] || _error "--from '$from': no finished alignment there; run its stages 1 to 4 first"
 
 if [ -z "$from" ]; then
   if stage data; then
     reallm data digits ${data:+--data "$data"} --out "$exp/data" --seed "$seed" --epochs 1 --train-strings "$train_strings" \
-      --test-strings "$test_strings" --dev-strings "$dev_strings" ${held_out_speaker:+--held-out-speaker "$held_out_speaker"}
+      --test-strings "$test_strings" --dev-strings "$dev_strings" ${held_out_speaker:+--held-out-speaker "$held_out_speaker"} \
+      ${speeds:+$(printf -- '--speed %s ' $speeds)}
     finish
   fi
 
@@ -59,7 +62,8 @@ if [ -z "$from" ]; then
 
   if stage teacher needs tokenizer; then
     reallm train "$here/conf/ctc.yaml" --exp "$exp/ctc" --train "$exp/data/train.jsonl.gz" --dev "$exp/data/dev.jsonl.gz" \
-      --override tokenizer_path="$exp/characters.json" --override seed="$seed" --override epochs="$teacher_epochs"
+      --override tokenizer_path="$exp/characters.json" --override seed="$seed" --override epochs="$teacher_epochs" \
+      --override vocal_tract="$vocal_tract"
     finish
   fi
 
@@ -76,7 +80,8 @@ aligned="needs align"
 if stage train $aligned; then
   reallm train "$here/conf/speech_reallm.yaml" --exp "$exp/speech_reallm" --init "$base/ctc" \
     --train "$base/align/train.jsonl.gz" --dev "$base/data/dev.jsonl.gz" \
-    --override tokenizer_path="$base/words.json" --override seed="$seed" --override epochs="$epochs" --override delay="$delay"
+    --override tokenizer_path="$base/words.json" --override seed="$seed" --override epochs="$epochs" --override delay="$delay" \
+    --override vocal_tract="$vocal_tract"
   finish
 fi
 
