@@ -77,13 +77,14 @@ in_side_environment() {
   need_disk "$root" 6000 "the side environment of k2" || exit 1
   say "making $side with Python $version (about a minute, 3.3 GB; log: $log)"
   rm -rf "$new"
-  {
-    "$base" -m venv "$new" &&
+  (
+    export TMPDIR=$new/tmp # pip unpacks gigabytes: where they do not stay behind if it is killed
+    mkdir -p "$TMPDIR" && "$base" -m venv "$new" &&
       "$new/bin/python" -m pip install --no-input pip==23.2.1 &&
       "$new/bin/python" -m pip install --no-input torch==1.13.1 'numpy<2' graphviz &&
       echo "k2==1.23.4 --hash=sha256:$sha" >"$new/k2.txt" &&
-      "$new/bin/python" -m pip install --no-input --no-deps --require-hashes -r "$new/k2.txt"
-  } >"$log" 2>&1 || { tail -n 3 "$log" >&2; rm -rf "$new"; fail "pip could not install k2 (see $log); run it again when the package index can be reached"; }
+      "$new/bin/python" -m pip install --no-input --no-deps --require-hashes -r "$new/k2.txt" && rm -rf "$TMPDIR"
+  ) >"$log" 2>&1 || { tail -n 3 "$log" >&2; rm -rf "$new"; fail "pip could not install k2 (see $log); run it again when the package index can be reached"; }
   verify "$new/bin/python" >>"$log" || { rm -rf "$new"; fail "k2 was installed but does not work, and was removed again (log: $log)"; }
   # Renamed only when it works, so that an interrupted installation is never taken for a good one.
   rm -rf "$side"

@@ -27,17 +27,22 @@ fail() { echo "setup: error: $*" >&2; exit 1; }
 # What the environment was made from: another place, version or list of packages makes it anew.
 wanted() { (cd "$root" && pwd && "$venv/bin/python" -V && cat tools/requirements.lock setup.cfg setup.py pyproject.toml) | cksum; }
 
-# Runs pip, its output in the log, with a sign of life every 20 seconds.
+# Runs pip, its output in the log, with a sign of life every 20 seconds. It unpacks gigabytes in a folder of its own: /tmp may
+# be small, and what a killed installation leaves there would stay.
 pip_install() {
-  "$venv/bin/python" -m pip install --no-input --disable-pip-version-check --progress-bar off "$@" >>"$log" 2>&1 &
+  local scratch=$venv.tmp
+  rm -rf "$scratch"
+  mkdir "$scratch"
+  TMPDIR=$scratch "$venv/bin/python" -m pip install --no-input --disable-pip-version-check --progress-bar off "$@" >>"$log" 2>&1 &
   local pid=$! waited=0
-  trap 'kill $pid 2>/dev/null' EXIT
+  trap 'kill $pid 2>/dev/null; wait $pid; rm -rf "$venv.tmp"' EXIT
   while kill -0 $pid 2>/dev/null; do
     sleep 1
     waited=$((waited + 1))
     [ $((waited % 20)) -ne 0 ] || say "  … $waited s: $(tail -n 1 "$log" | cut -c 1-100)"
   done
   trap - EXIT
+  rm -rf "$scratch"
   wait $pid
 }
 
@@ -45,8 +50,7 @@ install() {
   local base
   if ! { [ -x "$venv/bin/python" ] && "$venv/bin/python" -m pip --version >/dev/null 2>&1; }; then
     base=${REALLM_BASE_PYTHON:-$(find_python 3.11 3.12)} || fail "no Python 3.11 or 3.12 with venv was found; install one (on Debian: python3.11 and python3.11-venv)"
-    need_disk "$root" 7000 "the environment" || exit 1
-    need_disk "${TMPDIR:-/tmp}" 4000 "pip, while it installs," || exit 1
+    need_disk "$root" 9000 "the environment, while it is made," || exit 1
     say "making $venv with $("$base" -V)"
     rm -rf "$venv"
     "$base" -m venv "$venv" || fail "'$base -m venv $venv' failed"
