@@ -1,5 +1,6 @@
 """The shell tools: options, stages, finding Python, and k2 from a page of wheels."""
 
+import json
 import os
 import signal
 import subprocess
@@ -273,3 +274,45 @@ def test_no_results_fail(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert "no results*.json" in done.stderr
+
+
+def results_table(folder: Path, *kinds: str) -> subprocess.CompletedProcess[str]:
+    for number, kind in enumerate(kinds):
+        results = {
+            "system": "ctc",
+            "split": "test",
+            "corpus": {"kind": kind},
+            "wer": 1.0 + number,
+            "wer_ci95": [0.5, 3.0],
+            "errors": 1,
+            "words": 100,
+            "insertions": 0,
+            "deletions": 1,
+            "substitutions": 0,
+            "emission_delay_ms": {"mean": 100.0 + number, "p50": 1.0, "p90": 2.0, "p99": 3.0},
+            "rtf": 0.05,
+            "parameters": 1_000_000,
+        }
+        (folder / str(number)).mkdir()
+        (folder / str(number) / "results.json").write_text(json.dumps(results))
+    command = [sys.executable, str(TOOLS / "results_table.py"), "--mean", str(folder)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_a_table_has_a_row_for_each_result_and_their_mean(tmp_path: Path) -> None:
+    done = results_table(tmp_path, "real recordings", "real recordings")
+    assert done.returncode == 0, done.stderr
+    assert "| 1.00 (0.50–3.00) | 1 / 100 | 0 / 1 / 0 | 100 / 1 / 2 / 3 | 0.050 | 1.00 M |" in done.stdout
+    assert "| ctc | test | 1.50 (2 runs) | 1.00 – 2.00 | 100 |" in done.stdout
+
+
+def test_real_and_synthetic_results_never_share_a_table(tmp_path: Path) -> None:
+    done = results_table(tmp_path, "real recordings", "synthetic speech")
+    assert done.returncode == 1
+    assert "real recordings and of synthetic speech" in done.stderr
+
+
+def test_no_results_make_no_table(tmp_path: Path) -> None:
+    done = results_table(tmp_path)
+    assert done.returncode == 1
+    assert "run the score stage first" in done.stderr
