@@ -9,8 +9,6 @@ from typing import Any
 
 import torch
 
-from reallm.data.alignments import token_alignment, token_meta
-from reallm.data.cuts import read_cuts
 from reallm.registry import spec_of
 from reallm.types import Alignment, Seconds
 
@@ -53,6 +51,9 @@ def with_token_durations(system: Any, manifest: Path) -> Any:
         system: in evaluation mode. One that takes no token durations, or was given some, is returned as it is.
         manifest: the cuts that it was trained on, aligned with its tokenizer.
     """
+    from reallm.data.alignments import token_alignment, token_meta
+    from reallm.data.cuts import read_cuts
+
     spec = spec_of(system)
     if "token_durations" not in inspect.signature(type(system)).parameters or spec.kwargs.get("token_durations") is not None:
         return system
