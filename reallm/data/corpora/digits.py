@@ -17,6 +17,7 @@ from reallm.data.corpora import fsdd
 from reallm.data.corpora.fsdd import DigitRecording
 from reallm.data.corpora.strings import StringRecipe, compose_string, pool_of, with_noise
 from reallm.data.cuts import write_cuts
+from reallm.data.download import DownloadError, Progress
 from reallm.data.files import atomic_write
 from reallm.data.noise import noise_recording
 from reallm.errors import InputError, nearest
@@ -142,7 +143,7 @@ def describe(recordings: Sequence[DigitRecording], real: bool, source: Path, opt
     }
 
 
-def _find(data: Path | None, out: Path, announce: Callable[[str], None], fetched: Callable[[int, int | None], None]) -> Path:
+def _find(data: Path | None, out: Path, announce: Callable[[str], None], fetched: Progress) -> Path:
     """The folder of recordings: ``data``'s, or a downloaded or synthesized one in ``out``."""
     from reallm.data.synthesis import synthesize_digits
 
@@ -157,7 +158,7 @@ def _find(data: Path | None, out: Path, announce: Callable[[str], None], fetched
         announce(f"downloading the Free Spoken Digit Dataset from {fsdd.ARCHIVE}")
         try:
             folder = fsdd.download(out / "fsdd", fetched)
-        except fsdd.DownloadError as error:
+        except DownloadError as error:
             announce(f"the dataset cannot be had: {error}")
     if folder is None:
         announce(f"NOT REAL SPEECH: digits are synthesized with espeak-ng (remove {out / 'espeak'} to try the download again)")
@@ -171,7 +172,7 @@ def prepare(
     options: DigitsOptions,
     announce: Callable[[str], None] = print,
     tick: Callable[[int], None] = lambda strings: None,
-    fetched: Callable[[int, int | None], None] = lambda done, total: None,
+    fetched: Progress = lambda done, total: None,
 ) -> dict[str, Any]:
     """Make the digits manifests in ``out``. Returns what ``corpus.json`` holds.
 

@@ -4,19 +4,17 @@ github.com/Jakobovski/free-spoken-digit-dataset, CC BY-SA 4.0: ``recordings/{dig
 """
 
 import gzip
-import http.client
 import re
 import tarfile
 import tempfile
-import urllib.request
 import zlib
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from lhotse import AudioSource, Recording
 
+from reallm.data.download import DownloadError, Progress, pieces
 from reallm.data.examine import BrokenAudio, read_whole, refuse_many_broken
 from reallm.data.files import atomic_folder
 from reallm.errors import InputError
@@ -24,7 +22,6 @@ from reallm.errors import InputError
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 COMMIT = "d6938f9bf1545aa66d8489fc9f1385a7abd64282"  # the tag v1.0.10: 3,000 recordings, 50 of each digit by each of six speakers
 ARCHIVE = f"https://github.com/Jakobovski/free-spoken-digit-dataset/archive/{COMMIT}.tar.gz"
-PIECE_BYTES = 1 << 16  # of a download, between two looks at its progress
 NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[^_]+)_(?P<index>\d+)\.wav")
 TRIM_DB = 35.0
 
@@ -127,27 +124,7 @@ def scan(folder: Path) -> Scan:
     return Scan(found, skipped, rates[0])
 
 
-class DownloadError(Exception):
-    """Why the dataset cannot be had from its repository."""
-
-
-def _pieces(url: str, timeout: float) -> Iterator[tuple[bytes, int | None]]:
-    """What a server answers, piece by piece, with its length where that was told. Raises DownloadError unless all of it comes."""
-    done, total = 0, None
-    try:
-        with urllib.request.urlopen(url, timeout=timeout) as response:
-            if response.headers["Content-Length"]:
-                total = int(response.headers["Content-Length"])
-            while piece := response.read(PIECE_BYTES):
-                done += len(piece)
-                yield piece, total
-    except (OSError, http.client.HTTPException) as error:
-        raise DownloadError(str(error) or type(error).__name__) from error
-    if total is not None and done != total:
-        raise DownloadError(f"the connection was cut after {done} of {total} bytes")
-
-
-def download(target: Path, fetched: Callable[[int, int | None], None] = lambda done, total: None, timeout: float = 20.0) -> Path:
+def download(target: Path, fetched: Progress = lambda done, total: None, timeout: float = 20.0) -> Path:
     """Fetch the dataset from its repository on GitHub into ``target``/recordings, which is there whole or not at all.
 
     Args:
@@ -159,7 +136,7 @@ def download(target: Path, fetched: Callable[[int, int | None], None] = lambda d
     """
     recordings = target / "recordings"
     with tempfile.TemporaryFile() as archive:  # without a name: a kill leaves nothing of it
-        for piece, total in _pieces(ARCHIVE, timeout):
+        for piece, total in pieces(ARCHIVE, timeout):
             archive.write(piece)
             fetched(archive.tell(), total)
         archive.seek(0)

@@ -2,18 +2,18 @@
 
 import gzip
 import tarfile
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 
+from reallm.data import download
 from reallm.data.corpora import fsdd
 from reallm.data.corpora.digits import DigitsOptions, prepare
 from tests.dummies.data import write_recordings
-
-Answer = Callable[[BaseHTTPRequestHandler], None]
+from tests.dummies.server import Answer, send, serving
 
 
 @pytest.fixture(scope="module")
@@ -29,33 +29,13 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], None]]:
     """Makes the dataset's address that of a server on this machine, which answers as it is told."""
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(fsdd, "PIECE_BYTES", 10_000)
-    servers: list[ThreadingHTTPServer] = []
+    monkeypatch.setattr(download, "PIECE_BYTES", 10_000)
+    with ExitStack() as servers:
 
-    def start(answer: Answer) -> None:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                answer(self)
+        def start(answer: Answer) -> None:
+            monkeypatch.setattr(fsdd, "ARCHIVE", f"{servers.enter_context(serving(answer))}/{fsdd.COMMIT}.tar.gz")
 
-            def log_message(self, *args: object) -> None: ...
-
-        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
-        threading.Thread(target=servers[-1].serve_forever, args=(0.01,), daemon=True).start()
-        monkeypatch.setattr(fsdd, "ARCHIVE", f"http://127.0.0.1:{servers[-1].server_port}/{fsdd.COMMIT}.tar.gz")
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-def send(handler: BaseHTTPRequestHandler, content: bytes, length: int | None, status: int = 200) -> None:
-    """An answer whose header declares ``length`` bytes (None: does not say)."""
-    handler.send_response(status)
-    if length is not None:
-        handler.send_header("Content-Length", str(length))
-    handler.end_headers()
-    handler.wfile.write(content)
+        yield start
 
 
 @pytest.mark.parametrize("told", [True, False])
@@ -133,7 +113,7 @@ def test_half_a_download_leaves_nothing(
     why: str,
 ) -> None:
     serve(lambda handler: behaviour(handler, archive))
-    with pytest.raises(fsdd.DownloadError, match=why):
+    with pytest.raises(download.DownloadError, match=why):
         fsdd.download(tmp_path / "out", timeout=0.5)
     assert not [path for path in tmp_path.rglob("*") if path.name != "out"]
 
