@@ -49,3 +49,27 @@ def apply_settings(system: Any, settings: Sequence[str]) -> dict[str, Any]:
         setattr(system, part, rebuilt)
         done[path] = value
     return done
+
+
+def use_beam(system: Any, beam: int) -> dict[str, Any]:
+    """Let ``system`` search with ``beam`` hypotheses; returns what was set.
+
+    A system with a searcher gets searcher 'beam', with those of its searcher's settings that both know; others have a ``beam`` themselves.
+
+    Raises InputError for a system that has no search.
+    """
+    from reallm.protocols import Searcher
+    from reallm.registry import find, spec_of
+
+    if isinstance(getattr(system, "searcher", None), Searcher):
+        cls = find("searcher", "beam")
+        known = inspect.signature(cls).parameters
+        shared = {name: value for name, value in spec_of(system.searcher).kwargs.items() if name in known}
+        system.searcher = cls(**{**shared, "beam": beam})
+    elif isinstance(getattr(system, "beam", None), int):
+        system.beam = beam
+    else:
+        raise InputError(
+            f"--beam {beam}: system '{spec_of(system).name}' takes the best label of every frame and has no search: leave it out"
+        )
+    return {"beam": beam}

@@ -16,6 +16,7 @@ def decode(
     streams: Annotated[int, typer.Option(min=1, help="Utterances decoded at a time.")] = 32,
     limit: Annotated[int | None, typer.Option(min=1, help="Decode the first so many utterances only.")] = None,
     average: Annotated[int | None, typer.Option(min=1, help="Average so many checkpoints of EXP; default: its bundle.")] = None,
+    beam: Annotated[int | None, typer.Option(min=1, help="Search with so many hypotheses; default: as the model was exported.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="PART.NAME=NUMBER, as searcher.blank_penalty=2.")] = None,
     input_rate: Annotated[int | None, typer.Option(min=1000, help="Resample the audio to this rate first.")] = None,
     compare_offline: Annotated[bool, typer.Option("--compare-offline", help="List texts that differ from the offline pass.")] = False,
@@ -32,7 +33,7 @@ def decode(
     from rich.progress import track
 
     from reallm.bundle import load_system
-    from reallm.cli._settings import apply_settings
+    from reallm.cli._settings import apply_settings, use_beam
     from reallm.data.cuts import load_audio, read_cuts, text_of
     from reallm.data.files import atomic_write
     from reallm.metrics.hypotheses import Recognized, read_hypotheses, write_hypotheses
@@ -45,7 +46,7 @@ def decode(
 
     manifest = list(read_cuts(cuts))[:limit]
     system: Any = load_system(model, average)
-    settings = apply_settings(system, set_ or [])
+    settings = {**(use_beam(system, beam) if beam else {}), **apply_settings(system, set_ or [])}
     try:
         system.to(device)
     except (RuntimeError, AssertionError) as error:

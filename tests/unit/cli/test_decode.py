@@ -101,6 +101,23 @@ def test_settings_change_components(bundle: Path, manifest: Path, tmp_path: Path
         assert message in capsys.readouterr().err
 
 
+def test_a_beam_is_chosen_when_decoding(bundle: Path, manifest: Path, tmp_path: Path, capsys: Any) -> None:
+    from reallm.bundle import export
+    from reallm.systems.speech_reallm import SpeechReaLLM
+
+    export(SpeechReaLLM.tiny().eval(), tmp_path / "tiny", {"training_data": "none", "license": "CC0"})
+    options = ["--cuts", manifest, "--out", tmp_path / "out", "--limit", 2, "--rtf-utterances", 0]
+    assert run("decode", tmp_path / "tiny", *options, "--beam", 3, "--set", "searcher.max_pending=9", "--compare-offline") == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["settings"] == {"beam": 3, "searcher.max_pending": 9}
+    assert results["offline_mismatches"] == []
+    capsys.readouterr()
+    assert run("decode", tmp_path / "tiny", *options, "--set", "searcher.max_pending=9") == 2
+    assert "it has max_symbols, blank_penalty" in capsys.readouterr().err
+    assert run("decode", bundle, *options, "--beam", 3) == 2
+    assert "--beam 3: system 'levels'" in capsys.readouterr().err
+
+
 def test_missing_things_are_named_and_nothing_is_written(bundle: Path, manifest: Path, tmp_path: Path, capsys: Any) -> None:
     for arguments, message in (
         ([bundle, "--cuts", tmp_path / "none.jsonl.gz"], "no manifest"),
