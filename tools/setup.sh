@@ -35,7 +35,7 @@ pip_install() {
   mkdir "$scratch"
   TMPDIR=$scratch "$venv/bin/python" -m pip install --no-input --disable-pip-version-check --progress-bar off "$@" >>"$log" 2>&1 &
   local pid=$! waited=0
-  trap 'kill $pid 2>/dev/null; wait $pid; rm -rf "$venv.tmp"' EXIT
+  trap 'kill $pid 2>/dev/null; wait $pid || true; rm -rf "$venv.tmp"' EXIT
   while kill -0 $pid 2>/dev/null; do
     sleep 1
     waited=$((waited + 1))

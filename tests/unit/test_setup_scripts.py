@@ -209,6 +209,30 @@ def test_an_active_environment_with_the_package_is_used(tmp_path: Path) -> None:
     assert shell(ask, CONDA_PREFIX="", VIRTUAL_ENV=str(ROOT / ".venv")).returncode == 1
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_an_installation_that_fails_or_is_killed_leaves_nothing_unpacked(tmp_path: Path, killed: bool) -> None:
+    for name in ("setup.sh", "find_python.sh", "active_python.sh", "requirements.lock"):
+        (tmp_path / "tools").mkdir(exist_ok=True)
+        (tmp_path / "tools" / name).write_text((TOOLS / name).read_text())
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    unpacks = "echo wheel >$TMPDIR/unpacked; echo 'ERROR: no index' ; " + ("echo $$ >pid; exec sleep 60" if killed else "exit 1")
+    python.write_text(f'#!/bin/bash\ncase "$*" in *"pip install"*) {unpacks} ;; esac\n')
+    python.chmod(0o755)
+    environment = {**os.environ, "VIRTUAL_ENV": "", "CONDA_PREFIX": ""}
+    setup = subprocess.Popen(["bash", "tools/setup.sh"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    if killed:
+        while not (tmp_path / "pid").exists() or not (pid := (tmp_path / "pid").read_text().strip()):
+            time.sleep(0.02)
+        assert (tmp_path / ".venv.tmp/unpacked").exists()
+        setup.terminate()
+    _, errors = setup.communicate(timeout=30)
+    assert setup.returncode == (-signal.SIGTERM if killed else 1)
+    assert killed or "pip failed" in errors
+    assert not killed or not Path("/proc", pid).exists()
+    assert not (tmp_path / ".venv.tmp").exists()
+
+
 def fake_k2(page: Path, version: str, code: str) -> None:
     info = f"k2-{version}.dist-info"
     with zipfile.ZipFile(page / f"k2-{version}-py3-none-any.whl", "w") as wheel:
