@@ -17,7 +17,7 @@ real one: at least two layers, a window shorter than the test input, look-ahead 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -113,7 +113,10 @@ class AlignmentFailure:
 
 @runtime_checkable
 class Aligner(Protocol):
-    """When each token was spoken."""
+    """When each token was spoken.
+
+    One that needs a teacher's scores names the teacher's method that gives them in an attribute ``scores``, such as "log_probs".
+    """
 
     def align(self, batch: Batch, token_ids: Sequence[Tensor], teacher: Any) -> list[Alignment | AlignmentFailure]:
         """One alignment an utterance: ``token_ids[b]`` (U_b,) int64; ``teacher`` is the trained system whose scores are used, or None."""
@@ -178,6 +181,27 @@ class Decoder(Protocol):
         """One position of each active row: inputs (B, D_lm), active (B,) bool → logits (B, V), state. Rows may be of any age."""
 
 
+@runtime_checkable
+class Predictor(Protocol):
+    """The prediction network of a transducer: a recurrent model of the labels, to which the start of a stream is one more."""
+
+    input_dim: int  # of label embeddings
+    output_dim: int  # of predictions
+    vocab_size: int  # V, BLANK included: its embedding is fed at the start of a stream, and never again
+
+    def embed(self, token_ids: Tensor) -> Tensor:
+        """token_ids (…) → embeddings (…, D)."""
+
+    def forward(self, inputs: Tensor, lens: Tensor) -> Tensor:
+        """inputs (B, L, D), lens (B,) → predictions (B, L, D_p): each of the labels up to its own."""
+
+    def init_state(self, batch: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> StreamingState:
+        """The state of ``batch`` new streams."""
+
+    def step(self, inputs: Tensor, active: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """One label of each active row: inputs (B, D), active (B,) bool → predictions (B, D_p), state. Rows may be of any age."""
+
+
 @dataclass(frozen=True)
 class ResponseModel:
     """What a searcher searches with."""
@@ -232,18 +256,30 @@ class Tokenizer(Protocol):
 
 @runtime_checkable
 class System(Protocol):
-    """What is trained, exported and streamed. Knows nothing of optimizers, files or users; nothing there knows of it."""
+    """What is trained, exported and used. Knows nothing of optimizers, files or users; nothing there knows of it."""
 
     sample_rate: int
     tokenizer: Tokenizer
-    chunk_samples: int  # S_c of step
     period_samples: int  # samples per frame of Emission.frame
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor | float]]:
         """The training loss (scalar, to be minimized) and what to log beside it: numbers, or detached scalars left where they are."""
 
     def flush_samples(self, samples: int) -> int:
-        """How many zeros ``finish()`` pushes after a stream of ``samples``; training lengthens its audio by the same."""
+        """How many zeros follow ``samples`` of audio: ``recognize``, the end of a stream and training add them."""
+
+    def recognize(self, wav: Tensor, lens: Tensor) -> Emission:
+        """Whole utterances wav (B, S), flush included by itself, with the parallel pass."""
+
+    def token_span(self, token_ids: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
+        """Emission.token_ids and .frame → estimated (start, end) of the tokens in samples, each like ``frame``, int64."""
+
+
+@runtime_checkable
+class StreamingSystem(System, Protocol):
+    """A system that answers while it listens. ``recognize`` is the offline twin of ``step``."""
+
+    chunk_samples: int  # S_c of step
 
     def init_state(self, batch: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> StreamingState:
         """The state of ``batch`` new streams."""
@@ -251,8 +287,7 @@ class System(Protocol):
     def step(self, wav: Tensor, lens: Tensor, final: Tensor, state: Any) -> tuple[Emission, Any]:
         """wav (B, S_c) → tokens, state."""
 
-    def recognize(self, wav: Tensor, lens: Tensor) -> Emission:
-        """Whole utterances wav (B, S), flush included by itself, with the parallel pass: the offline twin of ``step``."""
 
-    def token_span(self, token_ids: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
-        """Emission.token_ids and .frame → estimated (start, end) of the tokens in samples, each like ``frame``, int64."""
+def streams(system: System) -> TypeGuard[StreamingSystem]:
+    """Whether a system answers while it listens; one that does not recognizes whole utterances. The only place that decides it."""
+    return hasattr(system, "step")

@@ -99,9 +99,9 @@ Transcribe with `reallm transcribe --model DIR FILE`, or in Python:
 
 ```python
 from reallm.bundle import load
-from reallm.streaming.recognizer import Recognizer
+from reallm.streaming.offline import recognizer_for
 
-stream = Recognizer(load("DIR")).stream()
+stream = recognizer_for(load("DIR")).stream()
 stream.accept_waveform(samples, sample_rate)
 print(stream.finish().text)
 ```

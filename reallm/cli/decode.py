@@ -41,7 +41,7 @@ def decode(
     from reallm.metrics.results import make_results, one_line
     from reallm.registry import spec_of
     from reallm.streaming.measurement import offline_mismatches, real_time_factor
-    from reallm.streaming.recognizer import Recognizer
+    from reallm.streaming.offline import recognizer_for
     from reallm.streaming.simulation import stream_utterances
 
     manifest = list(read_cuts(cuts))[:limit]
@@ -57,7 +57,7 @@ def decode(
         return cut.id, load_audio(cut, rate), rate
 
     texts = {cut.id: text_of(cut) for cut in manifest}
-    recognizer = Recognizer(system, min(streams, len(manifest)))
+    recognizer = recognizer_for(system, min(streams, len(manifest)))
     results = stream_utterances(recognizer, map(audio, manifest), piece_ms / 1000)
     console = Console(stderr=True)
     shown = track(results, description="decoding", total=len(manifest), transient=True, console=console, disable=not console.is_terminal)

@@ -42,9 +42,9 @@ def transcribe(
         refuse_equal_ids(files)
 
     from reallm.bundle import load_shared, published
-    from reallm.streaming.recognizer import Recognizer
+    from reallm.streaming.offline import recognizer_for
 
-    recognizer = Recognizer(load_shared(model or published()))
+    recognizer = recognizer_for(load_shared(model or published()))
     plain = not (json or srt or ctm)
     live = sys.stdout if plain else sys.stderr
     if mic:

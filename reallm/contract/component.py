@@ -17,6 +17,7 @@ PROTOCOLS: dict[str, Any] = {
     "aligner": protocols.Aligner,
     "interleaver": protocols.Interleaver,
     "decoder": protocols.Decoder,
+    "predictor": protocols.Predictor,
     "searcher": protocols.Searcher,
     "tokenizer": protocols.Tokenizer,
     "system": protocols.System,
@@ -56,8 +57,14 @@ def check_is_described(cls: type) -> None:
 def check_keeps_protocol(cls: Any) -> None:
     """``tiny()`` builds one that has all members of its kind's protocol."""
     component, protocol = tiny(cls), PROTOCOLS[cls.component_kind]
+    if protocol is protocols.System and protocols.streams(component):
+        protocol = protocols.StreamingSystem
     require(type(component) is cls, f"{cls.__qualname__}.tiny() built a {type(component).__qualname__}")
-    members = [*getattr(protocol, "__annotations__", {}), *(name for name, value in vars(protocol).items() if inspect.isfunction(value))]
+    members = [
+        name
+        for each in inspect.getmro(protocol)[:-1]
+        for name in [*vars(each).get("__annotations__", {}), *(name for name, value in vars(each).items() if inspect.isfunction(value))]
+    ]
     missing = [name for name in members if not name.startswith("_") and not hasattr(component, name)]
     require(not missing, f"{cls.__qualname__} lacks {', '.join(missing)} of protocols.{protocol.__name__}")
 

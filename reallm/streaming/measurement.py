@@ -8,7 +8,8 @@ import soxr
 import torch
 
 from reallm.protocols import System
-from reallm.streaming.recognizer import Recognizer, device_of
+from reallm.streaming.offline import recognizer_for
+from reallm.streaming.recognizer import device_of
 from reallm.streaming.resampler import Audio
 from reallm.streaming.simulation import stream_utterances
 from reallm.types import Seconds
@@ -21,7 +22,7 @@ def real_time_factor(system: System, utterances: Sequence[tuple[Any, Audio, int]
         utterances: (key, samples (S,), sample rate), the first of which is streamed once more beforehand, to warm up.
         piece: seconds pushed at a time.
     """
-    recognizer = Recognizer(system)
+    recognizer = recognizer_for(system)
     clock = time.process_time if recognizer.device.type == "cpu" else time.perf_counter
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

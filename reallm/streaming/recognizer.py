@@ -12,6 +12,7 @@ The grid of chunks is counted in samples at the system's rate from the start of 
 decoded before the rest: the text does not depend on the sizes of the pieces.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 
 from reallm.errors import InputError
-from reallm.protocols import System
+from reallm.protocols import StreamingSystem, System, streams
 from reallm.streaming.audio_input import as_mono
 from reallm.streaming.resampler import Resampler
 from reallm.streaming.sample_queue import SampleQueue
@@ -29,9 +30,9 @@ from reallm.types import Emission, Hypothesis, Seconds
 
 
 class Stream:
-    """One stream of audio. Made by :meth:`Recognizer.stream`; holds a slot there until ``finish`` or ``close``."""
+    """One stream of audio. Made by a recognizer's ``stream()``; holds a slot there until ``finish`` or ``close``."""
 
-    def __init__(self, recognizer: "Recognizer", row: int) -> None:
+    def __init__(self, recognizer: "AnyRecognizer", row: int) -> None:
         self._recognizer = recognizer
         self._row = row
         self._queue = SampleQueue()
@@ -54,9 +55,7 @@ class Stream:
     @property
     def is_ready(self) -> bool:
         """Whether there is something to decode."""
-        return not (self._is_final or self._closed or self._error) and (
-            self._input_over or len(self._queue) >= self._recognizer.system.chunk_samples
-        )
+        return not (self._is_final or self._closed or self._error) and (self._input_over or self._recognizer._can_decode(len(self._queue)))
 
     @property
     def error(self) -> InputError | None:
@@ -99,7 +98,7 @@ class Stream:
             return
         if self._resampler is not None:
             self._enqueue(self._resampler.finish())
-        self._queue.push_zeros(self._recognizer.system.flush_samples(self._queued))
+        self._queue.push_zeros(self._recognizer._flush_samples(self._queued))
         self._input_over = True
 
     def result(self) -> Hypothesis:
@@ -175,14 +174,8 @@ def _a_parameter(system: System) -> torch.Tensor:
     return next(parameters, torch.empty(0))
 
 
-class Recognizer:
-    """Decodes up to ``max_streams`` streams in one batch, of any ages. Memory is constant but for the transcripts.
-
-    Not for several threads at once.
-
-    Args:
-        system: a trained system in eval mode.
-        max_streams: the rows of the streaming state, allocated here.
+class AnyRecognizer(ABC):
+    """Slots for streams, which are decoded in one batch: what recognizers share. Not for several threads at once.
 
     Raises InputError when the system is in training mode or ``max_streams`` is below 1.
     """
@@ -191,14 +184,10 @@ class Recognizer:
         if max_streams < 1:
             raise InputError(f"max_streams={max_streams}: give at least 1")
         if getattr(system, "training", False):
-            raise InputError("the system is in training mode: call system.eval() before it is streamed")
+            raise InputError("the system is in training mode: call system.eval() before it is used")
         self.system = system
         self.device, self._dtype = device_of(system), _a_parameter(system).dtype
         self._slots: list[Stream | None] = [None] * max_streams
-        with torch.inference_mode():
-            self._initial = system.init_state(1, self.device, self._dtype)
-            self._state = system.init_state(max_streams, self.device, self._dtype)
-        self._used = [False] * max_streams
 
     @property
     def max_streams(self) -> int:
@@ -208,14 +197,9 @@ class Recognizer:
     def stream(self) -> Stream:
         """A new stream in a free slot. Raises InputError when all slots are taken."""
         if None not in self._slots:
-            raise InputError(f"all {self.max_streams} streams are in use: finish one, or make a Recognizer with a larger max_streams")
+            raise InputError(f"all {self.max_streams} streams are in use: finish one, or make a recognizer with a larger max_streams")
         row = self._slots.index(None)
-        if self._used[row]:
-            rows = torch.zeros(self.max_streams, dtype=torch.bool, device=self.device)
-            rows[row] = True
-            with torch.inference_mode():
-                self._state = reset(self._state, rows, self._initial)
-        self._used[row] = True
+        self._renew(row)
         stream = Stream(self, row)
         self._slots[row] = stream
         return stream
@@ -223,24 +207,25 @@ class Recognizer:
     def _release(self, row: int) -> None:
         self._slots[row] = None
 
-    @torch.inference_mode()
+    @property
+    def _ready(self) -> list[Stream]:
+        return [stream for stream in self._slots if stream is not None and stream.is_ready]
+
+    @abstractmethod
+    def _renew(self, row: int) -> None:
+        """Make the row that of a new stream."""
+
+    @abstractmethod
+    def _can_decode(self, waiting: int) -> bool:
+        """Whether ``waiting`` queued samples are enough for a stream that has not ended."""
+
+    @abstractmethod
+    def _flush_samples(self, samples: int) -> int:
+        """How many zeros are queued behind a stream of ``samples``."""
+
+    @abstractmethod
     def step(self) -> bool:
-        """Decode one chunk of every stream that has one; False when there was nothing to do."""
-        busy = [stream for stream in self._slots if stream is not None and stream.is_ready]
-        if not busy:
-            return False
-        # Fresh arrays: the state may keep views of what it was given.
-        wav = np.zeros((self.max_streams, self.system.chunk_samples), dtype=np.float32)
-        lens = np.zeros(self.max_streams, dtype=np.int64)
-        final = np.zeros(self.max_streams, dtype=np.bool_)
-        for stream in busy:
-            lens[stream._row], final[stream._row] = stream._take_chunk(wav[stream._row])
-        chunk, chunk_lens, chunk_final = (torch.from_numpy(array).to(self.device) for array in (wav, lens, final))
-        emission, self._state = self.system.step(chunk.to(self._dtype), chunk_lens, chunk_final, self._state)
-        rows = _Rows(emission, self.system)
-        for stream in busy:
-            stream._hear(rows, stream._row, bool(final[stream._row]))
-        return True
+        """Decode once all streams that are ready; False when there was nothing to do."""
 
     def decode(self) -> None:
         """Decode all that is ready, all streams together."""
@@ -263,3 +248,61 @@ class Recognizer:
         for stream in streams:
             stream._refuse_failed()
         return [stream.current() for stream in streams]
+
+
+class Recognizer(AnyRecognizer):
+    """Decodes up to ``max_streams`` streams in one batch, of any ages. Memory is constant but for the transcripts.
+
+    Args:
+        system: a trained system that streams, in eval mode.
+        max_streams: the rows of the streaming state, allocated here.
+
+    Raises InputError when the system does not stream, is in training mode, or ``max_streams`` is below 1.
+    """
+
+    system: StreamingSystem
+
+    def __init__(self, system: System, max_streams: int = 1) -> None:
+        if not streams(system):
+            name = getattr(system, "component_name", type(system).__name__)
+            raise InputError(
+                f"system '{name}' recognizes whole utterances and does not stream: use reallm.streaming.offline.OfflineRecognizer"
+            )
+        super().__init__(system, max_streams)
+        with torch.inference_mode():
+            self._initial = system.init_state(1, self.device, self._dtype)
+            self._state = system.init_state(max_streams, self.device, self._dtype)
+        self._used = [False] * max_streams
+
+    def _renew(self, row: int) -> None:
+        if self._used[row]:
+            rows = torch.zeros(self.max_streams, dtype=torch.bool, device=self.device)
+            rows[row] = True
+            with torch.inference_mode():
+                self._state = reset(self._state, rows, self._initial)
+        self._used[row] = True
+
+    def _can_decode(self, waiting: int) -> bool:
+        return waiting >= self.system.chunk_samples
+
+    def _flush_samples(self, samples: int) -> int:
+        return self.system.flush_samples(samples)
+
+    @torch.inference_mode()
+    def step(self) -> bool:
+        """Decode one chunk of every stream that has one; False when there was nothing to do."""
+        busy = self._ready
+        if not busy:
+            return False
+        # Fresh arrays: the state may keep views of what it was given.
+        wav = np.zeros((self.max_streams, self.system.chunk_samples), dtype=np.float32)
+        lens = np.zeros(self.max_streams, dtype=np.int64)
+        final = np.zeros(self.max_streams, dtype=np.bool_)
+        for stream in busy:
+            lens[stream._row], final[stream._row] = stream._take_chunk(wav[stream._row])
+        chunk, chunk_lens, chunk_final = (torch.from_numpy(array).to(self.device) for array in (wav, lens, final))
+        emission, self._state = self.system.step(chunk.to(self._dtype), chunk_lens, chunk_final, self._state)
+        rows = _Rows(emission, self.system)
+        for stream in busy:
+            stream._hear(rows, stream._row, bool(final[stream._row]))
+        return True

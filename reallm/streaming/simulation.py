@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 from reallm.errors import InputError
-from reallm.streaming.recognizer import Recognizer, Stream
+from reallm.streaming.recognizer import AnyRecognizer, Stream
 from reallm.streaming.resampler import Audio
 from reallm.types import Hypothesis, Seconds
 
@@ -12,7 +12,7 @@ Key = TypeVar("Key")
 
 
 def stream_utterances(
-    recognizer: Recognizer, utterances: Iterable[tuple[Key, Audio, int]], piece: Seconds = 0.02
+    recognizer: AnyRecognizer, utterances: Iterable[tuple[Key, Audio, int]], piece: Seconds = 0.02
 ) -> Iterator[tuple[Key, Hypothesis, Seconds]]:
     """Decode utterances in pieces of equal length, in all slots of the recognizer at once.
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reallm.protocols import ChunkSpec, Encoder, Frontend, Tokenizer
@@ -12,6 +11,7 @@ from reallm.registry import find, register
 from reallm.streaming.context import length_mask
 from reallm.streaming.state import StreamingState
 from reallm.systems._acoustic import AcousticModel, AcousticState
+from reallm.systems._texts import ctc_loss, padded_texts
 from reallm.types import Batch, Emission
 
 
@@ -68,12 +68,7 @@ class CTC(AcousticModel):
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor | float]]:
         """The CTC loss a token; the texts are all that it needs. Raises InputError for characters the tokenizer does not know."""
         enc, enc_lens = self.encode(*self.with_flush(batch.wav, batch.wav_lens), self.draw_chunk())
-        tokens = [torch.tensor(self.tokenizer.encode(text), dtype=torch.int64) for text in batch.texts]
-        token_lens = torch.tensor([len(t) for t in tokens])
-        padded = nn.utils.rnn.pad_sequence(tokens, batch_first=True).to(enc.device)
-        log_probs = self._log_probs(enc)
-        losses = F.ctc_loss(log_probs.transpose(0, 1), padded, enc_lens, token_lens, self.blank_id, reduction="none", zero_infinity=True)
-        return losses.sum() / token_lens.sum().clamp(min=1), {}
+        return ctc_loss(self._log_probs(enc), enc_lens, *padded_texts(self.tokenizer, batch.texts)), {}
 
     @torch.inference_mode()
     def log_probs(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from reallm.errors import InputError
-from reallm.streaming.recognizer import Recognizer
+from reallm.streaming.offline import recognizer_for
 from reallm.streaming.simulation import stream_utterances
 
 STREAMS = 16  # decoded together
@@ -31,7 +31,7 @@ class StreamingValidation:
         rate = system.sample_rate
         utterances = ((text_of(cut), load_audio(cut, rate), rate) for cut in cuts)
         counts = ErrorCounts()
-        for reference, hypothesis, _ in stream_utterances(Recognizer(system, STREAMS), utterances, PIECE):
+        for reference, hypothesis, _ in stream_utterances(recognizer_for(system, STREAMS), utterances, PIECE):
             counts.add(align_words(reference.split(), hypothesis.text.split()))
         if counts.wer is None:
             raise InputError(f"{self.manifest} holds no words to validate with: give cuts with transcripts")

@@ -1,4 +1,4 @@
-"""Every registered system behind the recognizer: the streamed text is the offline text, whatever the pieces, rates and neighbours."""
+"""Every registered system behind its recognizer: the streamed text is the offline text, whatever the pieces, rates and neighbours."""
 
 from typing import Any
 
@@ -11,6 +11,7 @@ from reallm.contract.system import audio, talkative
 from reallm.errors import InputError
 from reallm.registry import catalogue, find
 from reallm.streaming.measurement import offline_mismatches
+from reallm.streaming.offline import recognizer_for
 from reallm.streaming.recognizer import Recognizer
 from reallm.streaming.simulation import stream_utterances
 
@@ -23,7 +24,7 @@ def test_the_streamed_text_is_the_offline_text(name: str, rate: int) -> None:
     samples = [row[:length].float().numpy() for row, length in zip(wav, lens.tolist(), strict=True)]
     utterances = [(str(row), np.asarray(soxr.resample(one, system.sample_rate, rate)), rate) for row, one in enumerate(samples)]
     for piece, slots in ((0.02, 1), (0.16, 2), (1.0, 5), (0.0137, 3)):
-        streamed = {key: result.text for key, result, _ in stream_utterances(Recognizer(system, slots), utterances, piece)}
+        streamed = {key: result.text for key, result, _ in stream_utterances(recognizer_for(system, slots), utterances, piece)}
         assert offline_mismatches(system, utterances, streamed) == []
         assert sum(len(text) for text in streamed.values()) > 3, "nothing was said"
 

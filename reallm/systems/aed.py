@@ -1,0 +1,99 @@
+"""Attention encoder-decoder (Chan et al. 2016; Vaswani et al. 2017; for speech Dong et al. 2018): the offline rival."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from reallm.errors import InputError
+from reallm.layers.cross_attention_decoder import CrossAttentionDecoder, TextState
+from reallm.protocols import Encoder, Frontend, Tokenizer
+from reallm.registry import find, register
+from reallm.systems._text_model import TextModel
+from reallm.systems._texts import between_ends, ctc_loss, padded_texts
+from reallm.types import Batch, Emission
+
+
+@register("system", "aed")
+class AED(TextModel):
+    """Encoder with full context, and a Transformer decoder that attends to all of it. Does not stream.
+
+    A text has at most one token an encoder frame. Its tokens are spread evenly over the utterance: where they were spoken is not known.
+
+    Args:
+        frontend, encoder, tokenizer: the components.
+        decoder_dim, decoder_layers, decoder_heads, decoder_hidden: width, depth, attention heads and width of the feed-forward layers.
+        dropout: of the decoder's residual branches, in training.
+        ctc_weight: w of the training loss (1 - w) · cross-entropy + w · CTC of the encoder (Watanabe et al. 2017), which helps it to find
+            the order of the speech; 0 = no CTC layer. The search does not use it.
+        flush_periods: encoder frames of silence at the end of every utterance.
+        spec_augment: see AcousticModel.
+        label_smoothing: of the cross-entropy.
+        beam: hypotheses that the search keeps; 1 = greedy.
+        length_power: log-probabilities of texts are compared after division by their number of tokens to this power.
+    """
+
+    def __init__(
+        self,
+        frontend: Frontend,
+        encoder: Encoder,
+        tokenizer: Tokenizer,
+        decoder_dim: int = 144,
+        decoder_layers: int = 4,
+        decoder_heads: int = 4,
+        decoder_hidden: int = 576,
+        dropout: float = 0.1,
+        ctc_weight: float = 0.0,
+        flush_periods: int = 0,
+        spec_augment: Mapping[str, int] | None = None,
+        label_smoothing: float = 0.1,
+        beam: int = 4,
+        length_power: float = 1.0,
+    ) -> None:
+        period = frontend.frame_shift * encoder.geometry.stride
+        super().__init__(frontend, encoder, tokenizer, period, flush_periods, spec_augment, label_smoothing, beam, length_power)
+        if not 0 <= ctc_weight < 1:
+            raise InputError(f"ctc_weight {ctc_weight}: choose a share from 0 up to, but not, 1; for CTC alone there is the system ctc")
+        size = tokenizer.vocab_size + 1
+        self.decoder = CrossAttentionDecoder(size, encoder.output_dim, decoder_dim, decoder_layers, decoder_heads, decoder_hidden, dropout)
+        self.ctc_weight = ctc_weight
+        self.ctc_output = nn.Linear(encoder.output_dim, size) if ctc_weight else None
+
+    @classmethod
+    def tiny(cls) -> "AED":
+        encoder = find("encoder", "conformer").tiny()
+        return cls(
+            frontend=find("frontend", "log_mel")(sample_rate=8000, mels=encoder.input_dim),
+            encoder=encoder,
+            tokenizer=find("tokenizer", "character").tiny(),
+            decoder_dim=16,
+            decoder_layers=2,
+            decoder_heads=2,
+            decoder_hidden=24,
+            ctc_weight=0.3,
+            beam=3,
+        )
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """Cross-entropy of the text and its end, with CTC where it has a weight; raises InputError for unknown characters."""
+        enc, enc_lens = self.encode(*self.with_flush(batch.wav, batch.wav_lens), None)
+        token_ids, token_lens = padded_texts(self.tokenizer, batch.texts)
+        inputs, targets = (t.to(enc.device) for t in between_ends(token_ids, token_lens, self.end_id))
+        loss, stats = self.text_loss(self.decoder(inputs, self.decoder.remember(enc, enc_lens)), targets)
+        if self.ctc_output is None:
+            return loss, stats
+        aside = ctc_loss(torch.log_softmax(self.ctc_output(enc).float(), dim=-1), enc_lens, token_ids, token_lens)
+        stats |= {"loss_text": loss.detach(), "loss_ctc": aside.detach()}
+        return (1 - self.ctc_weight) * loss + self.ctc_weight * aside, stats
+
+    @torch.inference_mode()
+    def recognize(self, wav: Tensor, lens: Tensor) -> Emission:
+        """Whole utterances wav (B, S) → their texts, by beam search."""
+        enc, enc_lens = self.encode(*self.with_flush(wav, lens), None)
+        memory = self.decoder.remember(enc, enc_lens)
+
+        def step(token_ids: Tensor, active: Tensor, state: TextState) -> tuple[Tensor, TextState]:
+            return self.decoder.step(token_ids, state, memory)
+
+        state = self.decoder.init_state(wav.size(0), int(enc_lens.max()) + 1, enc.device, enc.dtype)
+        return self.search(step, state, enc_lens, enc_lens)

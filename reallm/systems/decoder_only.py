@@ -1,0 +1,119 @@
+"""Decoder-only recognition of whole utterances: speech as the prompt, then the text (Wu et al. 2023, arXiv 2307.03917)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from reallm.errors import InputError
+from reallm.protocols import Adapter, Decoder, Encoder, Frontend, Tokenizer
+from reallm.registry import find, register
+from reallm.systems._text_model import TextModel
+from reallm.systems._texts import NO_TARGET, between_ends, padded_texts
+from reallm.types import Batch, Emission
+
+
+@register("system", "decoder_only")
+class DecoderOnly(TextModel):
+    """All speech embeddings of an utterance, the token that begins the text, the text, and the same token as its end. Does not stream.
+
+    It is Speech ReaLLM without the interleaving: no alignment, no BLANK, and nothing said before the end. A text has at most one
+    token an encoder frame, and what the decoder's capacity leaves. Its tokens are spread evenly over the utterance: where they
+    were spoken is not known.
+
+    Args:
+        frontend, encoder, adapter, decoder, tokenizer: the components. The decoder's vocabulary is the tokenizer's and the end of the text,
+            which is the last id; its window, if it has one, should hold the longest utterance and its text.
+        flush_periods: token periods of silence at the end of every utterance.
+        spec_augment: see AcousticModel.
+        label_smoothing: of the cross-entropy over the text.
+        beam: hypotheses that the search keeps; 1 = greedy.
+        length_power: log-probabilities of texts are compared after division by their number of tokens to this power.
+    """
+
+    def __init__(
+        self,
+        frontend: Frontend,
+        encoder: Encoder,
+        adapter: Adapter,
+        decoder: Decoder,
+        tokenizer: Tokenizer,
+        flush_periods: int = 0,
+        spec_augment: Mapping[str, int] | None = None,
+        label_smoothing: float = 0.0,
+        beam: int = 4,
+        length_power: float = 1.0,
+    ) -> None:
+        period = frontend.frame_shift * encoder.geometry.stride * adapter.stride
+        super().__init__(frontend, encoder, tokenizer, period, flush_periods, spec_augment, label_smoothing, beam, length_power)
+        if encoder.output_dim != adapter.input_dim or adapter.output_dim != decoder.input_dim:
+            raise InputError(
+                f"widths do not fit: encoder {encoder.output_dim} → adapter {adapter.input_dim}, "
+                f"adapter {adapter.output_dim} → decoder {decoder.input_dim}"
+            )
+        if decoder.vocab_size != tokenizer.vocab_size + 1:
+            raise InputError(
+                f"decoder vocab_size {decoder.vocab_size} must be {tokenizer.vocab_size + 1}: the tokenizer's tokens, and the end of a text"
+            )
+        self.adapter, self.decoder = adapter, decoder
+
+    @classmethod
+    def tiny(cls) -> "DecoderOnly":
+        tokenizer = find("tokenizer", "character").tiny()
+        encoder = find("encoder", "conformer").tiny()
+        dim = 16
+        return cls(
+            frontend=find("frontend", "log_mel")(sample_rate=8000, mels=encoder.input_dim),
+            encoder=encoder,
+            adapter=find("adapter", "stack")(input_dim=encoder.output_dim, output_dim=dim, stride=2),
+            decoder=find("decoder", "llama")(tokenizer.vocab_size + 1, dim=dim, layers=2, heads=2, window=0, capacity=64),
+            tokenizer=tokenizer,
+            beam=3,
+        )
+
+    def _encode(self, wav: Tensor, lens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """wav (B, S) → speech embeddings (B, M, D_lm), their lens (B,), and those of the encoder frames."""
+        enc, enc_lens = self.encode(*self.with_flush(wav, lens), None)
+        return *self.adapter.forward(enc, enc_lens), enc_lens
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """Cross-entropy of the text and its end, given the speech. Raises InputError for characters the tokenizer does not know."""
+        speech, speech_lens, _ = self._encode(batch.wav, batch.wav_lens)
+        token_ids, token_lens = padded_texts(self.tokenizer, batch.texts)
+        text, text_targets = (t.to(speech.device) for t in between_ends(token_ids, token_lens, self.end_id))
+        text_lens = token_lens.to(speech.device) + 1
+        length = int((speech_lens + text_lens).max())
+        # Position p of a row takes in speech embedding p, then the text from speech_lens on.
+        position = torch.arange(length, device=speech.device)
+        in_text = position - speech_lens.unsqueeze(1)
+        heard = F.pad(speech, (0, 0, 0, max(length - speech.size(1), 0)))[:, :length]
+        index = in_text.clamp(0, text.size(1) - 1)
+        written = self.decoder.embed(text.gather(1, index))
+        inputs = torch.where((in_text < 0).unsqueeze(2), heard, written)
+        outside = (in_text < 0) | (in_text >= text_lens.unsqueeze(1))
+        targets = text_targets.gather(1, index).masked_fill(outside, NO_TARGET)
+        return self.text_loss(self.decoder.forward(inputs, speech_lens + text_lens), targets)
+
+    @torch.inference_mode()
+    def recognize(self, wav: Tensor, lens: Tensor) -> Emission:
+        """Whole utterances wav (B, S) → their texts, by beam search; those whose speech fills the decoder's capacity are ``exhausted``."""
+        speech, speech_lens, enc_lens = self._encode(wav, lens)
+        limits, exhausted = enc_lens, None
+        capacity = int(getattr(self.decoder, "capacity", 0))
+        if capacity:
+            room = capacity - speech_lens - 1  # the text begins with a token of its own
+            exhausted = room < 0
+            speech_lens = speech_lens.masked_fill(exhausted, 0)
+            limits = torch.minimum(limits, room).masked_fill(exhausted, 0)
+        state: Any = self.decoder.init_state(wav.size(0), speech.device, speech.dtype)
+        for position in range(int(speech_lens.max())):
+            _, state = self.decoder.step(speech[:, position], position < speech_lens, state)
+
+        def step(token_ids: Tensor, active: Tensor, state: Any) -> tuple[Tensor, Any]:
+            return self.decoder.step(self.decoder.embed(token_ids), active, state)
+
+        found = self.search(step, state, limits, speech_lens)
+        found.exhausted = exhausted
+        return found

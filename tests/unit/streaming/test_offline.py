@@ -1,0 +1,99 @@
+"""Systems that do not stream, behind the interface of streams: words at the end, in one batch; which system streams is decided once."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from torch import Tensor, nn
+
+from reallm.contract.system import audio, talkative
+from reallm.errors import InputError
+from reallm.registry import catalogue, find
+from reallm.streaming.measurement import offline_text
+from reallm.streaming.offline import OfflineRecognizer, recognizer_for
+from reallm.streaming.recognizer import Recognizer
+from reallm.streaming.simulation import stream_utterances
+from reallm.types import Emission
+from tests.dummies.recognizer import LevelSystem, say, text_of
+
+OFFLINE = [name for name in catalogue("system") if not hasattr(find("system", name), "step")]
+
+
+class WholeLevels(nn.Module):
+    """What hears levels, without its streaming."""
+
+    sample_rate = 8000
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.levels = LevelSystem(find("tokenizer", "character").tiny())
+        self.tokenizer, self.token_span = self.levels.tokenizer, self.levels.token_span
+        self.sizes: list[int] = []
+
+    def recognize(self, wav: Tensor, lens: Tensor) -> Emission:
+        """Counts its batches."""
+        self.sizes.append(len(lens))
+        return self.levels.recognize(wav, lens)
+
+
+@pytest.fixture
+def system() -> Any:
+    return WholeLevels().eval()
+
+
+def test_there_are_both_sorts() -> None:
+    assert {"aed", "decoder_only"} <= set(OFFLINE)
+    assert {"ctc", "speech_reallm"}.isdisjoint(OFFLINE)
+
+
+@pytest.mark.parametrize("name", catalogue("system"))
+def test_one_place_decides(name: str) -> None:
+    system: Any = find("system", name).tiny().eval()
+    assert type(recognizer_for(system)) is (OfflineRecognizer if name in OFFLINE else Recognizer)
+    if name in OFFLINE:
+        with pytest.raises(InputError, match=rf"^system '{name}' recognizes whole utterances and does not stream: use .*Recognizer$"):
+            Recognizer(system)
+    with pytest.raises(InputError, match="training mode"):
+        recognizer_for(system.train())
+    with pytest.raises(InputError, match="max_streams=0"):
+        recognizer_for(system.eval(), 0)
+
+
+@pytest.mark.parametrize("name", OFFLINE)
+def test_words_are_emitted_when_the_utterance_ends(name: str) -> None:
+    system: Any = talkative(find("system", name)).float()
+    wav, lens = audio(system)
+    utterances = [(row, wav[row, : int(lens[row])].float().numpy(), 8000) for row in range(len(lens))]
+    for slots in (1, 3):
+        found = {key: (hypothesis, seconds) for key, hypothesis, seconds in stream_utterances(recognizer_for(system, slots), utterances)}
+        assert sorted(found) == [row for row, _, _ in utterances]
+        for row, samples, rate in utterances:
+            hypothesis, seconds = found[row]
+            assert hypothesis.text == offline_text(system, samples, rate) if len(samples) else hypothesis.text == ""
+            assert seconds == len(samples) / rate
+            assert all(word.emitted_at == seconds and word.start <= word.end <= seconds for word in hypothesis.words)
+    assert sum(len(hypothesis.words) for hypothesis, _ in found.values())
+
+
+def test_streams_that_ended_together_are_one_batch(system: Any) -> None:
+    recognizer = recognizer_for(system, 3)
+    utterances = [(n, say([n, n + 1], seed=n), 8000) for n in range(1, 6)]
+    found = {key: hypothesis.text for key, hypothesis, _ in stream_utterances(recognizer, utterances)}
+    assert found == {n: text_of([n, n + 1]) for n in range(1, 6)}
+    assert system.sizes == [3, 2]
+
+
+def test_nothing_is_said_before_the_end(system: Any) -> None:
+    recognizer = recognizer_for(system, 2)
+    stream, other = recognizer.stream(), recognizer.stream()
+    samples = say([1, 2, 3])
+    for start in range(0, len(samples), 160):
+        stream.accept_waveform(samples[start : start + 160], 8000)
+        assert stream.result().text == "" and not stream.is_ready
+    final = stream.finish()
+    assert (final.text, final.is_final) == (text_of([1, 2, 3]), True)
+    assert all(word.emitted_at == stream.accepted for word in final.words)
+    assert other.finish().text == "", "no audio at all"
+    again = recognizer.stream()
+    again.accept_waveform(np.repeat(say([4]), 2), 16000)
+    assert again.finish().text == text_of([4]), "the slot was reused, at another rate"
