@@ -138,6 +138,76 @@ def lhotse_dir(
     _summary(record)
 
 
+@app.command()
+def librispeech(
+    out: Out,
+    corpus: Annotated[Path | None, typer.Option(help="LibriSpeech on disk; else $REALLM_DATA/librispeech, else it is downloaded.")] = None,
+    train_sets: Annotated[str, typer.Option(help="Hours of training data: 100, 460 or 960.")] = "960",
+    subset: Annotated[bool, typer.Option("--subset", help="Take what is there, also where it is not all of LibriSpeech.")] = False,
+    download_to: Annotated[Path | None, typer.Option(help="Folder of a download; else OUT.")] = None,
+    download_only: Annotated[
+        bool, typer.Option("--download-only", help="Make no manifests; nothing is done where --corpus is given.")
+    ] = False,
+    jobs: Jobs = 2,
+) -> None:
+    """LibriSpeech: train, dev-clean, dev-other, test-clean and test-other, by lhotse's recipe."""
+    from reallm.data.corpora.librispeech import download, find_root, parts_of, prepare
+
+    parts = parts_of(train_sets)
+    if corpus is None and os.environ.get("REALLM_DATA") and (Path(os.environ["REALLM_DATA"]) / "librispeech").is_dir():
+        corpus = Path(os.environ["REALLM_DATA"]) / "librispeech"
+    bar, tick = _bar("files", None)
+    kilobytes = bar.add_task("download (kB)", total=None, visible=False)
+
+    def fetched(done: int, total: int | None) -> None:
+        bar.update(kilobytes, completed=done // 1000, total=None if total is None else total // 1000, visible=True)
+
+    with bar:
+        root = find_root(corpus) if corpus is not None else download(download_to or out, parts, bar.console.print, fetched)
+        if download_only:
+            bar.console.print(f"{root} is there")
+            return
+        bar.update(kilobytes, visible=False)
+        record = prepare(root, out, train_sets, subset, jobs, lambda files: bar.update(bar.task_ids[0], total=files), tick)
+    _summary(record)
+
+
+@app.command("synthetic-librispeech")
+def synthetic_librispeech(
+    out: Out,
+    text: Annotated[Path | None, typer.Option(help="Folder of train.txt, dev.txt, test.txt; else $REALLM_DATA/text.")] = None,
+    hours: Annotated[float, typer.Option(min=0.001, help="Of training speech.")] = 1.0,
+    eval_utterances: Annotated[int, typer.Option(min=1, help="In each of dev-clean, dev-other, test-clean, test-other.")] = 50,
+    train_voices: Annotated[int, typer.Option(min=1, help="Speakers of the training data.")] = 40,
+    test_voices: Annotated[int, typer.Option(min=1, help="Speakers of each other part, in none but that.")] = 4,
+    seed: Annotated[int, typer.Option(help="Of what is said, by whom and how.")] = 1,
+) -> None:
+    """A corpus in LibriSpeech's folder layout, spoken by espeak-ng: OUT/LibriSpeech."""
+    from reallm.data.corpora.librispeech_synthetic import write_corpus
+
+    if text is None:
+        if not os.environ.get("REALLM_DATA"):
+            raise InputError("no text to speak: name a folder with train.txt, dev.txt and test.txt with --text, or set REALLM_DATA")
+        text = Path(os.environ["REALLM_DATA"]) / "text"
+    bar, tick = _bar("seconds of speech", None)
+    with bar:
+        root = write_corpus(out, text, hours, eval_utterances, train_voices, test_voices, seed, lambda seconds: tick(int(seconds)))
+    typer.echo(f"{root}: SYNTHETIC speech")
+
+
+@app.command()
+def speed(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Cuts, with or without alignments.")],
+    out: Annotated[Path, typer.Option("--out", help="The manifest to write.")],
+    factor: Annotated[list[float] | None, typer.Option(help="Give it several times; default: 0.9 and 1.1.")] = None,
+) -> None:
+    """Every cut of a manifest as it is, and once more for each speed, its alignments with it."""
+    from reallm.data.cuts import read_cuts, write_cuts
+    from reallm.data.speed import with_speeds
+
+    typer.echo(f"{out}: {write_cuts(with_speeds(read_cuts(manifest), factor or [0.9, 1.1]), out)} cuts")
+
+
 def _table(
     utterances: Sequence[Any], source: Path, out: Path, name: str | None, corpus: str | None, synthetic: bool, case: str | None, jobs: int
 ) -> None:

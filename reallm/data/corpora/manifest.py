@@ -95,7 +95,14 @@ def refuse_duplicates(ids: Iterable[str], source: Path) -> None:
 
 
 def write_manifest(
-    cuts: Sequence[Cut], skipped: dict[str, str], source: Path, out: Path, name: str, corpus: str | None = None, real: bool = True
+    cuts: Sequence[Cut],
+    skipped: dict[str, str],
+    source: Path,
+    out: Path,
+    name: str,
+    corpus: str | None = None,
+    real: bool = True,
+    licence: str | None = None,
 ) -> dict[str, Any]:
     """Write ``out``/``name``.jsonl.gz and its entry in ``out``/corpus.json. Returns what corpus.json holds.
 
@@ -108,6 +115,8 @@ def write_manifest(
     refuse_duplicates((cut.id for cut in cuts), source)
     source, marker = source.resolve(), out / "corpus.json"
     record: dict[str, Any] = {"corpus": corpus or (source.parent if source.is_file() else source).name, "real": real, "splits": {}}
+    if licence:
+        record["licence"] = licence
     if marker.is_file():
         old = json.loads(marker.read_text(encoding="utf-8"))
         if corpus is None:

@@ -1,0 +1,58 @@
+"""The synthesized corpus lies as LibriSpeech does, and nobody who speaks in training speaks anywhere else."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reallm.data.corpora.librispeech import EVALUATION, transcripts
+from reallm.data.corpora.librispeech_synthetic import RATE, speakers_of, write_corpus
+from reallm.data.cuts import load_audio, read_cuts, text_of
+from reallm.errors import InputError
+from reallm.metrics.provenance import corpus_of
+from tests.unit.data.corpora.test_own_data import run
+
+TEXT = {"train": "THE CAT SAT DOWN", "dev": "A DOG IS NOT A CAT", "test": "DON'T ASK ME WHY"}
+
+
+def write_text(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    for split, sentence in TEXT.items():
+        (folder / f"{split}.txt").write_text(f"{sentence}\n{sentence} AT ALL\nNO\n")
+    return folder
+
+
+def test_every_voice_is_in_one_part() -> None:
+    parts = speakers_of(40, 4)
+    voices = [s.voice for speakers in parts.values() for s in speakers]
+    assert len(voices) == len(set(voices)) == 56 == len({s.number for speakers in parts.values() for s in speakers})
+    with pytest.raises(InputError, match="voices were asked for"):
+        speakers_of(75, 1)
+
+
+def test_the_corpus_goes_through_the_recipe(tmp_path: Path) -> None:
+    options = ("--hours", "0.01", "--eval-utterances", "3", "--train-voices", "2", "--test-voices", "1")
+    command = ("synthetic-librispeech", "--out", tmp_path / "corpus", "--text", write_text(tmp_path / "text"), *options)
+    assert "SYNTHETIC" in run(*command)
+    root = tmp_path / "corpus/LibriSpeech"
+    before = {p: p.stat().st_mtime_ns for p in root.rglob("*")}
+    run(*command)
+    assert {p: p.stat().st_mtime_ns for p in root.rglob("*")} == before
+    assert "SYNTHETIC" in run("librispeech", "--corpus", tmp_path / "corpus", "--train-sets", "100", "--out", tmp_path / "out")
+    assert corpus_of(tmp_path / "out/train.jsonl.gz")["kind"] == "SYNTHETIC speech"
+    train = read_cuts(tmp_path / "out/train.jsonl.gz")
+    assert 36 <= sum(cut.duration for cut in train) < 40
+    assert len(transcripts(root / "train-clean-100")) == len(train) > 20, "more than a chapter"
+    assert {text_of(cut) for cut in train} == {TEXT["train"], f"{TEXT['train']} AT ALL"}
+    for split in EVALUATION:
+        cuts = list(read_cuts(tmp_path / f"out/{split}.jsonl.gz"))
+        assert len(cuts) == 3 and all(text_of(cut).startswith(TEXT[split.partition("-")[0]]) for cut in cuts)
+        for cut in cuts:
+            audio = load_audio(cut)
+            quiet = np.sqrt(np.sort(audio**2)[: len(audio) // 10].mean())
+            assert cut.sampling_rate == RATE and (quiet > 1e-3) == split.endswith("other")
+
+
+def test_text_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no text .*train.txt: give --text"):
+        write_corpus(tmp_path, tmp_path / "none", 1)
