@@ -1,0 +1,98 @@
+"""Kaldi's log-mel filterbank features."""
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from reallm.errors import InputError
+from reallm.frontends.framing import FramedFrontend
+from reallm.registry import register
+
+PREEMPHASIS = 0.97
+
+
+def kaldi_filterbank(fft: int, mels: int, sample_rate: int, low_hz: float, high_hz: float) -> Tensor:
+    """(fft / 2 + 1, mels) float64: triangles that are linear in mel (MelBanks of Kaldi), not in Hz; the last line is in none.
+
+    Raises InputError for band edges out of range and for a band so narrow that it holds no spectral line.
+    """
+    nyquist = sample_rate / 2
+    high = high_hz if high_hz > 0 else nyquist + high_hz
+    if not 0 <= low_hz < high <= nyquist:
+        raise InputError(f"low_hz {low_hz}, high_hz {high_hz} at {sample_rate} Hz: needs 0 <= low_hz < high_hz <= {nyquist:g}")
+
+    def to_mel(hz: Tensor) -> Tensor:
+        return 1127.0 * torch.log1p(hz / 700.0)
+
+    low_mel, high_mel = to_mel(torch.tensor([low_hz, high], dtype=torch.float64)).tolist()
+    left = low_mel + (high_mel - low_mel) / (mels + 1) * torch.arange(mels, dtype=torch.float64)
+    width = (high_mel - low_mel) / (mels + 1)
+    lines = to_mel(torch.arange(fft // 2, dtype=torch.float64) * sample_rate / fft).unsqueeze(1)
+    weights = torch.minimum(lines - left, left + 2 * width - lines).div(width).clamp(min=0)
+    empty = int((weights.amax(0) == 0).sum())
+    if empty:
+        raise InputError(f"{empty} of {mels} mel bands hold no spectral line of a {fft}-point FFT at {sample_rate} Hz: use fewer bands")
+    return nn.functional.pad(weights, (0, 0, 0, 1))
+
+
+@register("frontend", "kaldi_fbank")
+class KaldiFbankFrontend(FramedFrontend):
+    """compute-fbank-feats of Kaldi, as torchaudio.compliance.kaldi.fbank has it: each frame loses its mean, is preemphasized by 0.97 and
+    weighted by the Povey window; then the logarithm of the mel-weighted power spectrum. No dither, no energy.
+
+    Frame t ends with sample (t + 1) · shift, as that of every frontend here, so that it waits for nothing. Kaldi's frame k ends
+
+    - with snip_edges=True at sample k · shift + window: with 25 and 10 ms that is half a shift off our grid. The features are
+      exactly Kaldi's of the waveform with window - shift zeros before it; or, with ``-window mod shift`` zeros before it, frame
+      k + ceil(window / shift) - 1 here is Kaldi's frame k of the waveform itself;
+    - with snip_edges=False at sample k · shift + (shift + window) / 2, which looks (window - shift) / 2 samples beyond its own period, and
+      Kaldi mirrors the waveform at its ends: no stream can have that.
+
+    Args:
+        sample_rate: of the audio, in Hz.
+        mels: number of bands, F.
+        window_ms: length of a frame.
+        shift_ms: distance of frames.
+        low_hz: lower end of the lowest band.
+        high_hz: upper end of the highest band; 0 or less: counted from half the sample rate.
+        scale: samples are multiplied by this first. Kaldi reads 16-bit integers, hence 32768; models that were trained on samples in
+            [-1, 1], such as lhotse's and icefall's, need 1.
+
+    Raises InputError as kaldi_filterbank does.
+    """
+
+    window: Tensor
+    filterbank: Tensor
+
+    def __init__(
+        self,
+        sample_rate: int = 16000,
+        mels: int = 80,
+        window_ms: float = 25.0,
+        shift_ms: float = 10.0,
+        low_hz: float = 20.0,
+        high_hz: float = 0.0,
+        scale: float = 32768.0,
+    ) -> None:
+        super().__init__(sample_rate, window_ms, shift_ms, output_dim=mels)
+        self.fft = 1 << (self.window_samples - 1).bit_length()
+        self.scale = scale
+        filterbank = kaldi_filterbank(self.fft, mels, sample_rate, low_hz, high_hz)
+        window = torch.hann_window(self.window_samples, periodic=False, dtype=torch.float64).pow(0.85)
+        self.register_buffer("filterbank", filterbank.to(torch.get_default_dtype()), persistent=False)
+        self.register_buffer("window", window.to(torch.get_default_dtype()), persistent=False)
+
+    @classmethod
+    def tiny(cls) -> Self:
+        """16 bands at 8 kHz."""
+        return cls(sample_rate=8000, mels=16)
+
+    def analyse(self, frames: Tensor) -> Tensor:
+        """frames (B, T, window_samples) → log-mel energies (B, T, F)."""
+        frames = frames * self.scale
+        frames = frames - frames.mean(-1, keepdim=True)
+        frames = frames - PREEMPHASIS * torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
+        spectrum = torch.fft.rfft(frames * self.window, n=self.fft)
+        power = spectrum.real.square() + spectrum.imag.square()
+        return (power @ self.filterbank).clamp(min=torch.finfo(torch.float32).eps).log()
