@@ -15,7 +15,7 @@ from reallm.aligners.report import Measurements, make_report
 from reallm.aligners.retokenize import retokenize, token_pieces, word_times
 from reallm.data.files import atomic_write
 from reallm.errors import InputError
-from reallm.protocols import Aligner, AlignmentFailure, System, Tokenizer
+from reallm.protocols import Aligner, AlignmentFailure, Tokenizer
 from reallm.registry import spec_of
 
 PART_CUTS = 1000  # cuts of one part: what is lost at most when the run is killed
@@ -47,13 +47,15 @@ def align_cuts(
     audio that cannot be read.
     """
     from reallm.data.alignments import with_token_alignment, words
-    from reallm.data.dataset import load_batch
+    from reallm.data.dataset import load_batch, without_audio
 
     tokens = encode_texts(cuts, teacher.tokenizer)
     done: dict[int, Any] = {}
     measured: dict[int, Measurements] = {}
     for rows in batches_by_duration([cut.duration for cut in cuts], BATCH_SECONDS):
-        batch = load_batch([cuts[row] for row in rows], teacher.sample_rate).to(device)
+        chosen = [cuts[row] for row in rows]
+        reads_audio = getattr(aligner, "reads_audio", True)
+        batch = load_batch(chosen, teacher.sample_rate).to(device) if reads_audio else without_audio(chosen, teacher.sample_rate)
         found = aligner.align(batch, [tokens[row] for row in rows], teacher)
         for row, alignment, samples in zip(rows, found, batch.wav_lens.tolist(), strict=True):
             cut, measured[row] = cuts[row], Measurements()
@@ -79,7 +81,7 @@ def align_cuts(
 def align_manifest(
     cuts_path: Path,
     out: Path,
-    teacher: System,
+    teacher: Any,
     aligner: Aligner,
     device: torch.device | str = "cpu",
     offsets: dict[str, float] | None = None,
@@ -90,6 +92,7 @@ def align_manifest(
 
     Args:
         cuts_path: manifest of lhotse cuts.
+        teacher: as for :func:`align_cuts`.
         out: manifest to be written; ``OUT.report.json`` beside it. Done already with the same input: nothing is done.
         offsets: constants of the word times ("begin", "end", in ms) that were fitted on other data.
         progress: is told the number of cuts done and of all cuts.
@@ -142,7 +145,7 @@ def align_manifest(
         worst = next(iter(report["reasons"]))
         raise InputError(
             f"{report['failed']} of {len(cuts)} utterances of {cuts_path} could not be aligned (most often: {worst}), more than 1 %: "
-            f"see {report_path}, correct the transcripts or train the teacher longer"
+            f"they are listed in {report_path}; correct the transcripts, and train the teacher longer or complete the alignments"
         )
     write_cuts(_join(paths), out)
     shutil.rmtree(parts)
@@ -188,8 +191,9 @@ def describe_run(teacher: Any, aligner: Any, tokenizer: Tokenizer | None = None)
 
 
 def teacher_id(teacher: Any) -> str:
-    """The begin of the sha256 of a system's weights."""
-    return fingerprints.of_weights(teacher.state_dict())[:16]
+    """The begin of the sha256 of a system's weights; empty where there are none."""
+    weights = teacher.state_dict()
+    return fingerprints.of_weights(weights)[:16] if weights else ""
 
 
 def report_of(out: Path) -> Path:

@@ -208,6 +208,34 @@ def speed(
     typer.echo(f"{out}: {write_cuts(with_speeds(read_cuts(manifest), factor or [0.9, 1.1]), out)} cuts")
 
 
+@app.command()
+def alignments(
+    cuts: Annotated[Path, typer.Option(help="Manifest of the cuts to align.")],
+    alignments: Annotated[Path, typer.Option(metavar="DIR", help="Folder of CTM files, TextGrids or the public LibriSpeech alignments.")],
+    tokenizer: Annotated[str, typer.Option(metavar="TYPE=PATH", help="Whose tokens the words' times are carried over to.")],
+    out: Annotated[Path, typer.Option(help="Manifest to write; its report lies beside it, as NAME.report.json.")],
+) -> None:
+    """Alignments made elsewhere, in place of a teacher's. Utterances without one are listed; more than 1 % of them is an error."""
+    from reallm.aligners.corpus import align_manifest, report_of
+    from reallm.aligners.elsewhere import ElsewhereAligner
+    from reallm.aligners.report import describe
+    from reallm.aligners.word_times import NoTeacher
+    from reallm.cli.align import _tokenizer
+    from reallm.data.cuts import read_cuts
+
+    bar, _ = _bar("aligning", None)
+    task = bar.task_ids[0]
+    teacher = NoTeacher(_tokenizer(tokenizer), next(iter(read_cuts(cuts))).sampling_rate)
+    with bar:
+        report = align_manifest(
+            cuts, out, teacher, ElsewhereAligner(alignments), progress=lambda count, total: bar.update(task, completed=count, total=total)
+        )
+    for failure in report["failures"]:
+        typer.echo(f"left out: {failure['id']} ({failure['reason']})")
+    for line in [*describe(report), f"{out}, report in {report_of(out)}"]:
+        typer.echo(line)
+
+
 def _table(
     utterances: Sequence[Any], source: Path, out: Path, name: str | None, corpus: str | None, synthetic: bool, case: str | None, jobs: int
 ) -> None:

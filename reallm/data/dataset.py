@@ -81,6 +81,12 @@ def load_batch(
     )
 
 
+def without_audio(cuts: Sequence[Cut], sample_rate: int) -> Batch:
+    """The ids, texts and lengths of B cuts, in a batch whose audio was not read."""
+    lens = torch.tensor([round(cut.duration * sample_rate) for cut in cuts], dtype=torch.int64)
+    return Batch([cut.id for cut in cuts], torch.zeros(len(cuts), 0), lens, [text_of(cut) for cut in cuts])
+
+
 def _epoch_of(line: dict[str, Any]) -> int | None:
     """The custom field ``epoch`` of a cut, or of the first track of a mix."""
     cut = line["tracks"][0]["cut"] if "tracks" in line else line
