@@ -23,6 +23,7 @@ KINDS = {
     "aligner": "reallm.aligners",
     "interleaver": "reallm.interleavers",
     "decoder": "reallm.decoders",
+    "predictor": "reallm.predictors",
     "searcher": "reallm.searchers",
     "tokenizer": "reallm.tokenizers",
     "system": "reallm.systems",

@@ -1,4 +1,4 @@
-"""The contract of decoders: a language model over input embeddings. Legend: reallm/types.py."""
+"""The contract of decoders, which give logits, and of predictors, whose outputs have a width of their own. Legend: reallm/types.py."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,6 +24,11 @@ def inputs(decoder: Any, lengths: Sequence[int] = LENGTHS, seed: int = 0) -> tup
     return x, lens
 
 
+def width(decoder: Any) -> int:
+    """Numbers of one output."""
+    return int(getattr(decoder, "output_dim", decoder.vocab_size))
+
+
 def aged(decoder: Any, positions: int, seed: int) -> StreamingState:
     """The state of one row after ``positions`` positions."""
     state = decoder.init_state(1, "cpu", torch.float64)
@@ -35,34 +40,34 @@ def aged(decoder: Any, positions: int, seed: int) -> StreamingState:
 
 @torch.no_grad()
 def check_shapes(cls: Any) -> None:
-    """Logits are (B, L, V); embeddings are D_lm wide, for ids of any shape, BLANK's too."""
+    """Outputs are (B, L, V), or as wide as declared; embeddings are D_lm wide, for ids of any shape, BLANK's too."""
     decoder = tiny(cls)
     x, lens = inputs(decoder)
-    logits = decoder.forward(x, lens)
-    require(tuple(logits.shape) == (*x.shape[:2], decoder.vocab_size), f"logits of shape {tuple(logits.shape)} for inputs {tuple(x.shape)}")
+    out = decoder.forward(x, lens)
+    require(tuple(out.shape) == (*x.shape[:2], width(decoder)), f"outputs of shape {tuple(out.shape)} for inputs {tuple(x.shape)}")
     ids = torch.tensor([[0, decoder.vocab_size - 1]])
     require(tuple(decoder.embed(ids).shape) == (1, 2, decoder.input_dim), f"embed gives {tuple(decoder.embed(ids).shape)}")
 
 
 @torch.no_grad()
 def check_future_has_no_effect(cls: Any) -> None:
-    """An input cannot change the logits of the positions before it, and padding cannot change any."""
+    """An input cannot change the outputs of the positions before it, and padding cannot change any."""
     decoder = tiny(cls)
     x, lens = inputs(decoder)
-    logits = decoder.forward(x, lens)
+    out = decoder.forward(x, lens)
     for row, length in enumerate(lens.tolist()):
         for position in sorted({1, -(-length // 2), length}):
             alone = decoder.forward(x[row : row + 1, :position], torch.tensor([position]))[0]
-            what = f"logits of row {row}, positions before {position}, without what follows and the other rows"
-            require_equal(alone[:position], logits[row, :position], what, TOLERANCE)
+            what = f"outputs of row {row}, positions before {position}, without what follows and the other rows"
+            require_equal(alone[:position], out[row, :position], what, TOLERANCE)
 
 
 @torch.no_grad()
 def check_steps_equal_forward(cls: Any) -> None:
-    """Position by position, rows starting and resting at different times, the logits are those of the parallel pass."""
+    """Position by position, rows starting and resting at different times, the outputs are those of the parallel pass."""
     decoder = tiny(cls)
     x, lens = inputs(decoder)
-    logits = decoder.forward(x, lens)
+    out = decoder.forward(x, lens)
     rows = len(lens)
     state, position = decoder.init_state(rows, "cpu", torch.float64), torch.zeros(rows, dtype=torch.int64)
     generator = torch.Generator().manual_seed(1)
@@ -71,10 +76,10 @@ def check_steps_equal_forward(cls: Any) -> None:
         now = position.clamp_max(x.size(1) - 1)
         one = torch.where(active.unsqueeze(1), x[torch.arange(rows), now], GARBAGE)
         answer, state = decoder.step(one, active, state)
-        require(tuple(answer.shape) == (rows, decoder.vocab_size), f"a step's logits have shape {tuple(answer.shape)}")
+        require(tuple(answer.shape) == (rows, width(decoder)), f"a step's outputs have shape {tuple(answer.shape)}")
         for row in active.nonzero().flatten().tolist():
-            what = f"logits of row {row} at position {int(now[row])}, stepped"
-            require_equal(answer[row], logits[row, now[row]], what, TOLERANCE)
+            what = f"outputs of row {row} at position {int(now[row])}, stepped"
+            require_equal(answer[row], out[row, now[row]], what, TOLERANCE)
         position = position + active
 
 
@@ -104,14 +109,14 @@ def check_rows_of_different_age(cls: Any) -> None:
     x, active = inputs(decoder, [1] * len(ages), 9)[0][:, 0], torch.ones(len(ages), dtype=torch.bool)
     anew = torch.tensor([False, False, False, True])
     fresh = reset(clone(together), anew, decoder.init_state(1, "cpu", torch.float64))
-    logits, _ = decoder.step(x, active, together)
+    out, _ = decoder.step(x, active, together)
     for row, single in enumerate(singles):
         alone, _ = decoder.step(x[row : row + 1], active[row : row + 1], single)
-        require_equal(logits[row], alone[0], f"logits of a row of age {ages[row]} among others", TOLERANCE)
+        require_equal(out[row], alone[0], f"outputs of a row of age {ages[row]} among others", TOLERANCE)
     after, _ = decoder.step(x, active, fresh)
-    require_equal(after[~anew], logits[~anew], "logits of the other rows after one was reset")
+    require_equal(after[~anew], out[~anew], "outputs of the other rows after one was reset")
     new, _ = decoder.step(x[anew], active[anew], decoder.init_state(1, "cpu", torch.float64))
-    require_equal(after[anew], new, "logits of a row that was reset", TOLERANCE)
+    require_equal(after[anew], new, "outputs of a row that was reset", TOLERANCE)
 
 
 @torch.no_grad()
@@ -124,17 +129,17 @@ def check_resting_rows_keep_their_future(cls: Any) -> None:
         _, rested = decoder.step(GARBAGE * inputs(decoder, [1, 1], seed)[0][:, 0], torch.tensor([False, False]), rested)
     for x in inputs(decoder, [8, 8], 5)[0].transpose(0, 1):
         both = torch.tensor([True, True])
-        logits, state = decoder.step(x, both, state)
+        out, state = decoder.step(x, both, state)
         same, rested = decoder.step(x, both, rested)
-        require_equal(same, logits, "logits after a rest")
+        require_equal(same, out, "outputs after a rest")
 
 
 def check_gradient_reaches_every_parameter(cls: Any) -> None:
     """Every parameter, the token embedding's too, has a gradient that is finite and not zero."""
     decoder = tiny(cls).train()
     ids = torch.randint(decoder.vocab_size, (2, 9), generator=torch.Generator().manual_seed(0))
-    logits = decoder.forward(decoder.embed(ids), torch.tensor([9, 9]))
-    torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids.roll(-1, 1)).backward()
+    out = decoder.forward(decoder.embed(ids), torch.tensor([9, 9]))
+    (out * torch.randn(width(decoder), dtype=out.dtype)).square().sum().backward()
     require_gradients(decoder)
 
 

@@ -1,20 +1,10 @@
 """LSTM decoder: the prediction network of RNN-T (Graves 2012, arXiv 1211.3711) as a decoder-only model."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
+from reallm.layers.lstm import LSTMState, SteppingLSTM
 from reallm.registry import register
-from reallm.streaming.state import StreamingState
-
-
-@dataclass
-class LSTMDecoderState(StreamingState):
-    """Hidden and cell state of all layers."""
-
-    hidden: Tensor  # (B, layers, D)
-    cell: Tensor  # (B, layers, D)
 
 
 @register("decoder", "lstm")
@@ -32,7 +22,7 @@ class LSTMDecoder(nn.Module):
         super().__init__()
         self.vocab_size, self.input_dim = vocab_size, dim
         self.token_embedding = nn.Embedding(vocab_size, dim)
-        self.lstm = nn.LSTM(dim, dim, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+        self.lstm = SteppingLSTM(dim, layers, dropout)
         self.norm = nn.LayerNorm(dim)
         self.output = nn.Linear(dim, vocab_size)
 
@@ -50,18 +40,11 @@ class LSTMDecoder(nn.Module):
         hidden, _ = self.lstm(inputs)
         return self.output(self.norm(hidden))
 
-    def init_state(self, batch: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> LSTMDecoderState:
+    def init_state(self, batch: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> LSTMState:
         """The state of ``batch`` new streams."""
-        shape = (batch, self.lstm.num_layers, self.input_dim)
-        return LSTMDecoderState(torch.zeros(shape, device=device, dtype=dtype), torch.zeros(shape, device=device, dtype=dtype))
+        return self.lstm.init_state(batch, device, dtype)
 
-    def step(self, inputs: Tensor, active: Tensor, state: LSTMDecoderState) -> tuple[Tensor, LSTMDecoderState]:
+    def step(self, inputs: Tensor, active: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         """One position of each active row: inputs (B, D), active (B,) → logits (B, V), state."""
-        before = (state.hidden.transpose(0, 1).contiguous(), state.cell.transpose(0, 1).contiguous())
-        output, (hidden, cell) = self.lstm(inputs.unsqueeze(1), before)
-        moved = active.view(-1, 1, 1)
-        after = LSTMDecoderState(
-            torch.where(moved, hidden.transpose(0, 1), state.hidden),
-            torch.where(moved, cell.transpose(0, 1), state.cell),
-        )
-        return self.output(self.norm(output[:, 0])), after
+        hidden, state = self.lstm.step(inputs, active, state)
+        return self.output(self.norm(hidden)), state

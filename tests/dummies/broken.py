@@ -15,6 +15,8 @@ from reallm.encoders.lstm import LSTMEncoder
 from reallm.frontends.log_mel import LogMelFrontend
 from reallm.interleavers.blank import BlankFedInterleaver, BlankInterleaver
 from reallm.layers.subsampling import WindowState
+from reallm.predictors.lstm import LSTMPredictor
+from reallm.predictors.stateless import StatelessPredictor
 from reallm.protocols import TextState
 from reallm.searchers.greedy import GreedySearcher
 from reallm.streaming.geometry import Geometry
@@ -152,6 +154,21 @@ class OtherWindowDecoder(LlamaDecoder):
             return super().forward(inputs, lens)
         finally:
             self.window -= 1
+
+
+class RestlessPredictor(LSTMPredictor):
+    """Goes on where it should rest."""
+
+    def step(self, inputs, active, state):
+        return super().step(inputs, torch.ones_like(active), state)
+
+
+class WidePredictor(StatelessPredictor):
+    """Is wider than it says."""
+
+    def __init__(self, vocab_size: int, dim: int = 256, context: int = 2):
+        super().__init__(vocab_size, dim, context)
+        self.output_dim -= 1
 
 
 class TwoPolicies(BlankFedInterleaver):

@@ -62,7 +62,7 @@ def test_it_streams_as_it_trains(example: Any) -> None:
         torch.testing.assert_close(torch.cat(rows[row]), offline[row, : offline_lens[row]], rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("example", ["decoder"], indirect=True)
+@pytest.mark.parametrize("example", ["decoder", "predictor"], indirect=True)
 def test_the_decoder_steps_as_it_trains(example: Any) -> None:
     decoder = example.double().eval()
     inputs = torch.randn(2, 6, decoder.input_dim, dtype=torch.float64)

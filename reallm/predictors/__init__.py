@@ -1,0 +1,1 @@
+"""What was said so far to what may be said next, for the transducer. One file, one predictor."""

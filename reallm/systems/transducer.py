@@ -1,0 +1,160 @@
+"""RNN-T (Graves 2012, arXiv 1211.3711): a streaming rival of Speech ReaLLM, and an alignment teacher with full context."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from reallm.errors import InputError
+from reallm.interleavers.blank import BlankInterleaver
+from reallm.layers.joiner import Joiner
+from reallm.protocols import ChunkSpec, Decoder, Encoder, Frontend, Predictor, ResponseModel, Searcher, Tokenizer
+from reallm.registry import find, register
+from reallm.streaming.state import StreamingState
+from reallm.systems._acoustic import AcousticModel, AcousticState
+from reallm.systems._transducer_decoder import TransducerDecoder
+from reallm.types import Batch, Emission
+
+MOST_NUMBERS = 1 << 24  # of the joiner at a time, where no gradient is wanted
+
+
+@dataclass
+class TransducerState(StreamingState):
+    """Streaming states of all parts."""
+
+    acoustic: AcousticState
+    search: StreamingState
+
+
+@register("system", "transducer")
+class Transducer(AcousticModel):
+    """Encoder, predictor and joiner; each encoder frame is answered with any number of tokens and BLANK.
+
+    Args:
+        frontend, encoder, predictor, searcher, tokenizer: the components. The predictor's vocabulary is the tokenizer's and
+            BLANK, which is the last id; a searcher's responses are the tokens of one encoder frame.
+        joiner_dim: width of the joiner. Default: the predictions'.
+        flush_periods: encoder frames of silence at the end of every stream and training utterance.
+        training_chunks: see AcousticModel; with None among them the model also aligns with full context.
+        spec_augment: see AcousticModel.
+        dropout: of the encoder frames that are joined, in training.
+    """
+
+    def __init__(
+        self,
+        frontend: Frontend,
+        encoder: Encoder,
+        predictor: Predictor,
+        searcher: Searcher,
+        tokenizer: Tokenizer,
+        joiner_dim: int | None = None,
+        flush_periods: int = 0,
+        training_chunks: Sequence[ChunkSpec | None] | None = None,
+        spec_augment: Mapping[str, int] | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        period = frontend.frame_shift * encoder.geometry.stride
+        super().__init__(frontend, encoder, tokenizer, period, flush_periods, training_chunks, spec_augment)
+        self.blank_id = tokenizer.vocab_size
+        if predictor.vocab_size != self.blank_id + 1:
+            raise InputError(
+                f"predictor vocab_size {predictor.vocab_size}: the tokenizer has {self.blank_id} tokens, so it must be {self.blank_id + 1}"
+            )
+        self.predictor, self.searcher = predictor, searcher
+        self.dropout = nn.Dropout(dropout)
+        self.joiner = Joiner(encoder.output_dim, predictor.output_dim, joiner_dim or predictor.output_dim, predictor.vocab_size)
+
+    @classmethod
+    def tiny(cls) -> "Transducer":
+        tokenizer = find("tokenizer", "character").tiny()
+        encoder = find("encoder", "conformer").tiny()
+        return cls(
+            frontend=find("frontend", "log_mel")(sample_rate=8000, mels=encoder.input_dim),
+            encoder=encoder,
+            predictor=find("predictor", "stateless")(vocab_size=tokenizer.vocab_size + 1, dim=12, context=2),
+            searcher=find("searcher", "greedy").tiny(),
+            tokenizer=tokenizer,
+            flush_periods=1,
+        )
+
+    @property
+    def _decoder(self) -> TransducerDecoder:
+        return TransducerDecoder(self.predictor, self.joiner)
+
+    @property
+    def _model(self) -> ResponseModel:
+        # Searchers take steps alone; the parallel pass of a transducer is its lattice.
+        return ResponseModel(cast(Decoder, self._decoder), BlankInterleaver(self.blank_id))
+
+    def _predictions(self, token_ids: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens (B, U) padded with 0, their lens (B,), and predictions (B, U + 1, D) as the joiner takes them."""
+        token_lens = torch.tensor([len(ids) for ids in token_ids], device=device)
+        tokens = nn.utils.rnn.pad_sequence([ids.to(device) for ids in token_ids], batch_first=True)
+        labels = nn.functional.pad(tokens, (1, 0), value=self.blank_id)
+        predictions = self.predictor.forward(self.predictor.embed(labels), token_lens + 1)
+        return tokens, token_lens, self.joiner.text(predictions)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """The transducer loss a token, over all alignments; the texts are all that it needs.
+
+        Raises InputError for characters the tokenizer does not know.
+        """
+        from torchaudio.functional import rnnt_loss  # part of training: who transcribes need not have it
+
+        enc, enc_lens = self.encode(*self.with_flush(batch.wav, batch.wav_lens), self.draw_chunk())
+        texts = [torch.tensor(self.tokenizer.encode(text), dtype=torch.int64) for text in batch.texts]
+        tokens, token_lens, text = self._predictions(texts, enc.device)
+        audio = self.joiner.audio(self.dropout(enc[:, : int(enc_lens.max())]))
+        logits = self.joiner(audio.unsqueeze(2), text.unsqueeze(1)).float()
+        lengths = (tokens.int(), enc_lens.int(), token_lens.int())
+        losses = rnnt_loss(logits, *lengths, blank=self.blank_id, reduction="none")
+        return losses.sum() / token_lens.sum().clamp(min=1), {}
+
+    @torch.inference_mode()
+    def lattice_scores(self, batch: Batch, token_ids: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """The lattice of each utterance's tokens (U_b,) with full context: what the RNN-T aligner aligns with.
+
+        Returns:
+            Log-probabilities of BLANK (B, N, U + 1) and of the next token (B, N, U), where N frames were heard and u tokens
+            said, and lens (B,) of the frames.
+        """
+        enc, enc_lens = self.encode(*self.with_flush(batch.wav, batch.wav_lens), None)
+        tokens, _, text = self._predictions(token_ids, enc.device)
+        block = max(1, MOST_NUMBERS // (text.size(0) * text.size(1) * max(self.joiner.dim, self.joiner.vocab_size)))
+        blanks, following = [], []
+        for audio in self.joiner.audio(enc).split(block, dim=1):
+            scores = torch.log_softmax(self.joiner(audio.unsqueeze(2), text.unsqueeze(1)).float(), dim=-1)
+            blanks.append(scores[..., self.blank_id])
+            wanted = tokens[:, None, :, None].expand(-1, audio.size(1), -1, -1)
+            following.append(scores[:, :, :-1].gather(3, wanted).squeeze(3))
+        return torch.cat(blanks, dim=1), torch.cat(following, dim=1), enc_lens
+
+    def init_state(self, batch: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> TransducerState:
+        """The state of ``batch`` new streams."""
+        chunk = self.encoder.chunk
+        capacity = chunk.size + chunk.right + 1
+        return TransducerState(
+            self.init_acoustic_state(batch, device, dtype),
+            self.searcher.init_state(self._model, batch, capacity, device, dtype),
+        )
+
+    @torch.inference_mode()
+    def step(self, wav: Tensor, lens: Tensor, final: Tensor, state: TransducerState) -> tuple[Emission, TransducerState]:
+        """wav (B, S_c) → the tokens that these encoder frames are answered with, state."""
+        enc, enc_lens, acoustic = self.encode_step(wav, lens, final, state.acoustic)
+        emission, search = self.searcher.step(self._model, self._decoder.hear(enc), enc_lens, final, state.search)
+        return emission, TransducerState(acoustic, search)
+
+    @torch.inference_mode()
+    def recognize(self, wav: Tensor, lens: Tensor) -> Emission:
+        """Whole utterances wav (B, S) → their tokens; the flush is added here."""
+        enc, enc_lens = self.encode(*self.with_flush(wav, lens), self.encoder.chunk)
+        state = self.searcher.init_state(self._model, wav.size(0), enc.size(1), wav.device, enc.dtype)
+        everything = torch.ones_like(enc_lens, dtype=torch.bool)
+        return self.searcher.step(self._model, self._decoder.hear(enc), enc_lens, everything, state)[0]
+
+    def token_span(self, token_ids: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
+        """The encoder frame that a token answers, in samples."""
+        return frame * self.period_samples, (frame + 1) * self.period_samples
