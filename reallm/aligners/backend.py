@@ -1,4 +1,4 @@
-"""Which engine searches the CTC lattice: k2 where it can be had, else torch. Both give the same path, ties aside."""
+"""Which engine searches a lattice: k2 where it can be had, else torch. Both give the same path, ties aside."""
 
 import functools
 from collections.abc import Callable
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from reallm.aligners import k2_client
+from reallm.aligners.lattice import viterbi_emissions
 from reallm.aligners.viterbi import viterbi_labels
 from reallm.errors import InputError, nearest
 
@@ -20,7 +21,8 @@ class Backend:
 
     name: str
     version: str
-    labels: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # as reallm.aligners.viterbi.viterbi_labels
+    labels: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # of CTC, as reallm.aligners.viterbi.viterbi_labels
+    emissions: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]  # of RNN-T, as reallm.aligners.lattice.viterbi_emissions
 
 
 def find_backend(name: str = "auto") -> Backend:
@@ -32,12 +34,12 @@ def find_backend(name: str = "auto") -> Backend:
         raise InputError(f"unknown backend '{name}'{nearest(name, BACKENDS)}: one of {', '.join(BACKENDS)}")
     if name != "torch":
         try:
-            return Backend("k2", k2_client.connect().version, k2_client.k2_labels)
+            return Backend("k2", k2_client.connect().version, k2_client.k2_labels, k2_client.k2_emissions)
         except k2_client.K2Missing as missing:
             if name == "k2":
                 raise InputError(f"backend 'k2' is not here ({missing}): {k2_client.HOW_TO_GET}, or choose the backend 'torch'") from None
             _warn(str(missing))
-    return Backend("torch", torch.__version__, viterbi_labels)
+    return Backend("torch", torch.__version__, viterbi_labels, viterbi_emissions)
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from reallm.aligners.backend import find_backend
-from reallm.aligners.path import CTCPath, pad_tokens, paths_from_labels, why_not
+from reallm.aligners.path import CTCPath, in_samples, pad_tokens, paths_from_labels, why_not
 from reallm.errors import InputError
 from reallm.protocols import AlignmentFailure
 from reallm.registry import register
@@ -55,6 +55,8 @@ class CTCAligner:
     briefly, so the times are those of emission, not the word's acoustic ends.
     """
 
+    scores = "log_probs"
+
     def __init__(self, backend: str = "auto") -> None:
         self.backend = backend
 
@@ -71,20 +73,9 @@ class CTCAligner:
     @torch.no_grad()
     def align(self, batch: Batch, token_ids: Sequence[Tensor], teacher: Any) -> list[Alignment | AlignmentFailure]:
         """One alignment an utterance; see :func:`align_scores` for what fails."""
-        if not hasattr(teacher, "log_probs"):
+        if not hasattr(teacher, self.scores):
             raise InputError(f"{type(teacher).__name__} has no CTC scores to align with: name a trained `ctc` system, or align with --ctm")
         log_probs, lens = teacher.log_probs(batch)
         paths = align_scores(log_probs, lens, token_ids, self.backend)
-        period = int(teacher.period_samples)
-
-        def alignment(path: CTCPath | AlignmentFailure, tokens: Tensor, samples: int) -> Alignment | AlignmentFailure:
-            if isinstance(path, AlignmentFailure):
-                return path
-            # The scores may cover zeros after the audio, which the teacher is given to finish with; nothing was said there.
-            last = (samples - 1) // period * period
-            starts = (path.begin_frames * period).clamp(max=last)
-            ends = (path.end_frames * period).clamp(max=samples)
-            ids = torch.as_tensor(tokens, dtype=torch.int64)
-            return Alignment(ids, starts, ends, path.scores, int(teacher.sample_rate), path.score)
-
-        return [alignment(*row) for row in zip(paths, token_ids, batch.wav_lens.tolist(), strict=True)]
+        rows = zip(paths, token_ids, batch.wav_lens.tolist(), strict=True)
+        return [path if isinstance(path, AlignmentFailure) else in_samples(path, ids, samples, teacher) for path, ids, samples in rows]

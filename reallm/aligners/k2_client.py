@@ -40,9 +40,9 @@ class InProcess:
         except (ImportError, OSError) as error:
             raise K2Missing(f"k2 does not fit this environment's torch ({error})") from None
 
-    def labels(self, log_probs: Any, lens: Any, tokens: Any, token_lens: Any) -> Any:
-        """:func:`reallm.aligners.k2_worker.k2_labels`."""
-        return k2_worker.k2_labels(log_probs, lens, tokens, token_lens)
+    def call(self, method: str, *arrays: Any) -> Any:
+        """One of :data:`reallm.aligners.k2_worker.METHODS`, flattened."""
+        return k2_worker.METHODS[method](*arrays).reshape(-1)
 
 
 class Worker:
@@ -75,20 +75,15 @@ class Worker:
         """The process runs, and belongs to this one: a forked child must not share its parent's pipes."""
         return self._process.poll() is None and self._owner == os.getpid()
 
-    def labels(self, log_probs: Any, lens: Any, tokens: Any, token_lens: Any) -> Any:
-        """:func:`reallm.aligners.k2_worker.k2_labels`. Raises InputError when the worker has died or failed."""
-        rows, size, vocabulary = log_probs.shape
+    def call(self, method: str, *arrays: Any) -> Any:
+        """One of :data:`reallm.aligners.k2_worker.METHODS`, flattened. Raises InputError when the worker has died or failed."""
         with self._lock:
-            source = self._process.stdin
-            assert source is not None
+            assert self._process.stdin is not None
             try:
-                source.write(k2_worker.REQUEST.pack(k2_worker.MAGIC, rows, size, vocabulary, len(tokens)))
-                for array, dtype in ((log_probs, "<f4"), (lens, "<i8"), (tokens, "<i8"), (token_lens, "<i8")):
-                    source.write(np.ascontiguousarray(array, dtype).data)
-                source.flush()
+                k2_worker.write_request(self._process.stdin, method, arrays)
             except (BrokenPipeError, ValueError):
                 raise self._died() from None
-            return np.frombuffer(self._answer(), "<i8").reshape(rows, size)
+            return np.frombuffer(self._answer(), "<i8")
 
     def close(self) -> None:
         """End the process. Nothing to do in a forked child, whose parent goes on using it."""
@@ -175,7 +170,13 @@ def _search(named: str | None) -> InProcess | Worker | K2Missing:
 
 def k2_labels(log_probs: Tensor, lens: Tensor, tokens: Tensor, token_lens: Tensor) -> Tensor:
     """:func:`reallm.aligners.viterbi.viterbi_labels` by k2. Raises K2Missing."""
-    flat = tokens[tokens != NO_LABEL]
     scores = log_probs.detach().cpu().float().numpy()
-    found = connect().labels(scores, lens.cpu().numpy(), flat.numpy(), token_lens.numpy())
-    return torch.from_numpy(np.array(found))
+    found = connect().call("labels", scores, lens.cpu().numpy(), tokens[tokens != NO_LABEL].numpy(), token_lens.numpy())
+    return torch.from_numpy(np.array(found)).view(log_probs.shape[:2])
+
+
+def k2_emissions(blank: Tensor, token: Tensor, lens: Tensor, token_lens: Tensor) -> Tensor:
+    """:func:`reallm.aligners.lattice.viterbi_emissions` by k2. Raises K2Missing."""
+    scores = [each.detach().cpu().float().numpy() for each in (blank, token)]
+    found = connect().call("emissions", *scores, lens.cpu().numpy(), token_lens.cpu().numpy())
+    return torch.from_numpy(np.array(found)).view(token.size(0), token.size(2))

@@ -1,10 +1,11 @@
-"""The best CTC path of an utterance, as frame labels and as token times.
+"""The best CTC path of an utterance, as frame labels and as token times; what all aligners make of frames.
 
 Blank is the last of the V labels. Legend of letters: reallm/types.py.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from reallm.errors import InputError
 from reallm.protocols import AlignmentFailure
 from reallm.streaming.context import length_mask
+from reallm.types import Alignment
 
 NO_LABEL = -1
 
@@ -29,6 +31,23 @@ class CTCPath:
     scores: Tensor  # (U,) float64, sum of the log-probabilities of the token's frames
     score: float  # sum over all frames, blanks included
     labels: Tensor  # (N,) int64, one a frame
+
+
+def in_samples(path: Any, token_ids: Tensor, samples: int, teacher: Any) -> Alignment:
+    """The alignment of an utterance of ``samples`` to a path of its U tokens.
+
+    Args:
+        path: with begin_frames, end_frames and scores (U,), and score.
+        teacher: with period_samples a frame, and sample_rate.
+
+    The path may cover zeros after the audio, which the teacher is given to finish with. Nothing was said there: tokens emitted
+    in them count as emitted in the last frame of the audio.
+    """
+    period = int(teacher.period_samples)
+    starts = (path.begin_frames * period).clamp(max=(samples - 1) // period * period)
+    ends = (path.end_frames * period).clamp(max=samples)
+    ids = torch.as_tensor(token_ids, dtype=torch.int64)
+    return Alignment(ids, starts, ends, path.scores, int(teacher.sample_rate), path.score)
 
 
 def pad_tokens(token_ids: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -12,8 +12,11 @@ def align(
     system: Annotated[Path, typer.Argument(help="Experiment folder or bundle of the teacher.")],
     cuts: Annotated[Path, typer.Option(help="Manifest of the cuts to align.")],
     out: Annotated[Path, typer.Option(help="Manifest to write; its report lies beside it, as NAME.report.json.")],
-    aligner: Annotated[str, typer.Option(help="A component of kind 'aligner'.")] = "ctc",
-    backend: Annotated[str, typer.Option(help="Engine of the ctc aligner: auto, k2 or torch.")] = "auto",
+    aligner: Annotated[
+        str | None,
+        typer.Option(help="A component of kind 'aligner'; default: the one that fits the teacher, such as rnnt for a transducer."),
+    ] = None,
+    backend: Annotated[str, typer.Option(help="Engine of the ctc and rnnt aligners: auto, k2 or torch.")] = "auto",
     ctm: Annotated[Path | None, typer.Option(help="Take word times from this CTM file, with --aligner ctm.")] = None,
     tokenizer: Annotated[
         str | None,
@@ -34,17 +37,11 @@ def align(
     from reallm.bundle import load_system
     from reallm.registry import find
 
-    engine: Any
-    if backend != "auto" and aligner != "ctc":
-        raise InputError(f"--backend {backend} is for --aligner ctc, not '{aligner}': leave it out")
-    if aligner == "ctm":
-        if ctm is None:
-            raise InputError("--aligner ctm needs --ctm FILE")
-        engine = find("aligner", "ctm")(path=ctm)
-    elif ctm is not None:
-        raise InputError(f"--ctm {ctm} is for --aligner ctm, not '{aligner}': add it, or leave --ctm out")
-    else:
-        engine = find("aligner", aligner)(backend=backend) if aligner == "ctc" else find("aligner", aligner)()
+    if ctm is not None and aligner != "ctm":
+        raise InputError(f"--ctm {ctm} is for --aligner ctm: add it, or leave --ctm out")
+    if ctm is None and aligner == "ctm":
+        raise InputError("--aligner ctm needs --ctm FILE")
+    engine = _engine(find("aligner", aligner), backend, ctm) if aligner is not None else None
     offsets = _offsets(offset_from) if offset_from else None
     target = _tokenizer(tokenizer) if tokenizer else None
     try:
@@ -54,6 +51,7 @@ def align(
         raise InputError(f"--device {device} is not here ({str(error).splitlines()[0]}): name cpu, or a device that is") from None
     teacher: Any = load_system(system)
     teacher = teacher.to(place).eval()
+    engine = engine or _engine(_fitting(teacher), backend, ctm)
 
     columns = (TextColumn("aligning"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
@@ -64,6 +62,28 @@ def align(
         )
     for line in [*describe(report), f"{out}, report in {report_of(out)}"]:
         typer.echo(line)
+
+
+def _engine(aligner: Any, backend: str, ctm: Path | None) -> Any:
+    """An aligner of a class, with the options that it takes. Raises InputError for a backend that it has no use for."""
+    import inspect
+
+    takes_backend = "backend" in inspect.signature(aligner).parameters
+    if backend != "auto" and not takes_backend:
+        raise InputError(f"--backend {backend} is not for the aligner '{aligner.component_name}': leave it out")
+    return aligner(**({"backend": backend} if takes_backend else {}), **({} if ctm is None else {"path": ctm}))
+
+
+def _fitting(teacher: Any) -> Any:
+    """The aligner that uses scores which the teacher has. Raises InputError when it has none."""
+    from reallm.registry import catalogue
+
+    for aligner in catalogue("aligner").values():
+        if hasattr(teacher, getattr(aligner, "scores", "")):
+            return aligner
+    raise InputError(
+        f"{type(teacher).__name__} has no scores to align with: name a trained `ctc` or `transducer` system, or align with --ctm"
+    )
 
 
 def _tokenizer(named: str) -> Any:

@@ -12,15 +12,18 @@ from torch import Tensor
 from reallm.contract.component import tiny
 from reallm.contract.requirement import require, require_equal
 from reallm.protocols import AlignmentFailure
-from reallm.registry import find
+from reallm.registry import catalogue
 from reallm.types import Alignment, Batch
 
 TEXTS = ("the lazy dog", "fox", "")
 
 
-def example() -> tuple[Batch, list[Tensor], Any]:
-    """A batch of noise, its tokens, and an untrained CTC system as the teacher."""
-    teacher: Any = tiny(find("system", "ctc"))
+def example(cls: Any) -> tuple[Batch, list[Tensor], Any]:
+    """A batch of noise, its tokens, and an untrained teacher that has the scores which the aligner names, or CTC's."""
+    wanted = getattr(cls, "scores", "log_probs")
+    found = [system for system in catalogue("system").values() if hasattr(system, wanted)]
+    require(found, f"no system has the method {wanted}, which {cls.__qualname__}.scores names")
+    teacher: Any = tiny(found[0])
     rate = teacher.sample_rate
     lens = torch.tensor([2 * rate, rate, rate // 2])
     wav = 0.1 * torch.randn(3, int(lens.max()), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -30,7 +33,7 @@ def example() -> tuple[Batch, list[Tensor], Any]:
 
 def check_alignments_are_well_formed(cls: Any) -> None:
     """The tokens that were asked for, in order, inside the audio, with scores that are log-probabilities."""
-    batch, token_ids, teacher = example()
+    batch, token_ids, teacher = example(cls)
     results = tiny(cls).align(batch, token_ids, teacher)
     require(len(results) == len(batch.ids), f"{len(results)} results for {len(batch.ids)} utterances")
     require(isinstance(results[0], Alignment), f"'{batch.ids[0]}', which says '{TEXTS[0]}', was not aligned: {results[0]}")
@@ -53,14 +56,14 @@ def check_alignments_are_well_formed(cls: Any) -> None:
 
 def check_failures_are_values(cls: Any) -> None:
     """An utterance without tokens is an AlignmentFailure with a reason, not an exception, and does not disturb the others."""
-    batch, token_ids, teacher = example()
+    batch, token_ids, teacher = example(cls)
     result = tiny(cls).align(batch, token_ids, teacher)[2]
     require(isinstance(result, AlignmentFailure) and result.reason, f"no tokens, aligned as {result}")
 
 
 def check_rows_do_not_mix(cls: Any) -> None:
     """B utterances together give what each gives alone."""
-    batch, token_ids, teacher = example()
+    batch, token_ids, teacher = example(cls)
     aligner = tiny(cls)
     for row, together in enumerate(aligner.align(batch, token_ids, teacher)):
         one, length = slice(row, row + 1), int(batch.wav_lens[row])

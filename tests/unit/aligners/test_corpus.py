@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 import reallm.bundle
 from reallm.aligners import corpus
-from reallm.aligners.corpus import align_manifest, batches_by_duration, report_of
+from reallm.aligners.corpus import align_manifest, batches_by_duration, read_report, report_of
 from reallm.aligners.ctc import CTCAligner
 from reallm.aligners.ctm import CTMAligner
 from reallm.aligners.report import error_ms
@@ -16,6 +16,7 @@ from reallm.cli import app
 from reallm.data.alignments import token_alignment, token_meta, words
 from reallm.data.cuts import read_cuts, write_cuts
 from reallm.errors import InputError
+from reallm.registry import find
 from reallm.tokenizers.character import CharacterTokenizer
 from reallm.tokenizers.word import WordTokenizer
 from tests.dummies.aligners import LevelTeacher, write_strings
@@ -190,7 +191,7 @@ def test_command(tmp_path: Path, teacher: LevelTeacher, monkeypatch: pytest.Monk
         (["--backend", "torhc"], "did you mean 'torch'"),
         (["--device", "abacus"], "--device abacus is not here"),
         (["--tokenizer", "words.json"], "write TYPE=PATH"),
-        (["--aligner", "ctm", "--ctm", "x.ctm", "--backend", "torch"], "--backend torch is for --aligner ctc"),
+        (["--aligner", "ctm", "--ctm", "x.ctm", "--backend", "torch"], "--backend torch is not for the aligner 'ctm'"),
         (["--offset-from", "nothing.json"], "nothing.json is not the report"),
         (["--cuts", "nothing.jsonl.gz"], "no manifest nothing.jsonl.gz"),
     ],
@@ -255,3 +256,24 @@ def test_a_text_that_the_other_tokenizer_changes_is_named_by_its_cut(tmp_path: P
     with pytest.raises(InputError, match=r"cut '0003': alignment of 'over the fox' does not fit the text 'over the'"):
         align_manifest(manifest, tmp_path / "a.jsonl.gz", teacher, CTCAligner.tiny(), tokenizer=Shortening(tmp_path / "words.json"))
     assert not (tmp_path / "a.jsonl.gz").exists()
+
+
+@pytest.mark.parametrize("name", ["ctc", "transducer"])
+def test_the_aligner_fits_the_teacher(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    system = find("system", name).tiny()
+    monkeypatch.setattr(reallm.bundle, "load_system", lambda path: system)
+    manifest = write_strings(tmp_path, system.tokenizer, TEXTS[:2])
+    out = tmp_path / "a.jsonl.gz"
+    code, output = run("align", tmp_path, "--cuts", manifest, "--out", out, "--backend", "torch")
+    assert code == 0, output
+    assert read_report(report_of(out))["aligner"] == {"ctc": "ctc", "transducer": "rnnt"}[name]
+    other = {"ctc": "rnnt", "transducer": "ctc"}[name]
+    code, output = run("align", tmp_path, "--cuts", manifest, "--out", tmp_path / "b.jsonl.gz", "--aligner", other)
+    assert code == 2 and f"name a trained `{'transducer' if name == 'ctc' else 'ctc'}` system" in output.replace("\n", " ")
+
+
+def test_a_teacher_without_any_scores(tmp_path: Path, teacher: LevelTeacher, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(reallm.bundle, "load_system", lambda path: find("system", "speech_reallm").tiny())
+    manifest = write_strings(tmp_path, teacher.tokenizer, TEXTS[:1])
+    code, output = run("align", tmp_path, "--cuts", manifest, "--out", tmp_path / "a.jsonl.gz")
+    assert code == 2 and "SpeechReaLLM has no scores to align with" in output

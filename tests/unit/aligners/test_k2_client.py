@@ -48,10 +48,10 @@ def fake_k2(tmp_path: Path, body: str) -> Path:
 def test_one_worker_answers_many_requests_survives_an_error_and_closes(worker: k2_client.Worker):
     process = worker._process.pid
     for _ in range(3):
-        assert sorted(set(worker.labels(*REQUEST)[0].tolist())) in ([0, 1], [0, 1, 2])
+        assert sorted(set(worker.call("labels", *REQUEST).tolist())) in ([0, 1], [0, 1, 2])
     with pytest.raises(InputError, match="k2 failed"):
-        worker.labels(REQUEST[0], np.array([-5]), REQUEST[2], REQUEST[3])
-    assert worker.labels(*REQUEST).shape == (1, 3)
+        worker.call("labels", REQUEST[0], np.array([-5]), REQUEST[2], REQUEST[3])
+    assert worker.call("labels", *REQUEST).shape == (3,)
     assert worker._process.pid == process
     worker.close()
     assert worker._process.returncode == 0
@@ -84,10 +84,10 @@ def test_killed_worker_is_a_clear_error_and_replaced(fresh: None):
     os.kill(worker._process.pid, signal.SIGKILL)
     worker._process.wait()
     with pytest.raises(InputError, match=r"died with exit status -9.*--backend torch"):
-        worker.labels(*REQUEST)
+        worker.call("labels", *REQUEST)
     again = k2_client.connect()
     assert again is not worker
-    assert again.labels(*REQUEST).shape == (1, 3)
+    assert again.call("labels", *REQUEST).shape == (3,)
 
 
 def test_dying_worker_says_its_last_words(tmp_path: Path):
@@ -99,7 +99,7 @@ def test_dying_worker_says_its_last_words(tmp_path: Path):
     worker = k2_client.Worker(python)
     assert worker.version == "1.0"
     with pytest.raises(InputError, match=r"exit status 7 \(out of memory\)"):
-        worker.labels(*REQUEST)
+        worker.call("labels", *REQUEST)
 
 
 def test_named_python_without_k2_is_an_error(fresh: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
