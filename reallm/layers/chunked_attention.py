@@ -19,6 +19,53 @@ class AttentionContext(StreamingState):
     keys: Tensor  # (B, left, D)
     values: Tensor  # (B, left, D)
 
+    @classmethod
+    def empty(cls, batch: int, left: int, dim: int, device: torch.device | str, dtype: torch.dtype) -> "AttentionContext":
+        """Before the start of a stream."""
+        return cls(*(torch.zeros(batch, left, dim, device=device, dtype=dtype) for _ in range(2)))
+
+    def advance(self, keys: Tensor, values: Tensor, at: ChunkLayout) -> "AttentionContext":
+        """The context after the last chunk, copies aside; ``keys`` and ``values`` are padded sequences."""
+
+        def last(before: Tensor, x: Tensor) -> Tensor:
+            heard = x[:, : x.size(1) - at.padding] if at.padding else x
+            main = heard.unflatten(1, (-1, at.size + at.right))[:, :, : at.size].flatten(1, 2)
+            return torch.cat([before, main], dim=1)[:, main.size(1) :]
+
+        return AttentionContext(last(self.keys, keys), last(self.values, values))
+
+
+def padded_sequence(x: Tensor, at: ChunkLayout) -> Tensor:
+    """x (B, chunks, size + right, D) → (B, P, D), with the empty frames that make groups divide the chunks."""
+    return nn.functional.pad(x.flatten(1, 2), (0, 0, 0, at.padding))
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(B, P, D) → (B, H, P, E)."""
+    return x.unflatten(2, (heads, -1)).transpose(1, 2)
+
+
+def query_blocks(x: Tensor, at: ChunkLayout) -> Tensor:
+    """Queries (B, H, P, E) → (B · blocks, H, queries, E)."""
+    return x.unflatten(2, (-1, at.block + at.right)).transpose(1, 2).flatten(0, 1)
+
+
+def key_blocks(context: Tensor, x: Tensor, at: ChunkLayout) -> Tensor:
+    """Context (B, H, left, E) and chunks (B, H, P, E) → keys or values (B · blocks, H, keys, E)."""
+    heads, width = x.size(1), x.size(3)
+    chunks = x.unflatten(2, (-1, at.size + at.right))
+    sequence = torch.cat([context, chunks[:, :, :, : at.size].flatten(2, 3)], dim=2)
+    windows = sequence.unfold(2, at.left + at.block, at.block).transpose(3, 4)  # (B, H, blocks, left + block, E)
+    if at.right:
+        windows = torch.cat([windows, chunks[:, :, :, at.size :]], dim=3)
+    return windows.transpose(1, 2).reshape(-1, heads, windows.size(3), width)
+
+
+def joined_heads(attended: Tensor, like: Tensor) -> Tensor:
+    """(B · blocks, H, queries, E) → (B, chunks, size + right, D), the shape of ``like``."""
+    batch, chunks, span, dim = like.shape
+    return attended.transpose(1, 2).reshape(batch, -1, dim)[:, : chunks * span].unflatten(1, (chunks, span))
+
 
 class ChunkedAttention(nn.Module):
     """LayerNorm and multi-head attention in the layout of :mod:`reallm.layers.chunk_layout`; the caller adds the residual.
@@ -45,51 +92,25 @@ class ChunkedAttention(nn.Module):
 
     def init_context(self, batch: int, left: int, device: torch.device | str, dtype: torch.dtype) -> AttentionContext:
         """An empty left context."""
-        dim = self.heads * self.head_dim
-        return AttentionContext(*(torch.zeros(batch, left, dim, device=device, dtype=dtype) for _ in range(2)))
-
-    def _split(self, x: Tensor) -> Tensor:
-        """(B, P, D) → (B, H, P, E)."""
-        return x.unflatten(2, (self.heads, self.head_dim)).transpose(1, 2)
-
-    def _blocks(self, context: Tensor, x: Tensor, at: ChunkLayout) -> Tensor:
-        """Context (B, H, left, E) and chunks (B, H, chunks · (size + right), E) → keys or values (B · blocks, H, keys, E)."""
-        heads, width = x.size(1), x.size(3)
-        chunks = x.unflatten(2, (-1, at.size + at.right))
-        sequence = torch.cat([context, chunks[:, :, :, : at.size].flatten(2, 3)], dim=2)
-        windows = sequence.unfold(2, at.left + at.block, at.block).transpose(3, 4)  # (B, H, blocks, left + block, E)
-        if at.right:
-            windows = torch.cat([windows, chunks[:, :, :, at.size :]], dim=3)
-        return windows.transpose(1, 2).reshape(-1, heads, windows.size(3), width)
+        return AttentionContext.empty(batch, left, self.heads * self.head_dim, device, dtype)
 
     def forward(self, x: Tensor, context: AttentionContext, at: ChunkLayout) -> tuple[Tensor, AttentionContext]:
         """x (B, chunks, size + right, D) → the same shape, and the keys and values of its last ``left`` frames.
 
         The returned context is that after the last chunk, copies aside.
         """
-        batch, chunks, span, dim = x.shape
-        projected = nn.functional.pad(self.in_proj(self.norm(x)).flatten(1, 2), (0, 0, 0, at.padding))
-        query, key, value = projected.chunk(3, dim=-1)  # (B, chunks · span + padding, D)
-        start = at.left + at.size * torch.arange(chunks + at.padding // at.size, device=x.device)
+        span = x.size(2)
+        query, key, value = padded_sequence(self.in_proj(self.norm(x)), at).chunk(3, dim=-1)
+        start = at.left + at.size * torch.arange(query.size(1) // span, device=x.device)
         positions = (start.unsqueeze(1) + torch.arange(span, device=x.device)).flatten()
         angles = rotary_angles(positions, self.head_dim, dtype=query.dtype)
-        rotated_query, rotated_key = rotate(self._split(query), *angles), rotate(self._split(key), *angles)
+        rotated_query, rotated_key = (rotate(split_heads(y, self.heads), *angles) for y in (query, key))
         left_angles = rotary_angles(torch.arange(at.left, device=x.device), self.head_dim, dtype=context.keys.dtype)
-        left_key = rotate(self._split(context.keys), *left_angles)
-        queries = rotated_query.unflatten(2, (-1, at.block + at.right)).transpose(1, 2).flatten(0, 1)
+        left_key = rotate(split_heads(context.keys, self.heads), *left_angles)
         attended = nn.functional.scaled_dot_product_attention(
-            queries,
-            self._blocks(left_key, rotated_key, at),
-            self._blocks(self._split(context.values), self._split(value), at),
+            query_blocks(rotated_query, at),
+            key_blocks(left_key, rotated_key, at),
+            key_blocks(split_heads(context.values, self.heads), split_heads(value, self.heads), at),
             attn_mask=at.mask,
         )
-        y = attended.transpose(1, 2).reshape(batch, -1, dim)[:, : chunks * span].unflatten(1, (chunks, span))
-        heard = chunks * span
-        return self.out_dropout(self.out_proj(y)), self._advance(context, key[:, :heard], value[:, :heard], at)
-
-    def _advance(self, context: AttentionContext, key: Tensor, value: Tensor, at: ChunkLayout) -> AttentionContext:
-        def last(before: Tensor, x: Tensor) -> Tensor:
-            main = x.unflatten(1, (-1, at.size + at.right))[:, :, : at.size].flatten(1, 2)
-            return torch.cat([before, main], dim=1)[:, main.size(1) :]
-
-        return AttentionContext(last(context.keys, key), last(context.values, value))
+        return self.out_dropout(self.out_proj(joined_heads(attended, x))), context.advance(key, value, at)
