@@ -4,7 +4,6 @@ from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
-from torchaudio.models import Emformer
 
 from reallm.encoders._chunked import ChunkedEncoder
 from reallm.errors import InputError
@@ -86,6 +85,8 @@ class EmformerEncoder(ChunkedEncoder):
         right: int = 4,
         dropout: float = 0.1,
     ) -> None:
+        from torchaudio.models import Emformer  # of the extra 'train': listing components must not need it
+
         if dim % heads:
             raise InputError(f"{heads} heads of a model of width {dim}: choose a width that is a multiple of them")
         if activation not in ("relu", "gelu", "silu"):
