@@ -23,16 +23,17 @@ stage=1             # first stage
 stop_stage=9        # last stage
 nj=2                # CPU cores to use
 seed=1              # of everything that is drawn
-delay=1             # token periods between the end of a token and its speech embedding
+delay=0             # token periods between the end of a token and its speech embedding
 from=               # another run's --exp, whose data, teacher and alignments are used
 held_out_speaker=   # this speaker makes the test and is nowhere else
 speeds=             # speed factors that training strings are drawn with, for speakers never heard: "0.9 1 1.1"
 vocal_tract=0       # widest change of the vocal tract's length in training, likewise: 0.15
-train_strings=8000  # training strings
+train_strings=8000  # training strings an epoch
+data_epochs=2       # epochs of training strings, which the passes take in turn
 test_strings=1000   # test strings
 dev_strings=200     # dev strings
-teacher_epochs=4    # passes over the training strings, of the teacher
-epochs=5            # likewise, of the Speech ReaLLM
+teacher_epochs=4    # epochs that the teacher is trained
+epochs=5            # epochs that the Speech ReaLLM is trained
 force=false         # run again what is done
 . "$(dirname "${BASH_SOURCE[0]}")/../../tools/parse_options.sh" "$@"
 
@@ -42,13 +43,13 @@ exp=${exp:-$here/exp}
 . "$here/../../tools/stages.sh"
 
 begin data tokenizer teacher align train export decode score report
-settings seed delay from held_out_speaker speeds vocal_tract train_strings test_strings dev_strings teacher_epochs epochs
+settings seed delay from held_out_speaker speeds vocal_tract train_strings data_epochs test_strings dev_strings teacher_epochs epochs
 base=${from:-$exp}
 [ -z "$from" ] || [ -f "$from/.done/align" ] || _error "--from '$from': no finished alignment there; run its stages 1 to 4 first"
 
 if [ -z "$from" ]; then
   if stage data; then
-    reallm data digits ${data:+--data "$data"} --out "$exp/data" --seed "$seed" --epochs 1 --train-strings "$train_strings" \
+    reallm data digits ${data:+--data "$data"} --out "$exp/data" --seed "$seed" --epochs "$data_epochs" --train-strings "$train_strings" \
       --test-strings "$test_strings" --dev-strings "$dev_strings" ${held_out_speaker:+--held-out-speaker "$held_out_speaker"} \
       ${speeds:+$(printf -- '--speed %s ' $speeds)}
     finish
