@@ -16,6 +16,7 @@ from reallm.data.files import atomic_folder
 from reallm.errors import InputError, nearest
 from reallm.metrics import plots
 from reallm.metrics.hypotheses import read_hypotheses
+from reallm.metrics.normalize import normalized
 from reallm.metrics.references import references
 from reallm.metrics.score import ScoredUtterance, pair_up
 from reallm.metrics.statistics import bootstrap_wer
@@ -46,7 +47,8 @@ def read_decoding(folder: Path, name: str) -> Decoding:
     recognized = read_hypotheses(folder / "hyps.jsonl")
     decoded = {utterance.id for utterance in recognized}
     cuts = [cut for cut in read_cuts(Path(results["manifest"])) if cut.id in decoded]
-    return Decoding(name, results, pair_up(recognized, references(cuts)), {cut.id: cut for cut in cuts})
+    scored = pair_up(*normalized(results.get("normalization", "none"), recognized, references(cuts)))
+    return Decoding(name, results, scored, {cut.id: cut for cut in cuts})
 
 
 def find_decodings(exp: Path) -> list[Decoding]:

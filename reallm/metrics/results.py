@@ -7,6 +7,7 @@ from typing import Any
 from lhotse.cut import Cut
 
 from reallm.metrics.hypotheses import Recognized
+from reallm.metrics.normalize import normalized
 from reallm.metrics.provenance import corpus_of, git_revision, split_of
 from reallm.metrics.references import references
 from reallm.metrics.score import pair_up, score
@@ -14,22 +15,26 @@ from reallm.metrics.score import pair_up, score
 UNKNOWN = {"system": None, "parameters": None, "rtf": None, "alignment_backend": None, "seed": None}
 
 
-def make_results(recognized: Sequence[Recognized], cuts: Sequence[Cut], manifest: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+def make_results(
+    recognized: Sequence[Recognized], cuts: Sequence[Cut], manifest: Path, facts: Mapping[str, Any], normalization: str = "none"
+) -> dict[str, Any]:
     """Score ``recognized`` against ``cuts``, which come from ``manifest``.
 
     Args:
+        normalization: of the words on both sides (reallm/metrics/normalize.py).
         facts: what decoding knows of the system and itself; those of DESIGN.md that it does not know are written as None.
 
-    Raises InputError as ``pair_up`` and ``score``.
+    Raises InputError as ``normalized``, ``pair_up`` and ``score``.
     """
-    known = {**UNKNOWN, **facts, "manifest": str(Path(manifest).resolve())}
+    known = {**UNKNOWN, **facts, "manifest": str(Path(manifest).resolve()), "normalization": normalization}
     head = {
         "system": known.pop("system"),
         "corpus": corpus_of(manifest),
         "split": split_of(manifest),
         "parameters": known.pop("parameters"),
     }
-    return {**head, **score(pair_up(recognized, references(cuts))), **known, "git": git_revision()}
+    scored = pair_up(*normalized(normalization, recognized, references(cuts)))
+    return {**head, **score(scored), **known, "git": git_revision()}
 
 
 def one_line(results: Mapping[str, Any]) -> str:

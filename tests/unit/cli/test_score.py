@@ -1,0 +1,51 @@
+"""``reallm score`` with normalized words, and with word times that a teacher aligned."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from reallm.cli.score import score
+from reallm.data.alignments import with_token_alignment
+from reallm.data.cuts import read_cuts, write_cuts
+from reallm.errors import InputError
+from reallm.metrics.hypotheses import Recognized, write_hypotheses
+from reallm.types import Alignment, Word
+from tests.unit.data.corpora.test_own_data import run, table, write_audio
+
+RATE = 16000
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """One utterance of a second, and beside it what was recognized."""
+    write_audio(tmp_path, ["u"])
+    run("tsv", table(tmp_path / "test.tsv", [("path", "text"), ("u.wav", "IT'S LATE")]), "--out", tmp_path)
+    words = [Word("It's", 0.1, 0.3, 0.9, 0.5), Word("late.", 0.4, 0.7, 0.9, 1.0)]
+    write_hypotheses(tmp_path / "hyps.jsonl", [Recognized("u", "It's late.", words, 1.0)])
+    return tmp_path / "test.jsonl.gz"
+
+
+def scored(manifest: Path, **options: object) -> dict[str, object]:
+    score(manifest.parent / "hyps.jsonl", manifest, manifest.parent / "results.json", **options)  # type: ignore[arg-type]
+    return dict(json.loads((manifest.parent / "results.json").read_text()))
+
+
+def test_normalization_is_stated(manifest: Path) -> None:
+    assert scored(manifest).items() >= {"errors": 2, "normalization": "none", "emission_delay_ms": None}.items()
+    assert scored(manifest, normalize="librispeech").items() >= {"errors": 0, "normalization": "librispeech"}.items()
+
+
+def test_times_of_a_teacher(manifest: Path) -> None:
+    (cut,) = read_cuts(manifest)
+    # Pieces of words, as sentencepiece has them: the words end at 0.25 and 0.8 seconds.
+    ends = torch.tensor([3000, 4000, 12800])
+    times = Alignment(torch.tensor([1, 2, 3]), torch.tensor([1600, 3000, 6400]), ends, torch.zeros(3).double(), RATE)
+    aligned = with_token_alignment(cut, times, ["IT", "'S", " LATE"], {"tokenizer": "t", "aligner": "ctc", "backend": "k2", "version": "1"})
+    write_cuts([aligned], manifest.parent / "aligned.jsonl.gz")
+    results = scored(manifest, normalize="librispeech", times=manifest.parent / "aligned.jsonl.gz")
+    assert results["reference_times"] == "ctc k2 1"
+    assert results["emission_delay_ms"]["mean"] == pytest.approx((250 + 200) / 2)  # type: ignore[index]
+    with pytest.raises(InputError, match=r"--times .*test.jsonl.gz: cut 'u' has no token alignment"):
+        scored(manifest, times=manifest)
