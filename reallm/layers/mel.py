@@ -21,7 +21,7 @@ def mel_filterbank(bins: int, mels: int, sample_rate: int, low_hz: float = 0.0, 
     distance = edges.unsqueeze(0) - lines.unsqueeze(1)
     width = edges.diff()
     weights = torch.minimum(-distance[:, :-2] / width[:-1], distance[:, 2:] / width[1:]).clamp_min(0)
-    empty = int((weights.amax(0) == 0).sum())
+    empty = 0 if weights.is_meta else int((weights.amax(0) == 0).sum())
     if empty:
         raise ValueError(
             f"{empty} of {mels} mel bands hold no spectral line of a {2 * (bins - 1)}-point FFT at {sample_rate} Hz: use fewer bands"

@@ -1,0 +1,56 @@
+"""hparams/systems: systems of the paper's sizes, built without their weights."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from reallm import resources
+from reallm.config import load
+from reallm.encoders.conformer import ConformerEncoder
+from reallm.errors import InputError
+
+SYSTEMS = sorted((resources.root() / "hparams/systems").glob("*.yaml"))
+VOCABULARY = 1000
+
+
+def build(folder: Path, file: Path, *lines: str) -> Any:
+    """The system on the meta device, with a vocabulary of its own and what ``lines`` set."""
+    (folder / "words.json").write_text(json.dumps([f"w{n}" for n in range(VOCABULARY)]))
+    conf = folder / "conf.yaml"
+    head = f"tokenizer: !new:reallm.tokenizers.word.WordTokenizer\n    path: {folder / 'words.json'}\n"
+    conf.write_text("\n".join([f"{head}system: !include:{file}", "    tokenizer: !ref <tokenizer>", *(f"    {line}" for line in lines)]))
+    with torch.device("meta"):
+        return load(conf, []).build("system")["system"]
+
+
+def test_there_are_some() -> None:
+    assert {"speech_reallm_80m", "ctc_80m"} <= {file.stem for file in SYSTEMS}
+
+
+@pytest.mark.parametrize("file", SYSTEMS, ids=lambda file: file.stem)
+def test_has_as_many_parameters_as_its_name_says(file: Path, tmp_path: Path) -> None:
+    system = build(tmp_path, file)
+    assert system.component_name == file.stem.rpartition("_")[0]
+    millions = float(file.stem.rpartition("_")[2].removesuffix("m"))
+    parameters = sum(parameter.numel() for parameter in system.parameters()) / 1e6
+    assert 0.975 * millions <= parameters <= 1.025 * millions, f"{parameters:.1f} million"
+    assert type(system.encoder) is ConformerEncoder and len(system.encoder.layers) == 20, "one encoder family"
+    assert system.sample_rate == 16000 and system.encoder.chunk.size * system.frame_samples == 0.96 * 16000
+    text = file.read_text()
+    assert "80 GB" in text, "says with which batches it fits on an accelerator"
+
+
+@pytest.mark.parametrize("stride", [6, 4, 2])
+def test_the_token_period_is_that_of_the_paper_or_smaller(tmp_path: Path, stride: int) -> None:
+    file = resources.root() / "hparams/systems/speech_reallm_80m.yaml"
+    lines = () if stride == 6 else ("adapter:", f"    stride: {stride}")
+    assert build(tmp_path, file, *lines).period_samples == stride * 0.04 * 16000
+
+
+def test_a_token_period_that_does_not_divide_the_chunk(tmp_path: Path) -> None:
+    file = resources.root() / "hparams/systems/speech_reallm_80m.yaml"
+    with pytest.raises(InputError, match=r"chunk of 0.96 s .* is not a multiple of the token period 0.2 s"):
+        build(tmp_path, file, "adapter:", "    stride: 5")
