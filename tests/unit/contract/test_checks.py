@@ -10,6 +10,7 @@ from reallm.contract import ContractError, checks, summary
 from reallm.contract.requirement import require_equal
 from reallm.errors import InputError
 from reallm.registry import KINDS, register
+from reallm.systems.aed import AED
 from tests.dummies import broken
 
 MISTAKES = [
@@ -95,6 +96,18 @@ def test_a_missing_member_is_named():
 
     with pytest.raises(ContractError, match=r"lacks stride of protocols\.Adapter"):
         check_of("adapter", "check_keeps_protocol")(Lacking)
+
+
+def test_a_system_that_streams_needs_all_of_streaming():
+    class Half(AED):
+        """Steps, and has no state."""
+
+        def step(self, wav, lens, final, state):
+            """Never called."""
+
+    with pytest.raises(ContractError, match=r"lacks init_state of protocols\.StreamingSystem"):
+        check_of("system", "check_keeps_protocol")(Half)
+    check_of("system", "check_keeps_protocol")(AED)
 
 
 def test_an_argument_that_no_configuration_can_check_is_refused():

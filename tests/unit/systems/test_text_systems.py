@@ -1,0 +1,162 @@
+"""aed and decoder_only: the search steps through what training sees, finds the best text, and the loss is that of the definition."""
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from reallm.contract.system import audio, talkative
+from reallm.errors import InputError
+from reallm.registry import find
+from reallm.systems._texts import between_ends
+from reallm.types import Batch
+
+NAMES = ["aed", "decoder_only"]
+
+
+def text_log_probs(system: Any, wav: Tensor, texts: Tensor) -> Tensor:
+    """(n, U + 1, V): of n texts (n, U) of one utterance (1, S), by the parallel pass that training uses."""
+    lens, count = torch.tensor([wav.size(1)]), texts.size(0)
+    ids = F.pad(texts, (1, 0), value=system.end_id)
+    if type(system).component_name == "aed":
+        enc, enc_lens = system.encode(*system.with_flush(wav, lens), None)
+        logits = system.decoder(ids, system.decoder.remember(enc.expand(count, -1, -1), enc_lens.expand(count)))
+    else:
+        speech, speech_lens, _ = system._encode(wav, lens)
+        inputs = torch.cat([speech.expand(count, -1, -1), system.decoder.embed(ids)], dim=1)
+        logits = system.decoder.forward(inputs, torch.full((count,), inputs.size(1)))[:, int(speech_lens) :]
+    return torch.log_softmax(logits, dim=-1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_the_search_steps_through_what_training_sees(name: str) -> None:
+    system = talkative(find("system", name))
+    wav, lens = audio(system)
+    for beam in (1, 4):
+        system.beam = beam
+        found = system.recognize(wav, lens)
+        assert int(found.lens.max()) > 2
+        for row, length in enumerate(found.lens.tolist()):
+            text = found.token_ids[row, :length]
+            expected = text_log_probs(system, wav[row : row + 1, : int(lens[row])], text.unsqueeze(0))[0, :length]
+            said = expected.gather(1, text.unsqueeze(1)).squeeze(1).float()
+            torch.testing.assert_close(found.log_probs[row, :length], said, atol=1e-5, rtol=1e-5)
+            if beam == 1:
+                assert expected.argmax(1).tolist() == text.tolist(), "greedy"
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_a_wide_beam_finds_the_best_of_all_texts(name: str) -> None:
+    system = talkative(find("system", name))
+    wav, size = audio(system)[0][:1, : 2 * system.frame_samples], system.end_id  # two encoder frames: two tokens at most
+    system.beam = 1 + size + size**2
+    found = system.recognize(wav, torch.tensor([wav.size(1)]))
+    best: dict[tuple[int, ...], float] = {}
+    for length in range(3):
+        texts = torch.tensor(list(itertools.product(range(size), repeat=length)), dtype=torch.int64)
+        log_probs = text_log_probs(system, wav, texts).gather(2, F.pad(texts, (0, 1), value=size).unsqueeze(2))
+        scores = log_probs.sum((1, 2)) / (length + 1)
+        best[tuple(texts[int(scores.argmax())].tolist())] = float(scores.max())
+    assert tuple(found.token_ids[0, : int(found.lens[0])].tolist()) == max(best, key=lambda text: best[text])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_the_loss_is_that_of_its_utterances(name: str) -> None:
+    system = talkative(find("system", name))
+    system.label_smoothing = 0.0
+    wav, lens = audio(system)
+    rows, texts = [0, 3], ["ab", "a"]
+    texts = [text if all(c in system.tokenizer.decode(range(system.end_id)) for c in text) else "" for text in texts]
+    tokens = [system.tokenizer.encode(text) for text in texts]
+    assert max(map(len, tokens)) == 2
+    batch = Batch(["a", "b"], wav[rows], lens[rows], texts)
+    loss, stats = system.loss(batch)
+    parts = []
+    for row, ids in zip(rows, tokens, strict=True):
+        log_probs = text_log_probs(system, wav[row : row + 1, : int(lens[row])], torch.tensor([ids]))[0]
+        parts.append(F.nll_loss(log_probs.float(), torch.tensor([*ids, system.end_id]), reduction="sum"))
+    expected = sum(parts) / sum(len(ids) + 1 for ids in tokens)
+    torch.testing.assert_close(stats.get("loss_text", loss), expected, atol=1e-5, rtol=1e-5)
+    if name == "aed":
+        torch.testing.assert_close(loss, 0.7 * stats["loss_text"] + 0.3 * stats["loss_ctc"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_learns_to_say_what_it_is_taught(name: str) -> None:
+    torch.manual_seed(0)
+    system: Any = find("system", name).tiny().train()
+    system.label_smoothing = 0.0
+    seconds = torch.arange(5000) / 8000
+    wav = torch.stack([0.3 * torch.sin(2000 * step * seconds) for step in (1, 4)])
+    lens = torch.tensor([5000, 4000])
+    texts = ["ab", "bba"]
+    optimizer = torch.optim.AdamW(system.parameters(), lr=0.01)
+    for _ in range(80):
+        optimizer.zero_grad()
+        loss, _ = system.loss(Batch(["a", "b"], wav, lens, texts))
+        loss.backward()
+        optimizer.step()
+    found = system.eval().recognize(wav, lens)
+    assert [system.tokenizer.decode(row[: int(n)].tolist()) for row, n in zip(found.token_ids, found.lens, strict=True)] == texts
+    assert not found.cap_hits.any()
+
+
+def test_targets_lie_between_two_ends() -> None:
+    inputs, targets = between_ends(torch.tensor([[5, 6, 7], [8, 0, 0], [0, 0, 0]]), torch.tensor([3, 1, 0]), 9)
+    assert inputs[:, 0].tolist() == [9, 9, 9]
+    assert inputs[0].tolist() == [9, 5, 6, 7] and inputs[1, :2].tolist() == [9, 8]
+    assert targets.tolist() == [[5, 6, 7, 9], [8, 9, -100, -100], [9, -100, -100, -100]]
+
+
+def test_an_aed_without_ctc_has_no_layer_for_it() -> None:
+    with_ctc = find("system", "aed").tiny()
+    kwargs = {**with_ctc.component_spec.kwargs, "ctc_weight": 0.0}
+    system: Any = find("system", "aed")(**kwargs)
+    assert system.ctc_output is None and not [name for name in system.state_dict() if "ctc" in name]
+    with pytest.raises(InputError, match=r"ctc_weight 1\.0"):
+        find("system", "aed")(**{**kwargs, "ctc_weight": 1.0})
+
+
+@torch.no_grad()
+def test_the_decoder_may_be_recurrent() -> None:
+    tiny: Any = find("system", "decoder_only").tiny()
+    kwargs = dict(tiny.component_spec.kwargs)
+    lstm = find("decoder", "lstm")(vocab_size=tiny.end_id + 1, dim=16, layers=2)
+    system: Any = find("system", "decoder_only")(**{**kwargs, "decoder": lstm}).double().eval()
+    wav, lens = audio(system)
+    found = system.recognize(wav, lens)
+    assert found.exhausted is None
+    for row in range(len(lens)):
+        alone = system.recognize(wav[row : row + 1, : int(lens[row])], lens[row : row + 1])
+        assert alone.token_ids[0, : int(alone.lens)].tolist() == found.token_ids[row, : int(found.lens[row])].tolist()
+
+
+@torch.no_grad()
+def test_speech_that_fills_the_capacity_is_told() -> None:
+    system = talkative(find("system", "decoder_only"))
+    system.beam = 1
+    wav, lens = audio(system)
+    whole = system.recognize(wav, lens)
+    speech_lens = system._encode(wav, lens)[1]
+    system.decoder.capacity = int(speech_lens[3])  # no room for a text there
+    found = system.recognize(wav, lens)
+    assert found.exhausted.tolist() == [True, False, False, True, False]
+    for row in (1, 2, 4):
+        room = system.decoder.capacity - int(speech_lens[row]) - 1
+        length = min(int(whole.lens[row]), room)
+        assert found.token_ids[row, : int(found.lens[row])].tolist() == whole.token_ids[row, :length].tolist()
+    assert found.cap_hits[4] == 1, "its text was cut"
+
+
+@pytest.mark.parametrize(("change", "words"), [({"vocab_size": 99}, "decoder vocab_size 99 must be"), ({"dim": 32}, "widths do not fit")])
+def test_parts_that_do_not_fit(change: dict[str, int], words: str) -> None:
+    tiny: Any = find("system", "decoder_only").tiny()
+    sizes = {"vocab_size": tiny.end_id + 1, "dim": 16, "layers": 1, "heads": 2, **change}
+    with pytest.raises(InputError, match=words):
+        find("system", "decoder_only")(**{**tiny.component_spec.kwargs, "decoder": find("decoder", "llama")(**sizes)})
