@@ -3,9 +3,9 @@
 import errno
 import importlib
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,8 +19,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_help_answers_within_a_second_and_lists_every_verb() -> None:
-    best = min(_timed_help() for _ in range(3))
-    assert best < 1.0
+    assert min(_timed_help() for _ in range(3)) < 1.0
     help_text = run("--help").stdout
     for verb, summary in VERBS.items():
         assert f"{verb} " in help_text
@@ -28,9 +27,11 @@ def test_help_answers_within_a_second_and_lists_every_verb() -> None:
 
 
 def _timed_help() -> float:
-    begun = time.perf_counter()
+    """Seconds of processor time: those of the clock depend on what else the machine does."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert run("--help").returncode == 0
-    return time.perf_counter() - begun
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -101,11 +102,11 @@ def test_a_package_of_an_extra_that_is_not_installed_is_one_line(
     import reallm.cli.score
 
     for module, message in (
-        ("lhotse.cut", "this needs lhotse, which is not installed: pip install 'reallm[train]'"),
-        ("ruamel.yaml", "this needs ruamel.yaml, which is not installed: pip install 'reallm[train]'"),
+        ("lhotse", "this needs lhotse, which is not installed: pip install 'reallm[train]'"),
+        ("ruamel", "this needs ruamel.yaml, which is not installed: pip install 'reallm[train]'"),
         ("espeakng_loader", "this needs espeakng-loader, which is not installed: pip install 'reallm[synth]'"),
     ):
-        monkeypatch.setitem(sys.modules, module.partition(".")[0], None)
+        monkeypatch.setitem(sys.modules, module, None)
         monkeypatch.setattr(reallm.cli.score, "score", lambda module=module: importlib.import_module(module))
         with pytest.raises(SystemExit) as end:
             main(["score"])
