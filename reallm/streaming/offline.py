@@ -6,11 +6,13 @@ import torch
 from reallm.protocols import System, streams
 from reallm.streaming.recognizer import AnyRecognizer, Recognizer, _Rows
 
+LONGEST = 300.0  # seconds of an utterance: attention to all of it needs memory by their square
+
 
 class OfflineRecognizer(AnyRecognizer):
     """Recognizes a stream when it has ended; those that have ended together are one batch. All words are emitted at the end.
 
-    A stream keeps all of its audio until then: memory grows with its length.
+    A stream keeps all of its audio until then; one that is longer than LONGEST ends with an error of its own.
 
     Args:
         system: a trained system in eval mode.
@@ -31,6 +33,12 @@ class OfflineRecognizer(AnyRecognizer):
     @torch.inference_mode()
     def step(self) -> bool:
         """Recognize every stream that has ended; False when there was none."""
+        for stream in self._ready:
+            if len(stream._queue) > LONGEST * self.system.sample_rate:
+                stream._fail(
+                    f"{stream.accepted:.0f} s are too long for a system that recognizes whole utterances: split the audio into pieces "
+                    f"of {LONGEST:.0f} s at most, or use a system that streams"
+                )
         ended = self._ready
         if not ended:
             return False

@@ -66,6 +66,10 @@ class Stream:
         if self._error is not None:
             raise self._error
 
+    def _fail(self, reason: str) -> None:
+        self._queue = SampleQueue()
+        self._error = InputError(reason)
+
     @property
     def is_final(self) -> bool:
         """Whether the input is over and all of it is decoded."""
@@ -141,8 +145,7 @@ class Stream:
             self._transcript.append(emission.token_ids[row][k], emission.log_probs[row][k], start, end, accepted)
         self._cap_hits += emission.cap_hits[row]
         if emission.exhausted[row]:
-            self._queue = SampleQueue()
-            self._error = InputError(
+            self._fail(
                 f"the stream ends after {accepted:.1f} s, at the decoder's capacity: split the audio, raise the capacity, or give the "
                 "decoder a window"
             )

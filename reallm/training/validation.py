@@ -1,4 +1,4 @@
-"""Validation is what users do: the dev set is streamed through the recognizer."""
+"""Validation is what users do: the dev set goes through the recognizer."""
 
 from dataclasses import dataclass
 from pathlib import Path

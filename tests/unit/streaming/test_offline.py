@@ -83,6 +83,20 @@ def test_streams_that_ended_together_are_one_batch(system: Any) -> None:
     assert system.sizes == [3, 2]
 
 
+def test_an_utterance_that_is_too_long_ends_alone(system: Any) -> None:
+    recognizer = recognizer_for(system, 2)
+    utterances = [("short", say([1]), 8000), ("long", np.zeros(301 * 8000, dtype=np.float32), 8000)]
+    streams = []
+    for _, samples, rate in utterances:
+        streams.append(recognizer.stream())
+        streams[-1].accept_waveform(samples, rate)
+    with pytest.raises(InputError, match=r"^301 s are too long for .*: split the audio into pieces of 300 s at most, or use a system"):
+        recognizer.finish(streams)
+    assert streams[0].current().text == text_of([1])
+    with pytest.raises(InputError, match="utterance 'long': 301 s are too long"):
+        list(stream_utterances(recognizer, utterances, piece=1.0))
+
+
 def test_nothing_is_said_before_the_end(system: Any) -> None:
     recognizer = recognizer_for(system, 2)
     stream, other = recognizer.stream(), recognizer.stream()
