@@ -42,10 +42,11 @@ def run(recipe: Path, *options: str, refused: int = 0) -> subprocess.CompletedPr
 
 def test_what_a_stage_refuses_is_one_line_and_exit_code_2(recipe: Path) -> None:
     calls = recipe.parents[2] / "calls"
-    assert run(recipe, "--data", "somewhere").returncode == 0
+    named = "--corpus" if "\ncorpus=" in recipe.read_text() else "--data"
+    assert run(recipe, named, "somewhere").returncode == 0
     for number in range(1, len(calls.read_text().splitlines()) + 1):
         calls.unlink()
-        done = run(recipe, "--data", "somewhere", "--exp", str(recipe.parent / f"exp{number}"), refused=number)
+        done = run(recipe, named, "somewhere", "--exp", str(recipe.parent / f"exp{number}"), refused=number)
         assert (done.returncode, done.stderr) == (2, f"{REFUSAL}\n"), f"call {number}: {calls.read_text().splitlines()[-1]}"
         assert len(calls.read_text().splitlines()) == number, "nothing follows"
 

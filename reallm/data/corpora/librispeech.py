@@ -21,6 +21,7 @@ from reallm.errors import InputError
 
 URL = "https://www.openslr.org/resources/12"
 LICENCE = "CC BY 4.0 (openslr.org/12)"
+SPOKEN = "synthesized with espeak-ng"  # in place of a licence
 FOLDER = "LibriSpeech"
 SYNTHETIC = "SYNTHETIC"  # a file in the folder of a corpus whose speech is not real
 EVALUATION = ("dev-clean", "dev-other", "test-clean", "test-other")
@@ -182,7 +183,7 @@ def prepare(
         skipped = {name: why for name, why in broken.items() if any(name in found[part] for part in present)}
         if present:
             corpus = "LibriSpeech" if real else "LibriSpeech spoken by espeak-ng"
-            record = write_manifest(cuts, skipped, root, out, split, corpus, real, LICENCE if real else None)
+            record = write_manifest(cuts, skipped, root, out, split, corpus, real, LICENCE if real else SPOKEN)
     return record
 
 

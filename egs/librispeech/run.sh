@@ -1,0 +1,157 @@
+#!/usr/bin/env bash
+# Speech ReaLLM on LibriSpeech, and the systems that the paper compares it with.
+#
+#   ./run.sh [--corpus DIR] [--exp DIR] [--train-sets 100|460|960] [--system NAME] [--alignments DIR] [--stage STAGE] [--stop-stage STAGE]
+#   ./run.sh --config conf/small.sh          # an hour of synthesized speech, on two CPU cores
+#
+# DIR holds LibriSpeech/train-clean-100 and so on; else $REALLM_DATA/librispeech, else it is downloaded (60 GB for 960 hours).
+# Stages, by number or name:
+#   1 download   the parts of LibriSpeech that are needed, unless --corpus names them; or synthesized speech
+#   2 data       manifests, by lhotse's recipe; the training set also at 0.9 and 1.1 of its speed
+#   3 tokenizer  sentencepiece
+#   4 teacher    a CTC model, or a transducer, which aligns and gives the others their first encoder
+#   5 align      when each token of the training data was spoken; of the other parts too, to measure delays
+#   6 train      the system
+#   7 export     a bundle that `reallm transcribe --model` takes
+#   8 decode     dev-clean, dev-other, test-clean, test-other, streamed in pieces of 20 ms
+#   9 score      results.json of each
+#   10 report    curves, pictures, error tables
+# A stage that is done is skipped; a run that was stopped goes on where it was.
+set -euo pipefail
+
+corpus=             # folder of LibriSpeech (else $REALLM_DATA/librispeech, or a download)
+subset=false        # take of --corpus what is there, also where it is not all of LibriSpeech
+synthetic=          # in place of LibriSpeech: so many hours of training speech from espeak-ng
+text=               # what it says: a folder of train.txt, dev.txt and test.txt (else $REALLM_DATA/text)
+eval_utterances=50  # synthesized utterances in each of dev-clean, dev-other, test-clean, test-other
+exp=                # where everything is written (else exp/ here)
+stage=1             # first stage
+stop_stage=10       # last stage
+nj=2                # CPU cores to use
+device=             # cpu or cuda (else: training takes an accelerator where there is one, the rest the CPU)
+train_sets=960      # hours of training data: 100, 460 or 960
+system=speech_reallm # what is trained: conf/NAME.yaml
+teacher=ctc         # what aligns: ctc or rnnt
+alignments=         # in place of a teacher: a folder of CTM files, TextGrids, or the public LibriSpeech alignments
+from=               # another run's --exp, whose data, teacher and alignments are used
+conf=conf           # folder of the configurations
+vocab=1000          # pieces of the sentencepiece model
+seed=1              # of everything that is drawn
+delay=1             # token periods between the end of a token and its speech embedding
+teacher_epochs=15   # passes over the training data, of the teacher
+epochs=20           # likewise, of the system
+force=false         # run again what is done
+. "$(dirname "${BASH_SOURCE[0]}")/../../tools/parse_options.sh" "$@"
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+exp=${exp:-$here/exp}
+. "$here/path.sh"
+. "$here/../../tools/stages.sh"
+
+begin download data tokenizer teacher align train export decode score report
+settings corpus subset synthetic train_sets system teacher alignments from conf vocab seed delay teacher_epochs epochs
+base=${from:-$exp}
+[ -z "$from" ] || [ -f "$from/.done/align" ] || _error "--from '$from': no finished alignment there; run its stages 1 to 5 first"
+[ -f "$here/$conf/$system.yaml" ] ||
+  _error "no system '$system' in $here/$conf: one of $(cd "$here/$conf" && ls | grep -v -e '^teacher_' -e '^data' -e '^training' | sed -n 's/\.yaml$//p' | paste -s -d ' ')"
+[ -f "$here/$conf/teacher_$teacher.yaml" ] || _error "--teacher '$teacher': ctc or rnnt"
+on=${device:+--device $device}
+pieces=$base/tokenizer.model
+heldout="dev-clean dev-other test-clean test-other"
+[ -z "$synthetic" ] || corpus=$base/corpus
+
+# reallm_data OPTION…: LibriSpeech from where it is, or where it is downloaded to.
+reallm_data() {
+  local options=(--out "$exp/data" --train-sets "$train_sets" --nj "$nj")
+  if [ -n "$corpus" ]; then options+=(--corpus "$corpus"); else options+=(--download-to "$exp/corpus"); fi
+  if [ "$subset" = true ]; then options+=(--subset); fi
+  reallm data librispeech "${options[@]}" "$@"
+}
+
+# align SPLIT: data/SPLIT with the times of its tokens, in align/.
+align() {
+  if [ -n "$alignments" ]; then
+    reallm data alignments --cuts "$exp/data/$1.jsonl.gz" --alignments "$alignments" --out "$exp/align/$1.jsonl.gz" \
+      --tokenizer sentencepiece="$pieces"
+  else
+    reallm align "$exp/teacher" --cuts "$exp/data/$1.jsonl.gz" --out "$exp/align/$1.jsonl.gz" $on
+  fi
+}
+
+if [ -z "$from" ]; then
+  if stage download; then
+    if [ -n "$synthetic" ]; then
+      reallm data synthetic-librispeech --out "$corpus" --hours "$synthetic" --eval-utterances "$eval_utterances" --seed "$seed" \
+        ${text:+--text "$text"}
+    else
+      reallm_data --download-only
+    fi
+    finish
+  fi
+
+  if stage data needs download; then
+    reallm_data
+    reallm data speed "$exp/data/train.jsonl.gz" --out "$exp/data/train_sp.jsonl.gz" --factor 0.9 --factor 1.1
+    finish
+  fi
+
+  if stage tokenizer needs data; then
+    reallm tokenizer sentencepiece --train "$exp/data/train.jsonl.gz" --out "$pieces" --vocab-size "$vocab"
+    finish
+  fi
+
+  if stage teacher needs tokenizer; then
+    if [ -n "$alignments" ]; then
+      echo "alignments are taken from $alignments: no teacher is trained"
+    else
+      reallm train "$here/$conf/teacher_$teacher.yaml" --exp "$exp/teacher" \
+        --train "$exp/data/train_sp.jsonl.gz" --dev "$exp/data/dev-clean.jsonl.gz" \
+        --override tokenizer_path="$pieces" --override seed="$seed" --override epochs="$teacher_epochs" $on
+    fi
+    finish
+  fi
+
+  if stage align needs teacher; then
+    for split in train $heldout; do align $split; done
+    reallm data speed "$exp/align/train.jsonl.gz" --out "$exp/align/train_sp.jsonl.gz" --factor 0.9 --factor 1.1
+    finish
+  fi
+fi
+
+aligned="needs align"
+[ -z "$from" ] || aligned=
+if stage train $aligned; then
+  # Every system gets the same cuts and the same first encoder; only the Speech ReaLLM has a delay.
+  options=(--override tokenizer_path="$pieces" --override seed="$seed" --override epochs="$epochs")
+  [ "$system" != speech_reallm ] || options+=(--override delay="$delay")
+  [ -n "$alignments" ] || options+=(--init "$base/teacher")
+  reallm train "$here/$conf/$system.yaml" --exp "$exp/$system" --train "$base/align/train_sp.jsonl.gz" \
+    --dev "$base/data/dev-clean.jsonl.gz" "${options[@]}" $on
+  finish
+fi
+
+if stage export needs train; then
+  reallm export "$exp/$system" --out "$exp/$system/bundle"
+  finish
+fi
+
+if stage decode needs export; then
+  for split in $heldout; do
+    reallm decode "$exp/$system/bundle" --cuts "$base/data/$split.jsonl.gz" --out "$exp/$system/decode/$split" $on
+  done
+  finish
+fi
+
+if stage score needs decode; then
+  for split in $heldout; do
+    decoded=$exp/$system/decode/$split
+    reallm score "$decoded/hyps.jsonl" --cuts "$base/data/$split.jsonl.gz" --times "$base/align/$split.jsonl.gz" \
+      --normalize librispeech --out "$decoded/results.json"
+  done
+  finish
+fi
+
+if stage report needs score; then
+  if [ -n "$alignments" ]; then reallm report "$exp/$system"; else reallm report "$exp/$system" --teacher "$base/teacher"; fi
+  finish
+fi
