@@ -16,7 +16,7 @@ from reallm.aligners.retokenize import retokenize, token_pieces, word_times
 from reallm.data.files import atomic_write
 from reallm.errors import InputError
 from reallm.protocols import Aligner, AlignmentFailure, Tokenizer
-from reallm.registry import spec_of
+from reallm.registry import catalogue, spec_of
 
 PART_CUTS = 1000  # cuts of one part: what is lost at most when the run is killed
 BATCH_SECONDS = 300.0  # audio of one batch, padding included
@@ -150,6 +150,16 @@ def align_manifest(
     write_cuts(_join(paths), out)
     shutil.rmtree(parts)
     return report
+
+
+def fitting_aligner(teacher: Any) -> type[Any]:
+    """The aligner that uses scores which the teacher has. Raises InputError when it has none."""
+    for aligner in catalogue("aligner").values():
+        if hasattr(teacher, getattr(aligner, "scores", "")):
+            return aligner
+    raise InputError(
+        f"{type(teacher).__name__} has no scores to align with: name a trained `ctc` or `transducer` system, or align with --ctm"
+    )
 
 
 def encode_texts(cuts: Sequence[Any], tokenizer: Tokenizer) -> list[Tensor]:

@@ -32,7 +32,7 @@ def align(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from reallm.aligners.corpus import align_manifest, report_of
+    from reallm.aligners.corpus import align_manifest, fitting_aligner, report_of
     from reallm.aligners.report import describe
     from reallm.bundle import load_system
     from reallm.registry import find
@@ -51,7 +51,7 @@ def align(
         raise InputError(f"--device {device} is not here ({str(error).splitlines()[0]}): name cpu, or a device that is") from None
     teacher: Any = load_system(system)
     teacher = teacher.to(place).eval()
-    engine = engine or _engine(_fitting(teacher), backend, ctm)
+    engine = engine or _engine(fitting_aligner(teacher), backend, ctm)
 
     columns = (TextColumn("aligning"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
@@ -72,18 +72,6 @@ def _engine(aligner: Any, backend: str, ctm: Path | None) -> Any:
     if backend != "auto" and not takes_backend:
         raise InputError(f"--backend {backend} is not for the aligner '{aligner.component_name}': leave it out")
     return aligner(**({"backend": backend} if takes_backend else {}), **({} if ctm is None else {"path": ctm}))
-
-
-def _fitting(teacher: Any) -> Any:
-    """The aligner that uses scores which the teacher has. Raises InputError when it has none."""
-    from reallm.registry import catalogue
-
-    for aligner in catalogue("aligner").values():
-        if hasattr(teacher, getattr(aligner, "scores", "")):
-            return aligner
-    raise InputError(
-        f"{type(teacher).__name__} has no scores to align with: name a trained `ctc` or `transducer` system, or align with --ctm"
-    )
 
 
 def _tokenizer(named: str) -> Any:

@@ -27,14 +27,13 @@ def report(
 
 def _teacher(path: Path) -> Any:
     """The tokens of a cut, as the teacher in ``path`` aligns them."""
-    from reallm.aligners.corpus import align_cuts, describe_run
+    from reallm.aligners.corpus import align_cuts, describe_run, fitting_aligner
     from reallm.bundle import load_system
     from reallm.data.alignments import token_alignment
-    from reallm.registry import find
     from reallm.types import Word
 
     system: Any = load_system(path)
-    aligner: Any = find("aligner", "ctc")(backend="torch")  # one utterance: not worth a worker's start
+    aligner: Any = fitting_aligner(system)(backend="torch")  # one utterance: not worth a worker's start
 
     def tokens(cut: Any) -> list[Word]:
         aligned, _ = align_cuts([cut], system, aligner, describe_run(system, aligner))
