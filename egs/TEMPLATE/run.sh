@@ -37,7 +37,7 @@ exp=${exp:-$here/exp}
 . "$here/../../tools/stages.sh"
 
 begin data tokenizer teacher align train export decode score report
-settings seed delay init
+settings seed delay init teacher_epochs epochs
 
 if stage data; then
   [ -n "$data" ] || _error "no recordings: name their folder with --data DIR, or set REALLM_DATA"
@@ -77,12 +77,12 @@ if stage export needs train; then
 fi
 
 if stage decode needs export; then
-  reallm decode "$exp/speech_reallm/bundle" --cuts "$exp/data/test.jsonl.gz" --out "$exp/speech_reallm/test"
+  reallm decode "$exp/speech_reallm/bundle" --cuts "$exp/data/test.jsonl.gz" --out "$exp/speech_reallm/decode/test"
   finish
 fi
 
 if stage score needs decode; then
-  reallm score "$exp/speech_reallm/test/hyps.jsonl" --cuts "$exp/data/test.jsonl.gz" --out "$exp/speech_reallm/test/results.json"
+  reallm score "$exp/speech_reallm/decode/test/hyps.jsonl" --cuts "$exp/data/test.jsonl.gz" --out "$exp/speech_reallm/decode/test/results.json"
   finish
 fi
 
