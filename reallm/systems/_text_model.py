@@ -3,9 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from reallm.errors import InputError
 from reallm.protocols import Encoder, Frontend, Tokenizer
 from reallm.streaming.state import StreamingState
 from reallm.systems._acoustic import AcousticModel
@@ -26,6 +28,7 @@ class TextModel(AcousticModel):
         spec_augment: see AcousticModel.
         label_smoothing: of the cross-entropy.
         beam, length_power: of the search, see _text_search.py; may be set on a trained system.
+        max_tokens_per_second: of audio, of a text that is searched for.
     """
 
     def __init__(
@@ -39,11 +42,15 @@ class TextModel(AcousticModel):
         label_smoothing: float,
         beam: int,
         length_power: float,
+        max_tokens_per_second: float,
     ) -> None:
         super().__init__(frontend, encoder, tokenizer, period_samples, flush_periods, [None], spec_augment)
         check_search(beam, length_power)
+        if not max_tokens_per_second > 0:
+            raise InputError(f"max_tokens_per_second {max_tokens_per_second}: a text needs room, give more than 0")
         self.end_id = tokenizer.vocab_size
         self.label_smoothing, self.beam, self.length_power = label_smoothing, beam, length_power
+        self.max_tokens_per_second = max_tokens_per_second
 
     def text_loss(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor | float]]:
         """Mean cross-entropy of logits (B, L, V) where targets (B, L) ask for something, and the share of right answers."""
@@ -52,6 +59,10 @@ class TextModel(AcousticModel):
         )
         asked = targets != NO_TARGET
         return loss, {"accuracy": ((logits.detach().argmax(-1) == targets) & asked).sum() / asked.sum()}
+
+    def most_tokens(self, lens: Tensor) -> Tensor:
+        """Audio of ``lens`` (B,) samples → the most tokens of its text (B,): with room for them all caches are allocated."""
+        return torch.ceil(lens.double() * self.max_tokens_per_second / self.sample_rate).long()
 
     def search(self, step: Callable[[Tensor, Tensor, S], tuple[Tensor, S]], state: S, limits: Tensor, frames: Tensor) -> Emission:
         """The best texts of at most ``limits`` (B,) tokens, spread over ``frames`` (B,) of the utterances: see _text_search.py."""

@@ -61,14 +61,16 @@ def search_texts(
     each = torch.arange(rows, device=device)
 
     for length in range(longest + 1):
-        logits, state = step(last.flatten(), (scores > NEVER).flatten(), state)
+        active = scores > NEVER
+        logits, state = step(last.flatten(), active.flatten(), state)
         following = torch.log_softmax(logits.float(), dim=-1).unflatten(0, (rows, beam))  # (B, K, V)
         size = following.size(2)
         at_limit = (length >= limits).view(-1, 1, 1)
         cut = (following.argmax(2) != end_id) & at_limit[:, 0]
         other = torch.arange(size, device=device) != end_id
         allowed = following.double().masked_fill(at_limit & other, NEVER)
-        top, index = (scores.unsqueeze(2) + allowed).flatten(1).topk(beam)
+        candidates = torch.where(active.unsqueeze(2), scores.unsqueeze(2) + allowed, NEVER)
+        top, index = candidates.flatten(1).topk(beam)
         parent, token = index // size, index % size
         room = torch.arange(beam, device=device) < (beam - finished).unsqueeze(1)
         kept = room & (top > NEVER)

@@ -18,7 +18,7 @@ from reallm.types import Batch, Emission
 class AED(TextModel):
     """Encoder with full context, and a Transformer decoder that attends to all of it. Does not stream.
 
-    A text has at most one token an encoder frame. Its tokens are spread evenly over the utterance: where they were spoken is not known.
+    The tokens of a text are spread evenly over the utterance: where they were spoken is not known.
 
     Args:
         frontend, encoder, tokenizer: the components.
@@ -31,6 +31,7 @@ class AED(TextModel):
         label_smoothing: of the cross-entropy.
         beam: hypotheses that the search keeps; 1 = greedy.
         length_power: log-probabilities of texts are compared after division by their number of tokens to this power.
+        max_tokens_per_second: of audio; a text that would be longer is cut, and counted in ``Emission.cap_hits``.
     """
 
     def __init__(
@@ -49,9 +50,12 @@ class AED(TextModel):
         label_smoothing: float = 0.1,
         beam: int = 4,
         length_power: float = 1.0,
+        max_tokens_per_second: float = 25.0,
     ) -> None:
         period = frontend.frame_shift * encoder.geometry.stride
-        super().__init__(frontend, encoder, tokenizer, period, flush_periods, spec_augment, label_smoothing, beam, length_power)
+        super().__init__(
+            frontend, encoder, tokenizer, period, flush_periods, spec_augment, label_smoothing, beam, length_power, max_tokens_per_second
+        )
         if not 0 <= ctc_weight < 1:
             raise InputError(f"ctc_weight {ctc_weight}: choose a share from 0 up to, but not, 1; for CTC alone there is the system ctc")
         size = tokenizer.vocab_size + 1
@@ -89,11 +93,13 @@ class AED(TextModel):
     @torch.inference_mode()
     def recognize(self, wav: Tensor, lens: Tensor) -> Emission:
         """Whole utterances wav (B, S) → their texts, by beam search."""
-        enc, enc_lens = self.encode(*self.with_flush(wav, lens), None)
+        wav, lens = self.with_flush(wav, lens)
+        enc, enc_lens = self.encode(wav, lens, None)
         memory = self.decoder.remember(enc, enc_lens)
 
         def step(token_ids: Tensor, active: Tensor, state: TextState) -> tuple[Tensor, TextState]:
             return self.decoder.step(token_ids, state, memory)
 
-        state = self.decoder.init_state(wav.size(0), int(enc_lens.max()) + 1, enc.device, enc.dtype)
-        return self.search(step, state, enc_lens, enc_lens)
+        limits = self.most_tokens(lens)
+        state = self.decoder.init_state(wav.size(0), int(limits.max()) + 1, enc.device, enc.dtype)
+        return self.search(step, state, limits, enc_lens)

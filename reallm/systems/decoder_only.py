@@ -19,9 +19,8 @@ from reallm.types import Batch, Emission
 class DecoderOnly(TextModel):
     """All speech embeddings of an utterance, the token that begins the text, the text, and the same token as its end. Does not stream.
 
-    It is Speech ReaLLM without the interleaving: no alignment, no BLANK, and nothing said before the end. A text has at most one
-    token an encoder frame, and what the decoder's capacity leaves. Its tokens are spread evenly over the utterance: where they
-    were spoken is not known.
+    It is Speech ReaLLM without the interleaving: no alignment, no BLANK, and nothing said before the end. The tokens of a text are
+    spread evenly over the utterance: where they were spoken is not known.
 
     Args:
         frontend, encoder, adapter, decoder, tokenizer: the components. The decoder's vocabulary is the tokenizer's and the end of the text,
@@ -31,6 +30,8 @@ class DecoderOnly(TextModel):
         label_smoothing: of the cross-entropy over the text.
         beam: hypotheses that the search keeps; 1 = greedy.
         length_power: log-probabilities of texts are compared after division by their number of tokens to this power.
+        max_tokens_per_second: of audio; a text that would be longer, or than the decoder's capacity leaves room for, is cut, and
+            counted in ``Emission.cap_hits``.
     """
 
     def __init__(
@@ -45,9 +46,12 @@ class DecoderOnly(TextModel):
         label_smoothing: float = 0.0,
         beam: int = 4,
         length_power: float = 1.0,
+        max_tokens_per_second: float = 25.0,
     ) -> None:
         period = frontend.frame_shift * encoder.geometry.stride * adapter.stride
-        super().__init__(frontend, encoder, tokenizer, period, flush_periods, spec_augment, label_smoothing, beam, length_power)
+        super().__init__(
+            frontend, encoder, tokenizer, period, flush_periods, spec_augment, label_smoothing, beam, length_power, max_tokens_per_second
+        )
         if encoder.output_dim != adapter.input_dim or adapter.output_dim != decoder.input_dim:
             raise InputError(
                 f"widths do not fit: encoder {encoder.output_dim} → adapter {adapter.input_dim}, "
@@ -73,14 +77,13 @@ class DecoderOnly(TextModel):
             beam=3,
         )
 
-    def _encode(self, wav: Tensor, lens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """wav (B, S) → speech embeddings (B, M, D_lm), their lens (B,), and those of the encoder frames."""
-        enc, enc_lens = self.encode(*self.with_flush(wav, lens), None)
-        return *self.adapter.forward(enc, enc_lens), enc_lens
+    def embeddings(self, wav: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
+        """wav (B, S), the flush included → speech embeddings (B, M, D_lm), lens (B,)."""
+        return self.adapter.forward(*self.encode(wav, lens, None))
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor | float]]:
         """Cross-entropy of the text and its end, given the speech. Raises InputError for characters the tokenizer does not know."""
-        speech, speech_lens, _ = self._encode(batch.wav, batch.wav_lens)
+        speech, speech_lens = self.embeddings(*self.with_flush(batch.wav, batch.wav_lens))
         token_ids, token_lens = padded_texts(self.tokenizer, batch.texts)
         text, text_targets = (t.to(speech.device) for t in between_ends(token_ids, token_lens, self.end_id))
         text_lens = token_lens.to(speech.device) + 1
@@ -99,8 +102,9 @@ class DecoderOnly(TextModel):
     @torch.inference_mode()
     def recognize(self, wav: Tensor, lens: Tensor) -> Emission:
         """Whole utterances wav (B, S) → their texts, by beam search; those whose speech fills the decoder's capacity are ``exhausted``."""
-        speech, speech_lens, enc_lens = self._encode(wav, lens)
-        limits, exhausted = enc_lens, None
+        wav, lens = self.with_flush(wav, lens)
+        speech, speech_lens = self.embeddings(wav, lens)
+        limits, exhausted = self.most_tokens(lens), None
         capacity = int(getattr(self.decoder, "capacity", 0))
         if capacity:
             room = capacity - speech_lens - 1  # the text begins with a token of its own

@@ -8,6 +8,8 @@ import pytest
 
 from reallm import resources
 from reallm.cli import main
+from reallm.registry import spec_of
+from reallm.training.experiment import load_trained, run_training
 from reallm.training.journal import read_journal
 from tests.dummies.data import write_corpus
 
@@ -25,6 +27,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_corpus(tmp_path_factory.mktemp("corpus"), train_strings=100, epochs=1, dev_strings=2, test_strings=3)
     assert run("tokenizer", "word", "--train", folder / "train.jsonl.gz", "--out", folder / "words.json") == 0
     return folder
+
+
+def test_a_recurrent_decoder_is_one_line_away(data: Path, tmp_path: Path) -> None:
+    text = resources.path("egs/digits/conf/decoder_only.yaml").read_text().replace("decoder/llama_full.yaml", "decoder/lstm.yaml")
+    conf = tmp_path / "swapped.yaml"
+    conf.write_text(text.replace("!include:../../../hparams", f"!include:{resources.path('hparams')}"))
+    overrides = [*SMALL, f"tokenizer_path={data / 'words.json'}", f"train={data / 'train.jsonl.gz'}", f"dev={data / 'dev.jsonl.gz'}"]
+    result = run_training(conf, tmp_path / "exp", overrides, device="cpu", progressbar=False)
+    assert result.updates >= 20
+    system: Any = load_trained(tmp_path / "exp")
+    assert spec_of(system.decoder).name == "lstm"
 
 
 @pytest.mark.parametrize("name", ["aed", "decoder_only"])

@@ -43,7 +43,7 @@ class Table:
         self.rounds += 1
         state.said.mul_(4).add_(token_ids)  # into the state: that is allowed
         logits = self.log_probs[state.utterance, state.said % self.log_probs.size(1)]
-        return torch.where(active.unsqueeze(1), logits, 1e3), state  # what rows give that are not active does not matter
+        return torch.where(active.unsqueeze(1), logits, torch.nan), state  # what rows give that are not active does not matter
 
     def of(self, utterance: int, text: tuple[int, ...]) -> list[float]:
         """The log-probabilities of a text's tokens, its end included."""

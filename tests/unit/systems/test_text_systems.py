@@ -25,7 +25,7 @@ def text_log_probs(system: Any, wav: Tensor, texts: Tensor) -> Tensor:
         enc, enc_lens = system.encode(*system.with_flush(wav, lens), None)
         logits = system.decoder(ids, system.decoder.remember(enc.expand(count, -1, -1), enc_lens.expand(count)))
     else:
-        speech, speech_lens, _ = system._encode(wav, lens)
+        speech, speech_lens = system.embeddings(*system.with_flush(wav, lens))
         inputs = torch.cat([speech.expand(count, -1, -1), system.decoder.embed(ids)], dim=1)
         logits = system.decoder.forward(inputs, torch.full((count,), inputs.size(1)))[:, int(speech_lens) :]
     return torch.log_softmax(logits, dim=-1)
@@ -53,7 +53,8 @@ def test_the_search_steps_through_what_training_sees(name: str) -> None:
 @torch.no_grad()
 def test_a_wide_beam_finds_the_best_of_all_texts(name: str) -> None:
     system = talkative(find("system", name))
-    wav, size = audio(system)[0][:1, : 2 * system.frame_samples], system.end_id  # two encoder frames: two tokens at most
+    wav, size = audio(system)[0][:1, :640], system.end_id
+    system.max_tokens_per_second = 25.0  # 80 ms: two tokens at most
     system.beam = 1 + size + size**2
     found = system.recognize(wav, torch.tensor([wav.size(1)]))
     best: dict[tuple[int, ...], float] = {}
@@ -143,7 +144,7 @@ def test_speech_that_fills_the_capacity_is_told() -> None:
     system.beam = 1
     wav, lens = audio(system)
     whole = system.recognize(wav, lens)
-    speech_lens = system._encode(wav, lens)[1]
+    speech_lens = system.embeddings(*system.with_flush(wav, lens))[1]
     system.decoder.capacity = int(speech_lens[3])  # no room for a text there
     found = system.recognize(wav, lens)
     assert found.exhausted.tolist() == [True, False, False, True, False]
@@ -152,6 +153,20 @@ def test_speech_that_fills_the_capacity_is_told() -> None:
         length = min(int(whole.lens[row]), room)
         assert found.token_ids[row, : int(found.lens[row])].tolist() == whole.token_ids[row, :length].tolist()
     assert found.cap_hits[4] == 1, "its text was cut"
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_texts_are_no_longer_than_the_audio_allows(name: str) -> None:
+    system = talkative(find("system", name))
+    system.beam, system.max_tokens_per_second = 1, 2.5
+    wav, lens = audio(system)
+    found = system.recognize(wav, lens)
+    seconds = (lens + torch.tensor([system.flush_samples(n) for n in lens.tolist()])) / system.sample_rate
+    assert (found.lens <= (2.5 * seconds).ceil()).all()
+    assert found.cap_hits.any(), "some had more to say"
+    with pytest.raises(InputError, match=r"max_tokens_per_second 0\.0: a text needs room"):
+        type(system)(**{**system.component_spec.kwargs, "max_tokens_per_second": 0.0})
 
 
 @pytest.mark.parametrize(("change", "words"), [({"vocab_size": 99}, "decoder vocab_size 99 must be"), ({"dim": 32}, "widths do not fit")])
