@@ -39,10 +39,18 @@ class ChunkedEncoder(nn.Module):
         embedding: its outputs to (B, N, D), each on its own.
         layers: each with ``init_context(batch, left, device, dtype)``, and a call x (B, chunks, C + R, D), its context, the layout →
             the same shape, and the context after the last chunk.
+        output: what becomes of each frame after the last layer.
     """
 
     def __init__(
-        self, input_dim: int, dim: int, chunk: ChunkSpec, subsampling: nn.Module, embedding: nn.Module, layers: Iterable[nn.Module]
+        self,
+        input_dim: int,
+        dim: int,
+        chunk: ChunkSpec,
+        subsampling: nn.Module,
+        embedding: nn.Module,
+        layers: Iterable[nn.Module],
+        output: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.input_dim = input_dim
@@ -51,11 +59,13 @@ class ChunkedEncoder(nn.Module):
         self.subsampling: Any = subsampling
         self.embedding = embedding
         self.layers = nn.ModuleList(layers)
+        self.output = nn.Identity() if output is None else output
 
     @property
     def geometry(self) -> Geometry:
         """In feature frames; the look-ahead is that of the first frame of a chunk."""
-        return Geometry(self.subsampling.stride, (self.chunk.size - 1 + self.chunk.right) * self.subsampling.stride)
+        stride = self.subsampling.geometry.stride
+        return Geometry(stride, (self.chunk.size - 1 + self.chunk.right) * stride)
 
     def forward(self, feats: Tensor, lens: Tensor, chunk: ChunkSpec | None = None) -> tuple[Tensor, Tensor]:
         """feats (B, T, F) → enc (B, N, D), lens (B,); ``chunk`` None: every frame sees the whole utterance."""
@@ -72,7 +82,7 @@ class ChunkedEncoder(nn.Module):
         for layer, context in zip(self.layers, self._init_contexts(batch, spec.left, x.device, x.dtype), strict=True):
             blocks, _ = layer(blocks, context, at)
         enc = blocks[:, :, : spec.size].flatten(1, 2)[:, spec.right : spec.right + frames]
-        return mask_padding(enc, lens), lens
+        return mask_padding(self.output(enc), lens), lens
 
     def _init_contexts(self, batch: int, left: int, device: torch.device | str, dtype: torch.dtype) -> tuple[StreamingState, ...]:
         layers: Any = self.layers
@@ -99,7 +109,7 @@ class ChunkedEncoder(nn.Module):
         for layer, context in zip(self.layers, contexts, strict=True):
             block, context = layer(block, context, at)
             after.append(context)
-        return block[:, 0, :size], torch.cat([left_valid, valid[:, :size]], dim=1)[:, size:], tuple(after)
+        return self.output(block[:, 0, :size]), torch.cat([left_valid, valid[:, :size]], dim=1)[:, size:], tuple(after)
 
     def step(self, feats: Tensor, lens: Tensor, final: Tensor, state: ChunkedState) -> tuple[Tensor, Tensor, ChunkedState]:
         """feats (B, C · stride, F) → enc (B, C + R, D), lens (B,), state."""

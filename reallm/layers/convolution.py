@@ -19,6 +19,29 @@ class ConvolutionContext(StreamingState):
     frames: Tensor  # (B, P, D)
 
 
+def convolution_windows(
+    x: Tensor, context: ConvolutionContext, at: ChunkLayout, before: int, after: int
+) -> tuple[Tensor, ConvolutionContext]:
+    """What a convolution over ``before`` frames, its own and ``after`` frames of the same chunk runs over.
+
+    Args:
+        x: (B, chunks, size + right, D), zeros outside the stream.
+        context: of ``before`` frames.
+        at: the layout.
+        before, after: frames on either side.
+
+    Returns:
+        (B, 1 or chunks, frames and context, D), and the context after the last chunk, copies aside.
+    """
+    sequence = torch.cat([context.frames, x[:, :, : at.size].flatten(1, 2)], dim=1)  # (B, before + chunks · size, D)
+    left = ConvolutionContext(sequence[:, sequence.size(1) - before :])
+    if after == 0 and at.right == 0:  # chunks do not matter: one row of the image
+        return sequence.unsqueeze(1), left
+    windows = sequence.unfold(1, before + at.size, at.size).transpose(2, 3)
+    ahead = nn.functional.pad(x[:, :, at.size :], (0, 0, 0, after))
+    return torch.cat([windows, ahead], dim=2), left
+
+
 class ConvolutionModule(nn.Module):
     """LayerNorm, gated linear unit, depthwise convolution, LayerNorm, SiLU, linear; the caller adds the residual.
 
@@ -56,15 +79,9 @@ class ConvolutionModule(nn.Module):
         """x (B, chunks, size + right, D) → the same shape, and the context after the last chunk, copies aside."""
         batch, chunks, span, dim = x.shape
         gated = nn.functional.glu(self.in_proj(self.in_norm(x))) * at.valid.unsqueeze(-1)
-        sequence = torch.cat([context.frames, gated[:, :, : at.size].flatten(1, 2)], dim=1)  # (B, P + chunks · size, D)
-        if self.after == 0 and at.right == 0:  # chunks do not matter: one row of the image
-            image = sequence.unsqueeze(1)
-        else:
-            windows = sequence.unfold(1, self.before + at.size, at.size).transpose(2, 3)
-            ahead = nn.functional.pad(gated[:, :, at.size :], (0, 0, 0, self.after))
-            image = torch.cat([windows, ahead], dim=2)
+        image, after = convolution_windows(gated, context, at, self.before, self.after)
         # The channels-last layout of a (D, chunks, time) image: the fastest depthwise convolution on a CPU.
         convolved = self.depthwise(image.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last))
         y = convolved.permute(0, 2, 3, 1).reshape(batch, chunks, span, dim)
         y = self.dropout(self.out_proj(nn.functional.silu(self.out_norm(y))))
-        return y, ConvolutionContext(sequence[:, sequence.size(1) - self.before :])
+        return y, after

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from reallm.contract.system import check_rows_and_padding, check_streaming_equals_offline
 from reallm.decoders.llama import LlamaDecoder
 from reallm.decoders.lstm import LSTMDecoder
 from reallm.errors import InputError
@@ -16,6 +17,8 @@ from reallm.protocols import ResponseModel
 from reallm.searchers.beam import BeamSearcher
 from reallm.searchers.greedy import GreedySearcher
 from reallm.streaming.state import StreamingState
+from reallm.systems.speech_reallm import SpeechReaLLM
+from reallm.systems.transducer import Transducer
 from reallm.types import Emission
 
 DIM = 16
@@ -222,6 +225,28 @@ def test_a_wider_beam_finds_a_better_score() -> None:
         emission, state = whole(searcher, using, x, lens)
         scores.append(searcher.n_best([emission.token_ids[0, : emission.lens[0]].tolist()], state)[0][0].score)
     assert scores[0] < scores[1] - 1e-3
+
+
+class BeamReaLLM(SpeechReaLLM):
+    @classmethod
+    def tiny(cls) -> Any:
+        system = SpeechReaLLM.tiny()
+        system.searcher = BeamSearcher.tiny()
+        return system
+
+
+class BeamTransducer(Transducer):
+    @classmethod
+    def tiny(cls) -> Any:
+        system = Transducer.tiny()
+        system.searcher = BeamSearcher.tiny()
+        return system
+
+
+@pytest.mark.parametrize("cls", [BeamReaLLM, BeamTransducer])
+def test_systems_stream_with_it_as_they_recognize(cls: Any) -> None:
+    check_streaming_equals_offline(cls)
+    check_rows_and_padding(cls)
 
 
 def test_settings_out_of_range_are_refused() -> None:
