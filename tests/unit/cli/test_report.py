@@ -16,6 +16,7 @@ from reallm.metrics import plots
 from reallm.metrics.report import confusions, group_errors
 from reallm.metrics.score import pair_up
 from reallm.systems.ctc import CTC
+from reallm.systems.transducer import Transducer
 from reallm.types import Word
 from tests.dummies.level_bundle import registered_level_system, write_level_bundle
 from tests.dummies.level_strings import make_cut
@@ -51,7 +52,8 @@ def exp(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path / "exp"
 
 
-def test_report(exp: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("teacher", [CTC, Transducer])
+def test_report(exp: Path, tmp_path: Path, teacher: Any) -> None:
     # One wrong word, so that there is an error table.
     hyps = (exp / "test" / "hyps.jsonl").read_text().splitlines()
     first = json.loads(hyps[0])
@@ -59,7 +61,7 @@ def test_report(exp: Path, tmp_path: Path) -> None:
     (exp / "test" / "hyps.jsonl").write_text("\n".join([json.dumps(first), *hyps[1:]]) + "\n")
     manifest = tmp_path / "test.jsonl.gz"
     assert run("score", exp / "test" / "hyps.jsonl", "--cuts", manifest, "--out", exp / "test" / "results.json") == 0
-    export(CTC.tiny().eval(), tmp_path / "teacher", {"training_data": "none", "license": "CC0"})
+    export(teacher.tiny().eval(), tmp_path / "teacher", {"training_data": "none", "license": "CC0"})
     assert run("report", exp, "--teacher", tmp_path / "teacher") == 0
     text = (exp / "report" / "report.md").read_text()
     for name in ("training", "test_utterance", "test_delay", "test_length", "test_speaker"):

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import torch
 
+from reallm.aligners.rnnt import RNNTAligner
 from reallm.contract.emissions import collect, require_same_answers
 from reallm.contract.system import audio, stream, talkative
 from reallm.errors import InputError
+from reallm.protocols import AlignmentFailure
 from reallm.registry import find
 from reallm.searchers.beam import BeamSearcher
 from reallm.systems import transducer
@@ -74,9 +76,11 @@ def test_the_loss_sums_over_all_paths(system: Transducer) -> None:
     assert float(loss) == pytest.approx(float(sum(nats)) / 4, rel=1e-5)
 
 
-def test_a_batch_without_text_has_a_loss(system: Transducer) -> None:
-    loss, _ = system.loss(Batch(["x"], noise(1, 2000), torch.tensor([2000]), [""]))
-    assert bool(loss.isfinite())
+def test_a_batch_without_text_has_a_loss_and_no_alignment(system: Transducer) -> None:
+    batch = Batch(["x"], noise(1, 2000), torch.tensor([2000]), [""])
+    assert bool(system.loss(batch)[0].isfinite())
+    none = torch.tensor([], dtype=torch.int64)
+    assert RNNTAligner.tiny().align(batch, [none], system) == [AlignmentFailure("empty transcript")]
 
 
 @torch.no_grad()
