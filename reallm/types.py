@@ -6,7 +6,7 @@ marks one streaming chunk. Batch first; lengths are absolute int64; audio is flo
 unless the name says ``_frames``, ``_samples`` or ``_ms``.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -49,10 +49,13 @@ class Batch:
     texts: list[str]
     alignments: list[Alignment] | None = None  # of the teacher, never the truth
     speakers: list[str] = field(default_factory=list)
+    feats: Tensor | None = None  # (B, T, F) as a frontend's ``store`` gave them; ``wav`` is (B, 0) then, ``wav_lens`` as ever
+    feats_by: str = ""  # the fingerprint of that frontend
 
     def to(self, device: Any) -> "Batch":
-        """The same batch with its audio on ``device``; alignments stay on the CPU, where they are interleaved."""
-        return Batch(self.ids, self.wav.to(device), self.wav_lens.to(device), self.texts, self.alignments, self.speakers)
+        """The same batch with its audio or features on ``device``; alignments stay on the CPU, where they are interleaved."""
+        feats = None if self.feats is None else self.feats.to(device)
+        return replace(self, wav=self.wav.to(device), wav_lens=self.wav_lens.to(device), feats=feats)
 
 
 @dataclass

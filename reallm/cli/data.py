@@ -209,6 +209,25 @@ def speed(
 
 
 @app.command()
+def features(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="Cuts, in any state of preparation.")],
+    conf: Annotated[Path, typer.Option(help="Configuration whose system's frontend computes them.")],
+    store: Annotated[Path, typer.Option(metavar="DIR", help="Where they are stored; those that lie there already are taken.")],
+    out: Annotated[Path, typer.Option("--out", help="The manifest to write; it may be MANIFEST.")],
+    jobs: Annotated[int, typer.Option("--nj", min=1, help="Processes that compute.")] = 1,
+) -> None:
+    """Compute and store the features of every cut, for training with `features: stored`."""
+    from reallm.data.cuts import read_cuts, write_cuts
+    from reallm.data.features import frontend_of, with_features
+
+    frontend, cuts = frontend_of(conf), read_cuts(manifest)
+    bar, tick = _bar("features", len(cuts))
+    with bar:
+        count = write_cuts(with_features(cuts, frontend, store, jobs, tick), out)
+    typer.echo(f"{out}: features of {count} cuts by {frontend.fingerprint}")
+
+
+@app.command()
 def alignments(
     cuts: Annotated[Path, typer.Option(help="Manifest of the cuts to align.")],
     alignments: Annotated[Path, typer.Option(metavar="DIR", help="Folder of CTM files, TextGrids or the public LibriSpeech alignments.")],

@@ -7,6 +7,8 @@ it would have seen; the batches before n are not loaded.
 import json
 import zlib
 from collections.abc import Iterator, Sequence
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from reallm.data.alignments import token_alignment, token_meta
 from reallm.data.augmentation import Augmentation
 from reallm.data.cuts import load_audio, read_lines, read_raw_lines, speaker_of, supervisions_of, text_of
+from reallm.data.features import stored_features
 from reallm.data.sampler import BatchSampler, duration_of, schedule
 from reallm.errors import InputError
 from reallm.types import Alignment, Batch
@@ -51,16 +54,24 @@ def load_batch(
     tokenizer: str | None = None,
     augmentation: Augmentation | None = None,
     seed: tuple[int, ...] = (0,),
+    features: str = "online",
 ) -> Batch:
-    """The audio, texts and token alignments of B cuts.
+    """The audio or stored features, texts and token alignments of B cuts.
 
     Args:
         sample_rate: audio of another rate is resampled; channels are averaged.
         tokenizer: the fingerprint that token alignments must have; None takes them as they are, where all cuts have them.
         augmentation: is given a generator that depends on ``seed`` and the cut's id alone.
+        features: "stored": those of `reallm data features` are read, and no audio; "online": the system makes its own.
 
-    Raises InputError for audio that cannot be read, and for missing or foreign alignments when ``tokenizer`` is given.
+    Raises InputError for audio that cannot be read, for cuts without stored features when these are asked for, and for missing or
+    foreign alignments when ``tokenizer`` is given.
     """
+    if features == "stored":
+        feats, feats_by = stored_features(cuts)
+        batch = without_audio(cuts, sample_rate)
+        alignments, speakers = _alignments(cuts, sample_rate, tokenizer), [speaker_of(cut) for cut in cuts]
+        return replace(batch, alignments=alignments, speakers=speakers, feats=feats, feats_by=feats_by)
     audio = []
     for cut in cuts:
         samples = torch.tensor(load_audio(cut, sample_rate))  # a copy: the audio may be cached
@@ -101,11 +112,12 @@ class _LoadBatch(Dataset[Batch]):
         self.sample_rate = data.sample_rate
         self.tokenizer = data.tokenizer
         self.augmentation = data.augmentation
+        self.features = data.features
         self.seed = (data.seed, epoch)
 
     def __getitem__(self, lines: list[bytes]) -> Batch:
         cuts = [deserialize_item(json.loads(line)) for line in lines]
-        return load_batch(cuts, self.sample_rate, self.tokenizer, self.augmentation, self.seed)
+        return load_batch(cuts, self.sample_rate, self.tokenizer, self.augmentation, self.seed, self.features)
 
 
 class TrainingData:
@@ -123,6 +135,7 @@ class TrainingData:
         augmentation: applied to each utterance; must not move time.
         tokenizer: the fingerprint that token alignments must have; None where none are needed.
         num_workers: processes that load; 0 = the training's own. The batches are the same for any number.
+        features: "online": batches hold audio; "stored": the features of `reallm data features`, which rule out augmentation of the audio.
 
     Raises InputError for a missing, broken or empty manifest.
     """
@@ -137,7 +150,12 @@ class TrainingData:
         augmentation: Augmentation | None = None,
         tokenizer: str | None = None,
         num_workers: int = 0,
+        features: str = "online",
     ) -> None:
+        if features not in ("online", "stored"):
+            raise InputError(f"features '{features}': online or stored")
+        if features == "stored" and augmentation is not None:
+            raise InputError("stored features cannot be augmented as audio: take augmentation out, or features: online")
         self.path = Path(cuts)
         self.sample_rate = sample_rate
         self.seed = seed
@@ -146,6 +164,7 @@ class TrainingData:
         self.augmentation = augmentation
         self.tokenizer = tokenizer
         self.num_workers = num_workers
+        self.features = features
         self._numbers: dict[int | None, list[int]] = {}  # stored epoch → numbers of its lines
         self._durations: dict[int | None, list[float]] = {}
         for number, line in enumerate(read_lines(self.path)):
@@ -157,6 +176,12 @@ class TrainingData:
         if None in self._numbers and len(self._numbers) > 1:
             raise InputError(f"manifest {self.path} mixes cuts with and without a custom field 'epoch': give it to all or to none")
         self._schedules: dict[int, list[list[int]]] = {}
+
+    def with_audio(self) -> "TrainingData":
+        """The same batches, with audio."""
+        other = copy(self)
+        other.features = "online"
+        return other
 
     def transcripts(self) -> Iterator[tuple[str, str]]:
         """Id and text of every supervision, without audio.

@@ -8,6 +8,8 @@ period; before the start of the stream lie zeros::
     frame 1         -----window-----|
 """
 
+import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from reallm.errors import InputError
+from reallm.registry import spec_of
 from reallm.streaming.context import length_mask, mask_padding, push_context
 from reallm.streaming.geometry import Geometry
 from reallm.streaming.state import StreamingState
@@ -64,6 +67,44 @@ class FramedFrontend(nn.Module):
     def _features(self, samples: Tensor) -> Tensor:
         with torch.autocast(samples.device.type, enabled=False):  # log of a power spectrum needs its range
             return self.analyse(samples.unfold(1, self.window_samples, self.frame_shift))
+
+    @property
+    def tail(self) -> int:
+        """Frames after the end of the audio that still overlap with it."""
+        return -(-(self.window_samples - self.frame_shift) // self.frame_shift)
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for frontends that give equal features before normalization."""
+        spec = spec_of(self)
+        kwargs = json.dumps(spec.kwargs, sort_keys=True, default=str)
+        return f"{spec.name}-{hashlib.sha256(kwargs.encode()).hexdigest()[:16]}"
+
+    @torch.no_grad()
+    def store(self, wav: Tensor) -> Tensor:
+        """wav (S,) → the features of it before normalization and of the silence after it, as far as it is heard there (T + tail, F)."""
+        if self.training:
+            raise InputError("features that are stored are the same in every epoch: put the frontend into eval mode")
+        frames = -(-wav.size(0) // self.frame_shift) + self.tail
+        samples = nn.functional.pad(wav.unsqueeze(0), (0, frames * self.frame_shift - wav.size(0)))
+        return self._unnormalized(samples, torch.tensor([samples.size(1)]))[0][0]
+
+    def from_stored(self, feats: Tensor, wav_lens: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
+        """What ``forward`` gives of audio with zeros after it.
+
+        Args:
+            feats: (B, T, F) rows of :meth:`store`.
+            wav_lens: (B,) samples of the audio.
+            lens: (B,) samples of it and the zeros.
+        """
+        vocal_tract: float = getattr(self, "vocal_tract", 0.0)
+        if self.training and vocal_tract:
+            raise InputError("stored features have one vocal tract: set vocal_tract to 0, or compute the features online")
+        frames, known = -(-lens // self.frame_shift), -(-wav_lens // self.frame_shift) + self.tail
+        size = int(frames.max())
+        silence = self._features(torch.zeros(1, self.window_samples, device=feats.device, dtype=feats.dtype))
+        heard = nn.functional.pad(feats, (0, 0, 0, max(size - feats.size(1), 0)))[:, :size]
+        return self._normalize(torch.where(length_mask(known, size).unsqueeze(2), heard, silence), frames), frames
 
     def _unnormalized(self, wav: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
         frames = self.geometry.outputs(wav.size(1))

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from reallm.layers.spec_augment import SpecAugment
 from reallm.protocols import ChunkSpec, Encoder, Frontend, Tokenizer
 from reallm.streaming.context import mask_padding
 from reallm.streaming.state import StreamingState
+from reallm.types import Batch
 
 Samples = TypeVar("Samples", int, Tensor)
 
@@ -81,7 +82,25 @@ class AcousticModel(nn.Module):
 
     def encode(self, wav: Tensor, lens: Tensor, chunk: ChunkSpec | None) -> tuple[Tensor, Tensor]:
         """wav (B, S) → enc (B, N, D), lens (B,), in parallel."""
-        feats, feat_lens = self.frontend.forward(wav, lens)
+        return self._encode_features(*self.frontend.forward(wav, lens), chunk)
+
+    def hear(self, batch: Batch, chunk: ChunkSpec | None) -> tuple[Tensor, Tensor]:
+        """The encoder frames of a batch and its flush (B, N, D), lens (B,), in parallel; from stored features where it has them.
+
+        Raises InputError for features that another frontend stored.
+        """
+        if batch.feats is None:
+            return self.encode(*self.with_flush(batch.wav, batch.wav_lens), chunk)
+        frontend: Any = self.frontend
+        if getattr(frontend, "fingerprint", None) != batch.feats_by:
+            raise InputError(
+                f"the stored features are those of the frontend {batch.feats_by}, not of this system's: run `reallm data features` again"
+            )
+        flushed = batch.wav_lens + self._flush(batch.wav_lens)
+        feats, feat_lens = frontend.from_stored(batch.feats, batch.wav_lens, flushed)
+        return self._encode_features(feats, feat_lens, chunk)
+
+    def _encode_features(self, feats: Tensor, feat_lens: Tensor, chunk: ChunkSpec | None) -> tuple[Tensor, Tensor]:
         if self.training and self.spec_augment is not None:
             feats = self.spec_augment(feats, feat_lens)
         return self.encoder.forward(feats, feat_lens, chunk)

@@ -80,7 +80,7 @@ class AED(TextModel):
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor | float]]:
         """Cross-entropy of the text and its end, with CTC where it has a weight; raises InputError for unknown characters."""
-        enc, enc_lens = self.encode(*self.with_flush(batch.wav, batch.wav_lens), None)
+        enc, enc_lens = self.hear(batch, None)
         token_ids, token_lens = padded_texts(self.tokenizer, batch.texts)
         inputs, targets = (t.to(enc.device) for t in between_ends(token_ids, token_lens, self.end_id))
         loss, stats = self.text_loss(self.decoder(inputs, self.decoder.remember(enc, enc_lens)), targets)

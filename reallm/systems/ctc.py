@@ -67,13 +67,13 @@ class CTC(AcousticModel):
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor | float]]:
         """The CTC loss a token; the texts are all that it needs. Raises InputError for characters the tokenizer does not know."""
-        enc, enc_lens = self.encode(*self.with_flush(batch.wav, batch.wav_lens), self.draw_chunk())
+        enc, enc_lens = self.hear(batch, self.draw_chunk())
         return ctc_loss(self._log_probs(enc), enc_lens, *padded_texts(self.tokenizer, batch.texts)), {}
 
     @torch.inference_mode()
     def log_probs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Log-probabilities (B, N, V) with full context, and lens (B,): what the CTC aligner aligns with."""
-        enc, enc_lens = self.encode(*self.with_flush(batch.wav, batch.wav_lens), None)
+        enc, enc_lens = self.hear(batch, None)
         return self._log_probs(enc), enc_lens
 
     def init_state(self, batch: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> CTCState:

@@ -83,7 +83,7 @@ class DecoderOnly(TextModel):
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor | float]]:
         """Cross-entropy of the text and its end, given the speech. Raises InputError for characters the tokenizer does not know."""
-        speech, speech_lens = self.embeddings(*self.with_flush(batch.wav, batch.wav_lens))
+        speech, speech_lens = self.adapter.forward(*self.hear(batch, None))
         token_ids, token_lens = padded_texts(self.tokenizer, batch.texts)
         text, text_targets = (t.to(speech.device) for t in between_ends(token_ids, token_lens, self.end_id))
         text_lens = token_lens.to(speech.device) + 1

@@ -119,11 +119,10 @@ class SpeechReaLLM(AcousticModel):
         """
         if batch.alignments is None:
             raise InputError("speech_reallm trains on aligned cuts, and these have no token alignments: run 'reallm align' first")
-        wav, lens = self.with_flush(batch.wav, batch.wav_lens)
-        speech, speech_lens = self.embeddings(wav, lens, self.draw_chunk())
+        speech, speech_lens = self.adapter.forward(*self.hear(batch, self.draw_chunk()))
         delay = torch.full((len(batch.ids),), self.delay)
         laid_out = self.interleaver.build(batch.alignments, speech_lens.cpu(), delay, self.period_samples)
-        device = wav.device
+        device = speech.device
         token_ids, audio_index, targets = (t.to(device) for t in (laid_out.token_ids, laid_out.audio_index, laid_out.targets))
         heard = speech.gather(1, audio_index.clamp(min=0).unsqueeze(-1).expand(-1, -1, speech.size(-1)))
         inputs = torch.where((audio_index >= 0).unsqueeze(-1), heard, 0)

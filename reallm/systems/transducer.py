@@ -103,7 +103,7 @@ class Transducer(AcousticModel):
         """
         from torchaudio.functional import rnnt_loss  # part of training: who transcribes need not have it
 
-        enc, enc_lens = self.encode(*self.with_flush(batch.wav, batch.wav_lens), self.draw_chunk())
+        enc, enc_lens = self.hear(batch, self.draw_chunk())
         texts = [torch.tensor(self.tokenizer.encode(text), dtype=torch.int64) for text in batch.texts]
         tokens, token_lens, text = self._predictions(texts, enc.device)
         audio = self.joiner.audio(self.dropout(enc[:, : int(enc_lens.max())]))
@@ -120,7 +120,7 @@ class Transducer(AcousticModel):
             Log-probabilities of BLANK (B, N, U + 1) and of the next token (B, N, U), where N frames were heard and u tokens
             said, and lens (B,) of the frames.
         """
-        enc, enc_lens = self.encode(*self.with_flush(batch.wav, batch.wav_lens), None)
+        enc, enc_lens = self.hear(batch, None)
         tokens, _, text = self._predictions(token_ids, enc.device)
         block = max(1, MOST_NUMBERS // (text.size(0) * text.size(1) * max(self.joiner.dim, self.joiner.vocab_size)))
         blanks, following = [], []

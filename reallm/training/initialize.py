@@ -32,6 +32,14 @@ class FittedFrontend(Protocol):
         """Measure and store them over (wav (B, S), lens (B,)); returns the number of frames."""
 
 
+@runtime_checkable
+class StoredSource(Protocol):
+    """A source whose batches may hold stored features in place of audio."""
+
+    def with_audio(self) -> TrainingSource:
+        """The same batches, with audio."""
+
+
 @dataclass(frozen=True)
 class Initialization:
     """Which weights were taken over."""
@@ -103,6 +111,8 @@ def fit_frontend(system: Any, source: TrainingSource, seed: int, utterances: int
     if not isinstance(frontend, FittedFrontend):
         return 0
     seed_position(seed, "statistics")
+    if isinstance(source, StoredSource):
+        source = source.with_audio()
 
     def audio() -> Iterator[tuple[Tensor, Tensor]]:
         count = 0
