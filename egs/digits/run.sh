@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Speech ReaLLM on connected digits: the whole method on real recordings, in half an hour on two CPU cores.
 #
-#   ./run.sh [--data DIR] [--exp DIR] [--stage STAGE] [--stop-stage STAGE] [--delay N] [--from EXP]
+#   ./run.sh [--data DIR] [--exp DIR] [--stage STAGE] [--stop-stage STAGE] [--delay N] [--teacher ctc|rnnt] [--from EXP]
 #
 # DIR holds the Free Spoken Digit Dataset (its recordings/, or fsdd/recordings/); else $REALLM_DATA/fsdd, else it is
 # downloaded, else espeak-ng speaks. Stages, by number or name:
 #   1 data       strings of digits for training, dev, test and noisy test
 #   2 tokenizer  characters for the teacher, words for the Speech ReaLLM
-#   3 teacher    a CTC model: it aligns, gives the Speech ReaLLM its first encoder, and is the baseline
+#   3 teacher    a CTC model, or a transducer: it aligns, gives the Speech ReaLLM its first encoder, and is the baseline
 #   4 align      when each token of the training data was spoken; dev too, to compare with the truth
 #   5 train      the Speech ReaLLM
 #   6 export     bundles that `reallm transcribe --model` takes
@@ -24,6 +24,7 @@ stop_stage=9        # last stage
 nj=2                # CPU cores to use
 seed=1              # of everything that is drawn
 delay=0             # token periods between the end of a token and its speech embedding
+teacher=ctc         # what aligns and gives the first encoder: ctc, or rnnt (the system 'transducer')
 from=               # another run's --exp, whose data, teacher and alignments are used
 held_out_speaker=   # this speaker makes the test and is nowhere else
 speeds=             # speed factors that training strings are drawn with, for speakers never heard: "0.9 1 1.1"
@@ -43,9 +44,16 @@ exp=${exp:-$here/exp}
 . "$here/../../tools/stages.sh"
 
 begin data tokenizer teacher align train export decode score report
-settings seed delay from held_out_speaker speeds vocal_tract train_strings data_epochs test_strings dev_strings teacher_epochs epochs
+settings seed delay teacher from held_out_speaker speeds vocal_tract train_strings data_epochs test_strings dev_strings \
+  teacher_epochs epochs
 base=${from:-$exp}
+case $teacher in
+  ctc) teacher_system=ctc ;;
+  rnnt) teacher_system=transducer ;;
+  *) _error "--teacher '$teacher': ctc or rnnt" ;;
+esac
 [ -z "$from" ] || [ -f "$from/.done/align" ] || _error "--from '$from': no finished alignment there; run its stages 1 to 4 first"
+[ -z "$from" ] || [ -d "$from/$teacher_system" ] || _error "--from '$from': its teacher is not $teacher: give the --teacher that it has"
 
 if [ -z "$from" ]; then
   if stage data; then
@@ -62,16 +70,17 @@ if [ -z "$from" ]; then
   fi
 
   if stage teacher needs tokenizer; then
-    reallm train "$here/conf/ctc.yaml" --exp "$exp/ctc" --train "$exp/data/train.jsonl.gz" --dev "$exp/data/dev.jsonl.gz" \
+    reallm train "$here/conf/$teacher_system.yaml" --exp "$exp/$teacher_system" \
+      --train "$exp/data/train.jsonl.gz" --dev "$exp/data/dev.jsonl.gz" \
       --override tokenizer_path="$exp/characters.json" --override seed="$seed" --override epochs="$teacher_epochs" \
       --override vocal_tract="$vocal_tract"
     finish
   fi
 
   if stage align needs teacher; then
-    reallm align "$exp/ctc" --cuts "$exp/data/dev.jsonl.gz" --out "$exp/align/dev.jsonl.gz"
-    reallm align "$exp/ctc" --cuts "$exp/data/train.jsonl.gz" --out "$exp/align/train.jsonl.gz" --offset-from "$exp/align/dev.report.json" \
-      --tokenizer word="$exp/words.json"
+    reallm align "$exp/$teacher_system" --cuts "$exp/data/dev.jsonl.gz" --out "$exp/align/dev.jsonl.gz"
+    reallm align "$exp/$teacher_system" --cuts "$exp/data/train.jsonl.gz" --out "$exp/align/train.jsonl.gz" \
+      --offset-from "$exp/align/dev.report.json" --tokenizer word="$exp/words.json"
     finish
   fi
 fi
@@ -79,7 +88,7 @@ fi
 aligned="needs align"
 [ -z "$from" ] || aligned=
 if stage train $aligned; then
-  reallm train "$here/conf/speech_reallm.yaml" --exp "$exp/speech_reallm" --init "$base/ctc" \
+  reallm train "$here/conf/speech_reallm.yaml" --exp "$exp/speech_reallm" --init "$base/$teacher_system" \
     --train "$base/align/train.jsonl.gz" --dev "$base/data/dev.jsonl.gz" \
     --override tokenizer_path="$base/words.json" --override seed="$seed" --override epochs="$epochs" --override delay="$delay" \
     --override vocal_tract="$vocal_tract"
@@ -87,7 +96,7 @@ if stage train $aligned; then
 fi
 
 # The systems that are decoded here; another run's teacher was decoded there.
-systems="speech_reallm ctc"
+systems="speech_reallm $teacher_system"
 [ -z "$from" ] || systems=speech_reallm
 
 if stage export needs train; then
@@ -117,6 +126,6 @@ if stage score needs decode; then
 fi
 
 if stage report needs score; then
-  reallm report "$exp/speech_reallm" --teacher "$base/ctc"
+  reallm report "$exp/speech_reallm" --teacher "$base/$teacher_system"
   finish
 fi

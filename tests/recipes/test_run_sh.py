@@ -57,3 +57,18 @@ def test_recordings_that_nobody_named(recipe: Path) -> None:
         assert done.returncode == 0, "they are downloaded"
     else:
         assert (done.returncode, done.stderr) == (2, "error: no recordings: name their folder with --data DIR, or set REALLM_DATA\n")
+
+
+@pytest.mark.parametrize("recipe", ["digits"], indirect=True)
+def test_a_transducer_may_be_the_teacher_of_the_digits(recipe: Path) -> None:
+    exp, calls = recipe.parent / "exp", recipe.parents[2] / "calls"
+    assert run(recipe, "--exp", str(exp), "--teacher", "rnnt").returncode == 0
+    made = calls.read_text()
+    assert made.count("conf/transducer.yaml") == 1 and f"--init {exp}/transducer " in made and f"align {exp}/transducer " in made
+    assert f"--out {exp}/transducer/decode/test\n" in made and "/ctc" not in made
+    again = run(recipe, "--exp", str(exp))
+    assert (again.returncode, again.stderr.startswith(f"error: '{exp}' was made with teacher=rnnt, not teacher=ctc")) == (2, True)
+    wrong = run(recipe, "--exp", str(exp) + "2", "--teacher", "hmm")
+    assert (wrong.returncode, wrong.stderr) == (2, "error: --teacher 'hmm': ctc or rnnt\n")
+    other = run(recipe, "--exp", str(exp) + "3", "--from", str(exp))
+    assert (other.returncode, other.stderr) == (2, f"error: --from '{exp}': its teacher is not ctc: give the --teacher that it has\n")
