@@ -41,10 +41,10 @@ def viterbi_emissions(blank: Tensor, token: Tensor, lens: Tensor, token_lens: Te
     total = alpha[:, 1]
     by_token = torch.zeros(rounds + 1, rows, states, dtype=torch.bool, device=device)
     for diagonal in range(1, rounds + 1):
-        frame = diagonal - 1 - said  # of the cells before; a negative one holds -inf, one beyond the end leads on to such alone
+        frame = diagonal - 1 - said  # of the cells before; a negative one holds -inf, one beyond the end leads on to others alone
         at = frame.clamp(0, size - 1)
-        waits = (alpha + blank[:, at, said].double()).masked_fill(frame + 1 >= size, -torch.inf)
-        says = torch.cat([impossible, alpha[:, :-1] + token[:, at[:-1], said[:-1]].double()], dim=1)
+        waits = alpha + blank[:, at, said]
+        says = torch.cat([impossible, alpha[:, :-1] + token[:, at[:-1], said[:-1]]], dim=1)
         by_token[diagonal] = says > waits
         alpha = torch.maximum(waits, says)
         total = torch.where(last == diagonal, alpha.gather(1, token_lens.unsqueeze(1)).squeeze(1), total)
