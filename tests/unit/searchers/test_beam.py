@@ -14,6 +14,7 @@ from reallm.decoders.lstm import LSTMDecoder
 from reallm.errors import InputError
 from reallm.interleavers.blank import BlankFedInterleaver, BlankInterleaver
 from reallm.protocols import ResponseModel
+from reallm.searchers._hypotheses import Hypotheses
 from reallm.searchers.beam import BeamSearcher
 from reallm.searchers.greedy import GreedySearcher
 from reallm.streaming.state import StreamingState
@@ -179,6 +180,39 @@ def test_what_is_put_out_is_what_all_hypotheses_share() -> None:
         first = {(int(held.token_ids[0, k, 0]), int(held.frame[0, k, 0])) for k in range(3)}
         assert len(first) > 1 or (-1, -1) in first, "all agree on one more token, and it was not put out"
     assert len(emitted) > 5
+
+
+def test_hypotheses_share_a_token_only_if_they_share_its_time() -> None:
+    hypotheses = Hypotheses.start(1, 2, 3, "cpu")
+    hypotheses.live[:] = True
+    for token, frames in ((7, [2, 2]), (8, [3, 4])):
+        for slot, frame in enumerate(frames):
+            here = torch.tensor([[slot == 0, slot == 1]])
+            hypotheses.append(here, torch.tensor([[token, token]]), torch.tensor([[frame]]), torch.zeros(1, 2))
+    assert hypotheses.shared().tolist() == [1]
+    assert hypotheses.apart(0).tolist() == [True] and hypotheses.apart(1).tolist() == [False]
+    assert hypotheses.equal(hypotheses.live).all()  # of equal text nevertheless
+
+
+@torch.no_grad()
+def test_tokens_and_times_put_out_piece_by_piece_are_those_of_one_hypothesis() -> None:
+    for seed in range(2):
+        using, x = model(seed), speech(1, 10, seed)
+        searcher = BeamSearcher(8, merge="off", max_symbols=3)
+        state, emissions = searcher.init_state(using, 1, 1, dtype=torch.float64), []
+        for m in range(10):
+            emission, state = searcher.step(using, x[:, m : m + 1], torch.tensor([1]), torch.tensor([m == 9]), state)
+            emissions.append(emission)
+        said = [(t, f) for t, f, _ in rows_of(*emissions)[0]]
+        inputs, targets = [], []
+        for m in range(10):
+            response = [t for t, f in said if f == m]
+            inputs += [x[0, m], *(using.decoder.embed(torch.tensor(t)) for t in response)]
+            targets += [*response, using.interleaver.blank_id]
+        log_probs = using.decoder.forward(torch.stack(inputs).unsqueeze(0), torch.tensor([len(inputs)]))[0].log_softmax(-1)
+        best = searcher.n_best([[t for t, _ in said]], state)[0][0]
+        assert best.token_ids == [t for t, _ in said]
+        assert best.score == pytest.approx(float(log_probs[range(len(targets)), targets].sum()), abs=1e-4)
 
 
 def test_hypotheses_that_disagree_for_too_long_give_way_to_the_best() -> None:
