@@ -7,7 +7,7 @@
 # DIR holds LibriSpeech/train-clean-100 and so on; else $REALLM_DATA/librispeech, else it is downloaded (60 GB for 960 hours).
 # Stages, by number or name:
 #   1 download   the parts of LibriSpeech that are needed, unless --corpus names them; or synthesized speech
-#   2 data       manifests, by lhotse's recipe; the training set also at 0.9 and 1.1 of its speed
+#   2 data       manifests, by lhotse's recipe; the training set also at 0.9 and 1.1 of its speed; its features, if they are stored
 #   3 tokenizer  sentencepiece
 #   4 teacher    a CTC model, or a transducer, which aligns and gives the others their first encoder
 #   5 align      when each token of the training data was spoken; of the other parts too, to measure delays
@@ -35,6 +35,7 @@ teacher=ctc         # what aligns: ctc or rnnt
 alignments=         # in place of a teacher: a folder of CTM files, TextGrids, or the public LibriSpeech alignments
 from=               # another run's --exp, whose data, teacher and alignments are used
 conf=conf           # folder of the configurations
+features=online     # where features come from: online, or stored once, by the frontend of the system
 vocab=1000          # pieces of the sentencepiece model
 seed=1              # of everything that is drawn
 delay=1             # token periods between the end of a token and its speech embedding
@@ -49,12 +50,13 @@ exp=${exp:-$here/exp}
 . "$here/../../tools/stages.sh"
 
 begin download data tokenizer teacher align train export decode score report
-settings corpus subset synthetic train_sets system teacher alignments from conf vocab seed delay teacher_epochs epochs
+settings corpus subset synthetic train_sets system teacher alignments from conf features vocab seed delay teacher_epochs epochs
 base=${from:-$exp}
 [ -z "$from" ] || [ -f "$from/.done/align" ] || _error "--from '$from': no finished alignment there; run its stages 1 to 5 first"
 [ -f "$here/$conf/$system.yaml" ] ||
   _error "no system '$system' in $here/$conf: one of $(cd "$here/$conf" && ls | grep -v -e '^teacher_' -e '^data' -e '^training' | sed -n 's/\.yaml$//p' | paste -s -d ' ')"
 [ -f "$here/$conf/teacher_$teacher.yaml" ] || _error "--teacher '$teacher': ctc or rnnt"
+[[ $features =~ ^(online|stored)$ ]] || _error "--features '$features': online or stored"
 on=${device:+--device $device}
 pieces=$base/tokenizer.model
 heldout="dev-clean dev-other test-clean test-other"
@@ -66,6 +68,11 @@ reallm_data() {
   if [ -n "$corpus" ]; then options+=(--corpus "$corpus"); else options+=(--download-to "$exp/corpus"); fi
   if [ "$subset" = true ]; then options+=(--subset); fi
   reallm data librispeech "${options[@]}" "$@"
+}
+
+# store_features MANIFEST: with --features stored, the features of its cuts; those that lie there already are taken.
+store_features() {
+  [ "$features" = online ] || reallm data features "$1" --conf "$here/$conf/$system.yaml" --store "$exp/features" --out "$1" --nj "$nj"
 }
 
 # align SPLIT: data/SPLIT with the times of its tokens, in align/.
@@ -92,6 +99,7 @@ if [ -z "$from" ]; then
   if stage data needs download; then
     reallm_data
     reallm data speed "$exp/data/train.jsonl.gz" --out "$exp/data/train_sp.jsonl.gz" --factor 0.9 --factor 1.1
+    store_features "$exp/data/train_sp.jsonl.gz"
     finish
   fi
 
@@ -106,7 +114,7 @@ if [ -z "$from" ]; then
     else
       reallm train "$here/$conf/teacher_$teacher.yaml" --exp "$exp/teacher" \
         --train "$exp/data/train_sp.jsonl.gz" --dev "$exp/data/dev-clean.jsonl.gz" \
-        --override tokenizer_path="$pieces" --override seed="$seed" --override epochs="$teacher_epochs" $on
+        --override tokenizer_path="$pieces" --override seed="$seed" --override epochs="$teacher_epochs" --override features="$features" $on
     fi
     finish
   fi
@@ -114,6 +122,7 @@ if [ -z "$from" ]; then
   if stage align needs teacher; then
     for split in train $heldout; do align $split; done
     reallm data speed "$exp/align/train.jsonl.gz" --out "$exp/align/train_sp.jsonl.gz" --factor 0.9 --factor 1.1
+    store_features "$exp/align/train_sp.jsonl.gz"
     finish
   fi
 fi
@@ -122,7 +131,7 @@ aligned="needs align"
 [ -z "$from" ] || aligned=
 if stage train $aligned; then
   # Every system gets the same cuts and the same first encoder; only the Speech ReaLLM has a delay.
-  options=(--override tokenizer_path="$pieces" --override seed="$seed" --override epochs="$epochs")
+  options=(--override tokenizer_path="$pieces" --override seed="$seed" --override epochs="$epochs" --override features="$features")
   [ "$system" != speech_reallm ] || options+=(--override delay="$delay")
   [ -n "$alignments" ] || options+=(--init "$base/teacher")
   reallm train "$here/$conf/$system.yaml" --exp "$exp/$system" --train "$base/align/train_sp.jsonl.gz" \

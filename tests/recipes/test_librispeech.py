@@ -47,3 +47,14 @@ def test_a_download_goes_where_everything_goes(recipe: Path) -> None:  # noqa: F
     assert made[1] == made[0].removesuffix(" --download-only")
     assert made[2].startswith("data speed exp/data/train.jsonl.gz --out exp/data/train_sp.jsonl.gz")
     assert all(line.endswith("--device cuda") for line in made if line.split()[0] in ("train", "align", "decode"))
+
+
+@CALLS
+def test_features_are_stored_for_both_trainings(recipe: Path) -> None:  # noqa: F811
+    made = calls(recipe, "--corpus", "here", "--features", "stored")
+    kept = [line for line in made if line.startswith("data features")]
+    assert [line.split()[2] for line in kept] == ["exp/data/train_sp.jsonl.gz", "exp/align/train_sp.jsonl.gz"]
+    assert all("--conf conf/speech_reallm.yaml --store exp/features" in line for line in kept)
+    assert sum("--override features=stored" in line for line in made) == 2
+    wrong = run(recipe, "--exp", str(recipe.parent / "exp2"), "--features", "cached")
+    assert (wrong.returncode, wrong.stderr) == (2, "error: --features 'cached': online or stored\n")
