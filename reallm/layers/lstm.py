@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reallm.streaming.state import StreamingState
@@ -35,11 +36,17 @@ class SteppingLSTM(nn.LSTM):
 
     def step(self, inputs: Tensor, active: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
         """inputs (B, D), active (B,) → outputs (B, D), state; rows that are not active keep theirs to the bit."""
-        before = (state.hidden.transpose(0, 1).contiguous(), state.cell.transpose(0, 1).contiguous())
-        output, (hidden, cell) = self(inputs.unsqueeze(1), before)
+        # Gate by gate: one position of nn.LSTM costs several times as much.
+        x, hidden, cell = inputs, [], []
+        for layer, (w_input, w_hidden, b_input, b_hidden) in enumerate(self.all_weights):
+            gates = F.linear(x, w_input, b_input) + F.linear(state.hidden[:, layer], w_hidden, b_hidden)
+            enter, forget, candidate, leave = gates.chunk(4, dim=-1)
+            cell.append(forget.sigmoid() * state.cell[:, layer] + enter.sigmoid() * candidate.tanh())
+            x = leave.sigmoid() * cell[-1].tanh()
+            hidden.append(x)
         moved = active.view(-1, 1, 1)
         after = LSTMState(
-            torch.where(moved, hidden.transpose(0, 1), state.hidden),
-            torch.where(moved, cell.transpose(0, 1), state.cell),
+            torch.where(moved, torch.stack(hidden, dim=1), state.hidden),
+            torch.where(moved, torch.stack(cell, dim=1), state.cell),
         )
-        return output[:, 0], after
+        return x, after

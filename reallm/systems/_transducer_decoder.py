@@ -60,7 +60,9 @@ class TransducerDecoder:
         audio, embedded, is_label = inputs.split(self._parts, dim=-1)
         reads = active & (is_label.squeeze(-1) > 0)
         hears = active & ~reads
-        prediction, predictor = self.predictor.step(embedded, reads, state.predictor)
-        text = torch.where(reads.unsqueeze(1), self.joiner.text(prediction), state.text)
+        predictor, text = state.predictor, state.text
+        if bool(reads.any()):  # most frames are answered with BLANK alone
+            prediction, predictor = self.predictor.step(embedded, reads, predictor)
+            text = torch.where(reads.unsqueeze(1), self.joiner.text(prediction), text)
         audio = torch.where(hears.unsqueeze(1), audio, state.audio)
         return self.joiner(audio, text), TransducerDecoderState(predictor, audio, text)

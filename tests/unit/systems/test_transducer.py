@@ -169,3 +169,24 @@ def test_a_predictor_of_another_vocabulary_is_refused() -> None:
     parts = Transducer.tiny().component_spec.kwargs
     with pytest.raises(InputError, match=r"predictor vocab_size 7: the tokenizer has \d+ tokens, so it must be"):
         Transducer(**{**parts, "predictor": find("predictor", "stateless")(vocab_size=7, dim=12)})
+
+
+@torch.no_grad()
+def test_the_predictor_rests_while_no_row_reads_a_label(system: Transducer, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder, everywhere = system._decoder, torch.tensor([True, True])
+    state = decoder.init_state(2, dtype=torch.float64)
+    frame, label = decoder.hear(heard(system, noise(1, 2400))[:, 0]).expand(2, -1), decoder.embed(torch.tensor([1, 2]))
+    steps = []
+    plain = type(system.predictor).step
+
+    def counted(*arguments: Any) -> Any:
+        steps.append(arguments)
+        return plain(*arguments)
+
+    monkeypatch.setattr(type(system.predictor), "step", counted)
+    first, state = decoder.step(frame, everywhere, state)
+    again, state = decoder.step(frame, everywhere, state)
+    assert not steps and torch.equal(first, again)
+    other, state = decoder.step(torch.where(torch.tensor([[True], [False]]), label, frame), everywhere, state)
+    assert len(steps) == 1 and not torch.equal(other[0], first[0])
+    torch.testing.assert_close(other[1], first[1], rtol=0, atol=1e-12)
