@@ -13,7 +13,7 @@
 #   5 align      when each token of the training data was spoken; of the other parts too, to measure delays
 #   6 train      the system
 #   7 export     a bundle that `reallm transcribe --model` takes
-#   8 decode     dev-clean, dev-other, test-clean, test-other, streamed in pieces of 20 ms
+#   8 decode     dev-clean, dev-other, test-clean, test-other (--parts), streamed in pieces of 20 ms
 #   9 score      results.json of each
 #   10 report    curves, pictures, error tables
 # A stage that is done is skipped; a run that was stopped goes on where it was.
@@ -35,6 +35,7 @@ teacher=ctc         # what aligns: ctc or rnnt
 alignments=         # in place of a teacher: a folder of CTM files, TextGrids, or the public LibriSpeech alignments
 from=               # another run's --exp, whose data, teacher and alignments are used
 conf=conf           # folder of the configurations
+parts="dev-clean dev-other test-clean test-other" # what is decoded and scored
 features=online     # where features come from: online, or stored once, by the frontend of the system
 vocab=1000          # pieces of the sentencepiece model
 seed=1              # of everything that is drawn
@@ -59,7 +60,6 @@ base=${from:-$exp}
 [[ $features =~ ^(online|stored)$ ]] || _error "--features '$features': online or stored"
 on=${device:+--device $device}
 pieces=$base/tokenizer.model
-heldout="dev-clean dev-other test-clean test-other"
 [ -z "$synthetic" ] || corpus=$base/corpus
 
 # reallm_data OPTION…: LibriSpeech from where it is, or where it is downloaded to.
@@ -120,7 +120,7 @@ if [ -z "$from" ]; then
   fi
 
   if stage align needs teacher; then
-    for split in train $heldout; do align $split; done
+    for split in train $parts; do align $split; done
     reallm data speed "$exp/align/train.jsonl.gz" --out "$exp/align/train_sp.jsonl.gz" --factor 0.9 --factor 1.1
     store_features "$exp/align/train_sp.jsonl.gz"
     finish
@@ -145,14 +145,14 @@ if stage export needs train; then
 fi
 
 if stage decode needs export; then
-  for split in $heldout; do
+  for split in $parts; do
     reallm decode "$exp/$system/bundle" --cuts "$base/data/$split.jsonl.gz" --out "$exp/$system/decode/$split" $on
   done
   finish
 fi
 
 if stage score needs decode; then
-  for split in $heldout; do
+  for split in $parts; do
     decoded=$exp/$system/decode/$split
     reallm score "$decoded/hyps.jsonl" --cuts "$base/data/$split.jsonl.gz" --times "$base/align/$split.jsonl.gz" \
       --normalize librispeech --out "$decoded/results.json"

@@ -1,0 +1,102 @@
+"""egs/librispeech: every stage of its run.sh on minutes of synthesized speech; and the real corpus's own files, as far as they are here."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from reallm import resources
+from reallm.bundle import export
+from reallm.cli import main
+from reallm.data.cuts import read_cuts
+from reallm.registry import find
+from reallm.tokenizers.character import CharacterTokenizer
+
+RECIPE = resources.path("egs/librispeech/run.sh")
+STAGES = ["download", "data", "tokenizer", "teacher", "align", "train", "export", "decode", "score", "report"]
+PARTS = ["dev-clean", "test-other"]
+WORDS = ["A", "BIRD", "CAME", "DOWN", "THE", "WALK", "HE", "DID", "NOT", "KNOW", "I", "SAW", "BIT", "AN", "ANGLE", "WORM", "IN", "HALVES"]
+
+
+def write_text(folder: Path) -> Path:
+    """train.txt, dev.txt and test.txt, of the words of one sentence in any order."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for split in ("train", "dev", "test"):
+        lines = [" ".join(random.choice(WORDS, 4)) for _ in range(40)]
+        (folder / f"{split}.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def run(*options: object) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "VIRTUAL_ENV": sys.prefix}
+    environment.pop("REALLM_DATA", None)
+    command = ["bash", str(RECIPE), *map(str, options)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_every_stage_on_synthesized_speech(tmp_path: Path) -> None:
+    exp = tmp_path / "exp"
+    options = ["--config", "conf/small.sh", "--exp", exp, "--text", write_text(tmp_path / "text"), "--synthetic", "0.02"]
+    options += ["--eval-utterances", 1, "--vocab", 30, "--teacher-epochs", 1, "--epochs", 1, "--nj", 1, "--parts", " ".join(PARTS)]
+    done = run(*options)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert sorted(p.name for p in (exp / ".done").iterdir() if not p.name.startswith(".")) == sorted(STAGES)
+    assert (exp / "corpus/LibriSpeech/train-clean-100").is_dir() and (exp / "corpus/LibriSpeech/SYNTHETIC").is_file()
+    plain, perturbed = (list(read_cuts(exp / f"align/{name}.jsonl.gz")) for name in ("train", "train_sp"))
+    assert len(perturbed) == 3 * len(plain) > 30
+    for part in PARTS:
+        results = json.loads((exp / f"speech_reallm/decode/{part}/results.json").read_text())
+        assert (results["system"], results["split"], results["words"]) == ("speech_reallm", part, 4)
+        assert "SYNTHETIC" in results["corpus"]["kind"] and results["normalization"] == "librispeech"
+        assert results["reference_times"].startswith("ctc ")
+    assert "| licence | synthesized with espeak-ng |" in (exp / "speech_reallm/bundle/README.md").read_text()
+    assert list((exp / "speech_reallm/report").glob("*.png"))
+    again = run(*options)
+    assert again.returncode == 0 and again.stdout.count("done before") == len(STAGES)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--system", "speech_realm"], "error: no system 'speech_realm' in "),
+        (["--teacher", "hmm"], "error: --teacher 'hmm': ctc or rnnt"),
+    ],
+)
+def test_what_it_refuses(tmp_path: Path, options: list[str], message: str) -> None:
+    done = run("--exp", tmp_path / "exp", *options)
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith(message), done.stderr
+
+
+def reallm(*arguments: object) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    assert ended.value.code in (0, None)
+
+
+def test_real_utterances_are_aligned_and_decoded(real_data: Path, tmp_path: Path) -> None:
+    """By a model that was never trained: what is tried is the way of the recordings through every verb."""
+    if not (real_data / "librispeech").is_dir():
+        pytest.skip(f"no LibriSpeech in {real_data}")
+    reallm("data", "librispeech", "--corpus", real_data / "librispeech", "--subset", "--out", tmp_path / "data")
+    cuts = tmp_path / "data/test-clean.jsonl.gz"
+    reallm("tokenizer", "character", "--train", cuts, "--out", tmp_path / "characters.json")
+    torch.manual_seed(0)
+    encoder = find("encoder", "conformer").tiny()
+    frontend = find("frontend", "log_mel")(sample_rate=16000, mels=encoder.input_dim)
+    system = find("system", "ctc")(frontend, encoder, CharacterTokenizer(tmp_path / "characters.json"), flush_periods=4)
+    export(system, tmp_path / "bundle", {"title": "untrained", "license": "none", "training_data": "none"})
+    reallm("align", tmp_path / "bundle", "--cuts", cuts, "--out", tmp_path / "align/test-clean.jsonl.gz")
+    assert json.loads((tmp_path / "align/test-clean.report.json").read_text())["failed"] == 0
+    reallm("decode", tmp_path / "bundle", "--cuts", cuts, "--out", tmp_path / "decode", "--compare-offline")
+    timed = ["--times", tmp_path / "align/test-clean.jsonl.gz", "--normalize", "librispeech"]
+    reallm("score", tmp_path / "decode/hyps.jsonl", "--cuts", cuts, "--out", tmp_path / "results.json", *timed)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert (results["utterances"], results["words"], results["corpus"]["kind"]) == (4, 58, "real recordings")
+    assert results["seconds_of_audio"] == pytest.approx(sum(cut.duration for cut in read_cuts(cuts)), abs=0.1)
+    assert results["corpus"]["licence"].startswith("CC BY 4.0")
