@@ -1,11 +1,14 @@
 """What tells contents apart: equal for equal contents, wherever they lie."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def of_file(path: Path) -> str:
@@ -15,9 +18,11 @@ def of_file(path: Path) -> str:
 
 
 def of_weights(weights: Mapping[str, Tensor]) -> str:
-    """A sha256 over the names and values of a state dictionary."""
+    """A sha256 over the names, types, shapes and values of a state dictionary."""
+    import torch
+
     digest = hashlib.sha256()
     for name, value in sorted(weights.items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if value.dim() else str(value.item()).encode())
+        digest.update(f"{name}\0{value.dtype}{tuple(value.shape)}\0".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
