@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from reallm import fingerprints
 from reallm.aligners.ctm import read_ctm
 from reallm.aligners.word_times import TimedWord, WordTimesAligner
 from reallm.errors import InputError
@@ -65,7 +66,8 @@ class ElsewhereAligner(WordTimesAligner):
         files = sorted(p for p in self.path.rglob("*") if p.name.endswith((CTM, TEXTGRID, LIBRISPEECH)))
         if not files:
             raise InputError(f"{path} holds no alignments: name a folder of *{CTM}, *{TEXTGRID} or *{LIBRISPEECH} files")
-        self._fingerprint = hashlib.sha256("\n".join(f"{p.relative_to(self.path)} {p.stat().st_size}" for p in files).encode()).hexdigest()
+        listed = "\n".join(f"{fingerprints.of_file(p)} {p.relative_to(self.path)}" for p in files)
+        self._fingerprint = hashlib.sha256(listed.encode()).hexdigest()
         self._words: dict[str, list[TimedWord]] = {}
         self._grids: dict[str, Path] = {}
         self._chapters: dict[str, Path] = {}
@@ -94,7 +96,7 @@ class ElsewhereAligner(WordTimesAligner):
         return cls(path)
 
     def backend_version(self) -> tuple[str, str]:
-        """What is stored beside the alignments: the kinds of files, and the begin of a sha256 of their names and sizes."""
+        """What is stored beside the alignments: the kinds of files, and the begin of a sha256 of their names and contents."""
         kinds = {"ctm": self._words, "textgrid": self._grids, "librispeech": self._chapters}
         return "+".join(kind for kind, found in kinds.items() if found), self._fingerprint[:16]
 

@@ -68,6 +68,14 @@ def test_all_kinds_give_the_same(tokenizer: CharacterTokenizer, tmp_path: Path) 
     assert ElsewhereAligner(tmp_path).backend_version()[0] == "ctm+textgrid+librispeech"
 
 
+def test_alignments_of_other_content_have_another_version(tmp_path: Path) -> None:
+    write_textgrid(tmp_path / "u.TextGrid", TIMES)
+    size, before = (tmp_path / "u.TextGrid").stat().st_size, ElsewhereAligner(tmp_path).backend_version()
+    assert ElsewhereAligner(tmp_path).backend_version() == before
+    write_textgrid(tmp_path / "u.TextGrid", [(0.35, *TIMES[0][1:]), *TIMES[1:]])
+    assert (tmp_path / "u.TextGrid").stat().st_size == size and ElsewhereAligner(tmp_path).backend_version() != before
+
+
 def test_a_word_that_the_dictionary_did_not_have(tokenizer: CharacterTokenizer, tmp_path: Path) -> None:
     write_textgrid(tmp_path / "u.TextGrid", [(a, b, "<unk>" if word == "DON'T" else word) for a, b, word in TIMES])
     (alignment,) = align(tmp_path, tokenizer, "u")
