@@ -1,16 +1,20 @@
 """Files from other people's servers: whole, with the right checksum, going on where a cut connection left off."""
 
-import hashlib
 import http.client
 import os
+import re
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from reallm import fingerprints
+
 PIECE_BYTES = 1 << 16  # between two looks at the progress
 RANGE_NOT_SATISFIABLE = 416
+PASSING = (408, 425, 429)  # client errors after which the same request may succeed: too slow, too early, too often
+LONGEST_PAUSE = 60.0  # seconds
 
 Progress = Callable[[int, int | None], None]  # told the bytes that have come, and of how many where the server says so
 
@@ -31,7 +35,11 @@ def _answer(url: str, timeout: float, start: int) -> Iterator[tuple[bytes, int, 
     total = None
     try:
         with urllib.request.urlopen(request, timeout=timeout) as response:
-            place = start if response.status == http.HTTPStatus.PARTIAL_CONTENT else 0
+            place = 0
+            if response.status == http.HTTPStatus.PARTIAL_CONTENT:
+                place = _first_byte(response.headers["Content-Range"])
+                if place != start:
+                    raise DownloadError(f"byte {start} was asked for, and the server sent those from {place} on")
             if response.headers["Content-Length"]:
                 total = place + int(response.headers["Content-Length"])
             while piece := response.read(PIECE_BYTES):
@@ -45,10 +53,17 @@ def _answer(url: str, timeout: float, start: int) -> Iterator[tuple[bytes, int, 
         raise DownloadError(f"the connection was cut after {place} of {total} bytes")
 
 
-def sha256_of(path: Path) -> str:
-    """The checksum of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _first_byte(content_range: str | None) -> int:
+    """Where a part of a file begins, as ``bytes 400-999/1000``. Raises DownloadError for a header that does not say so."""
+    found = re.match(r"bytes (\d+)-", content_range or "")
+    if not found:
+        raise DownloadError(f"the server sent a part of the file, and does not say which (Content-Range: {content_range})")
+    return int(found[1])
+
+
+def _for_good(error: BaseException | None) -> bool:
+    """Whether the same request is going to be refused again."""
+    return isinstance(error, urllib.error.HTTPError) and 400 <= error.code < 500 and error.code not in PASSING
 
 
 def fetch(
@@ -68,7 +83,7 @@ def fetch(
         progress: is told the bytes that have come, and of how many where the server says so.
         timeout: seconds without an answer.
         attempts: connections in a row that bring nothing at all before it is given up.
-        pause: seconds before the next connection.
+        pause: seconds before the next connection; twice as many, up to a minute, after each that brought nothing.
 
     Raises DownloadError where the file cannot be had, or is another than the one that was wanted: then what came is removed.
     """
@@ -83,13 +98,13 @@ def fetch(
             break
         except DownloadError as error:
             failed = failed + 1 if part.stat().st_size <= before else 0
-            if failed == attempts or isinstance(error.__cause__, urllib.error.HTTPError):
+            if failed == attempts or _for_good(error.__cause__):
                 have = f"; {part.stat().st_size} bytes have come: the same command goes on from there" if part.stat().st_size else ""
                 if not have:
                     part.unlink()
                 raise DownloadError(f"{url}: {error}{have}") from error
-            time.sleep(pause)
-    found = sha256_of(part)
+            time.sleep(min(LONGEST_PAUSE, pause * 2**failed))
+    found = fingerprints.of_file(part)
     if found != sha256:
         part.unlink()
         raise DownloadError(f"{url}: what came has the sha256 {found}, not {sha256}, and was removed: start again, or get it elsewhere")

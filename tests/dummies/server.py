@@ -27,9 +27,11 @@ def serving(answer: Answer) -> Iterator[str]:
         server.server_close()
 
 
-def send(handler: BaseHTTPRequestHandler, content: bytes, length: int | None, status: int = 200) -> None:
-    """An answer whose header declares ``length`` bytes (None: does not say)."""
+def send(handler: BaseHTTPRequestHandler, content: bytes, length: int | None, status: int = 200, first: int = 0) -> None:
+    """An answer whose header declares ``length`` bytes (None: does not say); one with status 206, those from byte ``first`` on."""
     handler.send_response(status)
+    if status == 206 and length is not None:
+        handler.send_header("Content-Range", f"bytes {first}-{first + length - 1}/{first + length}")
     if length is not None:
         handler.send_header("Content-Length", str(length))
     handler.end_headers()

@@ -35,7 +35,7 @@ class Archive:
             send(handler, b"", 0, 416)
             return
         rest = self.content[start:]
-        send(handler, rest[: self.most], len(rest), 206 if start else 200)
+        send(handler, rest[: self.most], len(rest), 206 if start else 200, first=start)
 
 
 @pytest.fixture
@@ -96,3 +96,26 @@ def test_a_file_that_is_not_there_is_not_asked_for_again(url: str, archive: Arch
     with serving(lambda handler: send(handler, b"", 0, 404)) as address, pytest.raises(DownloadError, match=r"/gone: HTTP Error 404"):
         fetch(f"{address}/gone", tmp_path / "gone", SHA256, pause=60)
     assert not os.listdir(tmp_path)
+
+
+def test_a_server_that_is_busy_is_asked_again_later(archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes, pauses = [503, 429, 500], list[float]()
+    monkeypatch.setattr(download.time, "sleep", pauses.append)
+    archive.most = 2000
+    with serving(lambda handler: send(handler, b"", 0, codes.pop(0)) if codes else archive(handler)) as address:
+        assert fetch(f"{address}/a", tmp_path / "a", SHA256, pause=20).read_bytes() == CONTENT
+        assert pauses == [40, 60, 60]
+        codes += [502] * 5
+        with pytest.raises(DownloadError, match="HTTP Error 502"):
+            fetch(f"{address}/b", tmp_path / "b", SHA256, pause=20)
+    assert not codes and not (tmp_path / "b").exists()
+
+
+def test_a_part_that_was_not_asked_for_is_not_put_in(tmp_path: Path) -> None:
+    def another(handler: BaseHTTPRequestHandler) -> None:
+        send(handler, CONTENT[100:], 900, 206, first=100)
+
+    (tmp_path / ".a.part").write_bytes(CONTENT[:700])
+    with serving(another) as address, pytest.raises(DownloadError, match="byte 700 was asked for, and the server sent those from 100 on"):
+        fetch(f"{address}/a", tmp_path / "a", SHA256, attempts=1)
+    assert (tmp_path / ".a.part").read_bytes() == CONTENT[:700]

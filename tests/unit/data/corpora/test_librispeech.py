@@ -150,7 +150,7 @@ def test_a_download_that_is_cut_and_then_wrong(corpus: Path, tmp_path: Path, mon
         content, start = archives[handler.path], start_of(handler)
         requests.append((handler.path, start))
         rest = (content if handler.path != wrong else b"x" + content[1:])[start:]
-        send(handler, rest if len(rest) < 5000 else rest[: len(rest) // 2], len(rest), 206 if start else 200)
+        send(handler, rest if len(rest) < 5000 else rest[: len(rest) // 2], len(rest), 206 if start else 200, first=start)
 
     with serving(answer) as url:
         monkeypatch.setattr(librispeech, "URL", url)
