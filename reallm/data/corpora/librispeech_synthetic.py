@@ -1,12 +1,15 @@
 """A corpus in LibriSpeech's exact folder layout, spoken by espeak-ng: for trying the recipe where the real one is not."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 
+from reallm import fingerprints
 from reallm.data.corpora.librispeech import EVALUATION, FOLDER, SYNTHETIC
 from reallm.data.corpora.text_lines import text_lines
 from reallm.data.files import atomic_folder
@@ -60,7 +63,7 @@ def write_corpus(
     seed: int = 1,
     tick: Callable[[float], None] = lambda seconds: None,
 ) -> Path:
-    """Speak ``out``/LibriSpeech, which is there whole or not at all; one that is there is left as it is. Returns that folder.
+    """Speak ``out``/LibriSpeech, which is there whole or not at all; one of the same options and text is left as it is. Returns that folder.
 
     Args:
         text: a folder with train.txt, dev.txt and test.txt: the sentences of a split come from its own file.
@@ -69,12 +72,22 @@ def write_corpus(
         train_voices, test_voices: speakers of training, and of each other part; no voice is in two parts.
         tick: is told the seconds that were just spoken.
 
-    Raises InputError for more voices than espeak-ng has, and where there is no text.
+    Raises InputError for more voices than espeak-ng has, where there is no text, and where ``out`` holds another corpus.
     """
     root = out / FOLDER
-    if root.is_dir():
-        return root
     texts = {split: sentences(text, name) for split, name in TEXTS.items()}
+    made: dict[str, Any] = {
+        "speech": "synthesized with espeak-ng: not real speech",
+        "hours": train_hours,
+        "eval_utterances": eval_utterances,
+        "train_voices": train_voices,
+        "test_voices": test_voices,
+        "seed": seed,
+        **{name: fingerprints.of_file(text / name) for name in TEXTS.values()},
+    }
+    if root.is_dir():
+        refuse_another(root, made)
+        return root
     with atomic_folder(root) as folder:
         listing = ["; id | part | voice"]
         for number, (part, speakers) in enumerate(speakers_of(train_voices, test_voices).items()):
@@ -83,8 +96,19 @@ def write_corpus(
             hours = _write_part(folder / part, spoken, None if part == TRAINING else eval_utterances, train_hours * 3600, tick)
             listing += [f"{s.number} | {part} | {s.voice}" for s in speakers] + [f"; {part}: {hours:.3f} hours"]
         (folder / "SPEAKERS.TXT").write_text("\n".join(listing) + "\n", encoding="utf-8")
-        (folder / SYNTHETIC).write_text("synthesized with espeak-ng: not real speech\n", encoding="utf-8")
+        (folder / SYNTHETIC).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
     return root
+
+
+def refuse_another(root: Path, wanted: dict[str, Any]) -> None:
+    """Raises InputError unless the corpus ``root`` was made as it is ``wanted``."""
+    try:
+        made = json.loads((root / SYNTHETIC).read_text(encoding="utf-8"))
+        different = [f"{key} {made.get(key)}, not {value}" for key, value in wanted.items() if made.get(key) != value]
+    except (OSError, ValueError, AttributeError):
+        different = ["what is not known"]
+    if different:
+        raise InputError(f"{root} was spoken with {'; '.join(different)}: name another --out, or remove {root}")
 
 
 def _spoken(texts: list[str], speakers: list[Speaker], noisy: bool, rng: np.random.Generator) -> Iterator[tuple[Speaker, str, np.ndarray]]:

@@ -38,6 +38,11 @@ def test_the_corpus_goes_through_the_recipe(tmp_path: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in root.rglob("*")}
     run(*command)
     assert {p: p.stat().st_mtime_ns for p in root.rglob("*")} == before
+    with pytest.raises(InputError, match=r"LibriSpeech was spoken with seed 1, not 2: name another --out, or remove"):
+        run(*command, "--seed", "2")
+    (tmp_path / "text/dev.txt").write_text("ANOTHER SENTENCE IS SAID\n")
+    with pytest.raises(InputError, match=r"was spoken with dev.txt \w{64}, not \w{64}: name"):
+        run(*command)
     assert "SYNTHETIC" in run("librispeech", "--corpus", tmp_path / "corpus", "--train-sets", "100", "--out", tmp_path / "out")
     assert corpus_of(tmp_path / "out/train.jsonl.gz")["kind"] == "SYNTHETIC speech"
     train = read_cuts(tmp_path / "out/train.jsonl.gz")
@@ -56,3 +61,9 @@ def test_the_corpus_goes_through_the_recipe(tmp_path: Path) -> None:
 def test_text_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no text .*train.txt: give --text"):
         write_corpus(tmp_path, tmp_path / "none", 1)
+
+
+def test_a_folder_of_something_else_is_not_taken_for_it(tmp_path: Path) -> None:
+    (tmp_path / "LibriSpeech/dev-clean").mkdir(parents=True)
+    with pytest.raises(InputError, match="LibriSpeech was spoken with what is not known: name another --out"):
+        write_corpus(tmp_path, write_text(tmp_path / "text"), 1)
