@@ -1,16 +1,21 @@
 """How long tokens last, measured on aligned cuts: a streaming system knows when a token ended, not when it began."""
 
+from __future__ import annotations
+
 import inspect
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from reallm.registry import spec_of
 from reallm.types import Alignment, Seconds
+
+if TYPE_CHECKING:
+    from lhotse.cut import Cut
 
 FEWEST = 8  # occurrences of a token that speak for it; rarer ones get the duration of all
 UTTERANCES = 10_000  # enough for a quartile, and soon read
@@ -44,6 +49,16 @@ def token_durations(alignments: Iterable[Alignment], vocab_size: int, period_sam
     return [round(float(s.quantile(0.25) if s.numel() >= FEWEST else every) / rate, 4) for s in own]
 
 
+def spread_cuts(manifest: Path, most: int = UTTERANCES) -> Iterator[Cut]:
+    """Up to ``most`` cuts from all over a manifest: the first ones of a long one are those of a few speakers."""
+    from lhotse.serialization import deserialize_item
+
+    from reallm.data.cuts import read_lines, read_raw_lines
+
+    step = -(-sum(1 for _ in read_raw_lines(manifest)) // most)
+    return map(deserialize_item, islice(read_lines(manifest), 0, None, max(1, step)))
+
+
 def with_token_durations(system: Any, manifest: Path) -> Any:
     """``system`` built again with ``token_durations``, the same weights in it, where it takes them and the cuts are its own.
 
@@ -52,12 +67,11 @@ def with_token_durations(system: Any, manifest: Path) -> Any:
         manifest: the cuts that it was trained on, aligned with its tokenizer.
     """
     from reallm.data.alignments import token_alignment, token_meta
-    from reallm.data.cuts import read_cuts
 
     spec = spec_of(system)
     if "token_durations" not in inspect.signature(type(system)).parameters or spec.kwargs.get("token_durations") is not None:
         return system
-    cuts = islice(read_cuts(manifest), UTTERANCES) if manifest.is_file() else ()
+    cuts = spread_cuts(manifest) if manifest.is_file() else ()
     own = (cut for cut in cuts if (token_meta(cut) or {}).get("tokenizer") == system.tokenizer.fingerprint)
     found = (alignment for cut in own if (alignment := token_alignment(cut, system.sample_rate)) is not None)
     durations = token_durations(found, system.tokenizer.vocab_size, system.period_samples)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from reallm.aligners.durations import FEWEST, token_durations, with_token_durations
+from reallm.aligners.durations import FEWEST, spread_cuts, token_durations, with_token_durations
 from reallm.data.alignments import with_token_alignment
 from reallm.data.cuts import read_cuts, text_of, write_cuts
 from reallm.registry import spec_of
@@ -77,3 +77,10 @@ def test_a_system_is_told_the_durations_of_its_training_cuts(tmp_path: Path, cap
         assert f"no aligned cuts of this system in {other}" in caplog.text
     ctc = CTC.tiny().eval()
     assert with_token_durations(ctc, tmp_path / "aligned.jsonl.gz") is ctc
+
+
+def test_of_a_long_manifest_cuts_from_all_over_it_count(tmp_path: Path) -> None:
+    plain = write_corpus(tmp_path / "corpus", train_strings=11, epochs=1) / "train.jsonl.gz"
+    ids = [cut.id for cut in read_cuts(plain)]
+    assert [cut.id for cut in spread_cuts(plain, most=4)] == ids[::3]
+    assert [cut.id for cut in spread_cuts(plain, most=11)] == ids
