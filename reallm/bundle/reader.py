@@ -55,6 +55,8 @@ class _Reader:
             built = cls(**kwargs)
         except InputError as error:
             raise self.fail(f"{kind} '{name}': {error}") from None
+        except ModuleNotFoundError as error:
+            raise self.fail(f"{kind} '{name}' needs {(error.name or '').partition('.')[0]}: pip install 'reallm[train]'") from None
         except Exception as error:  # whatever a constructor does with arguments that no exporter wrote
             reason = " ".join(str(error).split())
             raise self.fail(f"{kind} '{name}' does not take the arguments given ({reason}): export it again") from error

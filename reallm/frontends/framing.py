@@ -134,8 +134,15 @@ class FramedFrontend(nn.Module):
     def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> int:
         """Store the mean and standard deviation over ``batches`` of wav (B, S), lens (B,); returns the number of frames.
 
-        Raises InputError when there are fewer than two frames.
+        They are those of eval mode, whatever mode it is in. Raises InputError when there are fewer than two frames.
         """
+        training = self.training
+        try:
+            return self.eval()._fit(batches)
+        finally:
+            self.train(training)
+
+    def _fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> int:
         count, total, squares = 0, torch.zeros(self.output_dim).double(), torch.zeros(self.output_dim).double()
         for wav, lens in batches:
             feats, frames = self._unnormalized(wav.to(self.mean), lens.to(self.mean.device))

@@ -23,7 +23,7 @@ class LogMelFrontend(FramedFrontend):
         window_ms: length of a frame.
         shift_ms: distance of frames.
         floor: power added before the logarithm, so that digital silence is a finite, quiet value.
-        vocal_tract: in training, each utterance's frequencies are multiplied by a factor drawn from 1 - ``vocal_tract`` to
+        vocal_tract: in training, each utterance's frequencies are divided by a factor drawn from 1 - ``vocal_tract`` to
             1 + ``vocal_tract``, as if another vocal tract had spoken (VTLP, Jaitly and Hinton 2013); no time moves.
 
     Raises InputError when the window is so short that a band holds no spectral line, and for a ``vocal_tract`` outside

@@ -24,7 +24,7 @@ class DecoderOnly(TextModel):
 
     Args:
         frontend, encoder, adapter, decoder, tokenizer: the components. The decoder's vocabulary is the tokenizer's and the end of the text,
-            which is the last id; its window, if it has one, should hold the longest utterance and its text.
+            which is the last id; a sliding window would forget the speech, so it must attend to everything, or be recurrent.
         flush_periods: token periods of silence at the end of every utterance.
         spec_augment: see AcousticModel.
         label_smoothing: of the cross-entropy over the text.
@@ -61,6 +61,9 @@ class DecoderOnly(TextModel):
             raise InputError(
                 f"decoder vocab_size {decoder.vocab_size} must be {tokenizer.vocab_size + 1}: the tokenizer's tokens, and the end of a text"
             )
+        window = getattr(decoder, "window", 0)
+        if window:
+            raise InputError(f"decoder window {window}: text could not attend to all of the speech: give window 0 and a capacity for both")
         self.adapter, self.decoder = adapter, decoder
 
     @classmethod

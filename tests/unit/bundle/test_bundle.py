@@ -207,6 +207,18 @@ def test_a_wrong_description_is_refused(bundle: Path, change: Any, message: str)
     assert "\n" not in str(error.value)
 
 
+def test_a_package_that_is_missing_is_named(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchaudio", None)
+    monkeypatch.setitem(sys.modules, "torchaudio.models", None)
+
+    def with_emformer(s: dict[str, Any]) -> None:
+        s["kwargs"]["chunk_frames"] = {"kind": "encoder", "name": "emformer", "kwargs": {"input_dim": 16}}
+
+    edit(bundle, with_emformer)
+    with pytest.raises(InputError, match=r"encoder 'emformer' needs torchaudio: pip install 'reallm\[train\]'$"):
+        load(bundle)
+
+
 def change_weights(bundle: Path, change: Any) -> None:
     weights = load_file(bundle / "model.safetensors")
     change(weights)

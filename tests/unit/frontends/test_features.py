@@ -58,6 +58,15 @@ def test_fit_normalizes_the_frames_that_lie_in_the_audio(frontend):
     torch.testing.assert_close(valid.std(0, correction=0), torch.ones(component.output_dim).double(), atol=1e-9, rtol=0)
 
 
+@pytest.mark.parametrize("frontend", [LogMelFrontend, MFCCFrontend])
+def test_fit_measures_what_is_heard_after_training(frontend):
+    warped, plain = (frontend(8000, vocal_tract=share).train() for share in (0.15, 0.0))
+    for component in (warped, plain):
+        component.fit([(audio().float(), torch.tensor([2400, 2400]))])
+        assert component.training
+    assert torch.equal(warped.mean, plain.mean) and torch.equal(warped.std, plain.std)
+
+
 def test_statistics_are_in_the_checkpoint():
     fitted, fresh = LogMelFrontend.tiny(), LogMelFrontend.tiny()
     fitted.fit([(audio().float(), torch.tensor([2400, 2400]))])

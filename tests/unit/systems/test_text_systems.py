@@ -169,7 +169,14 @@ def test_texts_are_no_longer_than_the_audio_allows(name: str) -> None:
         type(system)(**{**system.component_spec.kwargs, "max_tokens_per_second": 0.0})
 
 
-@pytest.mark.parametrize(("change", "words"), [({"vocab_size": 99}, "decoder vocab_size 99 must be"), ({"dim": 32}, "widths do not fit")])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"vocab_size": 99}, "decoder vocab_size 99 must be"),
+        ({"dim": 32}, "widths do not fit"),
+        ({"window": 7}, "decoder window 7: text could not attend to all of the speech: give window 0 and a capacity for both"),
+    ],
+)
 def test_parts_that_do_not_fit(change: dict[str, int], words: str) -> None:
     tiny: Any = find("system", "decoder_only").tiny()
     sizes = {"vocab_size": tiny.end_id + 1, "dim": 16, "layers": 1, "heads": 2, **change}
