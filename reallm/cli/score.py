@@ -36,7 +36,8 @@ def score(
     # A decoding with --limit is scored on what it decoded: the first cuts of the manifest.
     scored = everything[: len(recognized)] if {cut.id for cut in everything[: len(recognized)]} == decoded else everything
     if times is not None:
-        scored, facts["reference_times"] = _timed(scored, times)
+        scored, timed = _timed(scored, times)
+        facts |= timed
     results = make_results(recognized, scored, cuts, facts, normalize)
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(out) as file:
@@ -44,21 +45,31 @@ def score(
     typer.echo(f"{one_line(results)}\n{out}")
 
 
-def _timed(cuts: list[Any], path: Path) -> tuple[list[Any], str]:
-    """The cuts with the word times of an aligned manifest, where they have none of their own; and what aligned it.
+def _timed(cuts: list[Any], path: Path) -> tuple[list[Any], dict[str, Any]]:
+    """The cuts with the word times of an aligned manifest, where they have none of their own; for results, what aligned it.
 
-    Raises InputError for a manifest without token alignments.
+    Raises InputError for a manifest that lacks token alignments, or has those of several aligners, or times none of the cuts.
     """
     from reallm.aligners.retokenize import word_times
     from reallm.data.alignments import TOKEN, token_alignment, token_meta, with_words, words
     from reallm.data.cuts import read_cuts
     from reallm.errors import InputError
 
-    spoken, made_by = {}, ""
+    spoken, made_by = {}, set()
     for cut in read_cuts(path):
         alignment, meta = token_alignment(cut, cut.sampling_rate), token_meta(cut)
         if alignment is None or meta is None:
             raise InputError(f"--times {path}: cut '{cut.id}' has no token alignment: name a manifest that `reallm align` wrote")
         pieces = [item.symbol for supervision in cut.supervisions for item in supervision.alignment[TOKEN]]
-        spoken[cut.id], made_by = word_times(alignment, pieces), f"{meta['aligner']} {meta['backend']} {meta['version']}".strip()
-    return [cut if words(cut) or cut.id not in spoken else with_words(cut, spoken[cut.id]) for cut in cuts], made_by
+        if len(pieces) != len(alignment.token_ids):
+            raise InputError(f"--times {path}: tokens of cut '{cut.id}' lie outside of it: name the whole cuts that `reallm align` wrote")
+        spoken[cut.id] = word_times(alignment, pieces)
+        made_by.add(f"{meta['aligner']} {meta['backend']} {meta['version']}".strip())
+    if len(made_by) > 1:
+        raise InputError(f"--times {path} was aligned by {' and by '.join(sorted(made_by))}: align all of it alike")
+    own = [bool(words(cut)) for cut in cuts]
+    found = [cut if known or cut.id not in spoken else with_words(cut, spoken[cut.id]) for cut, known in zip(cuts, own, strict=True)]
+    taken = sum(new is not old for new, old in zip(found, cuts, strict=True))
+    if not taken and not any(own):
+        raise InputError(f"--times {path} has none of the cuts that are scored, such as '{cuts[0].id}': align the manifest of --cuts")
+    return found, {"reference_times": made_by.pop(), "reference_times_cuts": taken} if taken else {}

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from lhotse.cut import Cut
 
 from reallm.cli.score import score
-from reallm.data.alignments import with_token_alignment
+from reallm.data.alignments import with_token_alignment, with_words
 from reallm.data.cuts import read_cuts, write_cuts
 from reallm.errors import InputError
 from reallm.metrics.hypotheses import Recognized, write_hypotheses
@@ -37,15 +38,45 @@ def test_normalization_is_stated(manifest: Path) -> None:
     assert scored(manifest, normalize="librispeech").items() >= {"errors": 0, "normalization": "librispeech"}.items()
 
 
-def test_times_of_a_teacher(manifest: Path) -> None:
-    (cut,) = read_cuts(manifest)
-    # Pieces of words, as sentencepiece has them: the words end at 0.25 and 0.8 seconds.
+META = {"tokenizer": "t", "aligner": "ctc", "backend": "k2", "version": "1"}
+
+
+def aligned(cut: Cut, **meta: str) -> Cut:
+    """Pieces of words, as sentencepiece has them: the words end at 0.25 and 0.8 seconds."""
     ends = torch.tensor([3000, 4000, 12800])
     times = Alignment(torch.tensor([1, 2, 3]), torch.tensor([1600, 3000, 6400]), ends, torch.zeros(3).double(), RATE)
-    aligned = with_token_alignment(cut, times, ["IT", "'S", " LATE"], {"tokenizer": "t", "aligner": "ctc", "backend": "k2", "version": "1"})
-    write_cuts([aligned], manifest.parent / "aligned.jsonl.gz")
+    return with_token_alignment(cut, times, ["IT", "'S", " LATE"], {**META, **meta})
+
+
+def test_times_of_a_teacher(manifest: Path) -> None:
+    (cut,) = read_cuts(manifest)
+    write_cuts([aligned(cut), aligned(cut.with_id("other"))], manifest.parent / "aligned.jsonl.gz")
     results = scored(manifest, normalize="librispeech", times=manifest.parent / "aligned.jsonl.gz")
-    assert results["reference_times"] == "ctc k2 1"
+    assert (results["reference_times"], results["reference_times_cuts"]) == ("ctc k2 1", 1)
     assert results["emission_delay_ms"]["mean"] == pytest.approx((250 + 200) / 2)  # type: ignore[index]
     with pytest.raises(InputError, match=r"--times .*test.jsonl.gz: cut 'u' has no token alignment"):
         scored(manifest, times=manifest)
+
+
+def test_times_of_other_cuts_or_of_several_aligners_are_refused(manifest: Path) -> None:
+    (cut,) = read_cuts(manifest)
+    times = manifest.parent / "aligned.jsonl.gz"
+    write_cuts([aligned(cut.with_id("other"))], times)
+    with pytest.raises(InputError, match="has none of the cuts that are scored, such as 'u': align the manifest of --cuts"):
+        scored(manifest, times=times)
+    write_cuts([aligned(cut), aligned(cut.with_id("other"), aligner="rnnt")], times)
+    with pytest.raises(InputError, match="was aligned by ctc k2 1 and by rnnt k2 1: align all of it alike"):
+        scored(manifest, times=times)
+    write_cuts([aligned(cut).truncate(duration=0.5)], times)
+    with pytest.raises(InputError, match="tokens of cut '.*' lie outside of it"):
+        scored(manifest, times=times)
+    assert not (manifest.parent / "results.json").exists()
+
+
+def test_words_whose_times_are_known_keep_them(manifest: Path) -> None:
+    (cut,) = read_cuts(manifest)
+    write_cuts([aligned(cut)], manifest.parent / "aligned.jsonl.gz")
+    write_cuts([with_words(cut, [Word("IT'S", 0.1, 0.4, 1.0), Word("LATE", 0.4, 0.9, 1.0)])], manifest)
+    results = scored(manifest, normalize="librispeech", times=manifest.parent / "aligned.jsonl.gz")
+    assert results["emission_delay_ms"]["mean"] == pytest.approx(100)  # type: ignore[index]
+    assert "reference_times" not in results
