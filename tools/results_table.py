@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Prints decoded experiments as the table of a RESULTS.md: results_table.py [--mean] FILE_OR_FOLDER…
 
-Folders are searched for results.json. Real and synthetic recordings never share a table: that is an error.
+Folders are searched for results.json. Real and synthetic recordings never share a table, nor do delays
+against different reference times: that is an error.
 """
 
 import argparse
@@ -34,14 +35,14 @@ def row(file: Path, results: dict[str, Any]) -> str:
     counts = " / ".join(str(results[key]) for key in ("insertions", "deletions", "substitutions"))
     cells = [
         str(file.parent),
-        results["system"],
+        results["system"] or "–",
         results["split"],
         f"{results['wer']:.2f} ({low:.2f}–{high:.2f})",
         f"{results['errors']} / {results['words']}",
         counts,
         delays,
-        f"{results['rtf']:.3f}",
-        f"{results['parameters'] / 1e6:.2f} M",
+        "–" if results["rtf"] is None else f"{results['rtf']:.3f}",
+        "–" if results["parameters"] is None else f"{results['parameters'] / 1e6:.2f} M",
     ]
     return "| " + " | ".join(cells) + " |"
 
@@ -56,13 +57,17 @@ def main() -> None:
     kinds = sorted({results["corpus"]["kind"] for results in read})
     if len(kinds) > 1:
         sys.exit(f"error: these results are of {' and of '.join(kinds)}: give each kind a table of its own")
-    print(f"{kinds[0]}\n\n{HEAD}")
+    # Where words end is another matter for each aligner: delays against different ones are not comparable.
+    measured = [results.get("reference_times") or "the true times" for results in read if results.get("emission_delay_ms")]
+    if len(set(measured)) > 1:
+        sys.exit(f"error: these delays are against {' and against '.join(sorted(set(measured)))}: give each a table of its own")
+    print(f"{kinds[0]}" + (f", delays against {measured[0]}" if measured else "") + f"\n\n{HEAD}")
     for file, results in zip(files, read, strict=True):
         print(row(file, results))
     if arguments.mean:
         print("\n| system | split | mean WER % | lowest – highest | mean of mean emission delays ms |\n|---|---|---|---|---|")
-        for system, split in sorted({(results["system"], results["split"]) for results in read}):
-            those = [results for results in read if (results["system"], results["split"]) == (system, split)]
+        for system, split in sorted({(results["system"] or "–", results["split"]) for results in read}):
+            those = [results for results in read if (results["system"] or "–", results["split"]) == (system, split)]
             wers = [results["wer"] for results in those]
             delays = [results["emission_delay_ms"]["mean"] for results in those if results.get("emission_delay_ms")]
             delay = f"{statistics.mean(delays):.0f}" if delays else "–"

@@ -300,7 +300,7 @@ def test_no_results_fail(tmp_path: Path) -> None:
     assert "no results*.json" in done.stderr
 
 
-def results_table(folder: Path, *kinds: str) -> subprocess.CompletedProcess[str]:
+def results_table(folder: Path, *kinds: str, **changes: list[object]) -> subprocess.CompletedProcess[str]:
     for number, kind in enumerate(kinds):
         results = {
             "system": "ctc",
@@ -317,6 +317,7 @@ def results_table(folder: Path, *kinds: str) -> subprocess.CompletedProcess[str]
             "rtf": 0.05,
             "parameters": 1_000_000,
         }
+        results |= {key: values[number] for key, values in changes.items()}
         (folder / str(number)).mkdir()
         (folder / str(number) / "results.json").write_text(json.dumps(results))
     command = [sys.executable, str(TOOLS / "results_table.py"), "--mean", str(folder)]
@@ -334,6 +335,23 @@ def test_real_and_synthetic_results_never_share_a_table(tmp_path: Path) -> None:
     done = results_table(tmp_path, "real recordings", "synthetic speech")
     assert done.returncode == 1
     assert "real recordings and of synthetic speech" in done.stderr
+
+
+def test_what_is_not_known_of_a_system_is_a_dash(tmp_path: Path) -> None:
+    unknown: list[object] = [None, None]
+    done = results_table(tmp_path, "real", "real", system=["ctc", None], rtf=unknown, parameters=unknown, emission_delay_ms=unknown)
+    assert done.returncode == 0, done.stderr
+    assert "| – | test | 2.00 (0.50–3.00) | 1 / 100 | 0 / 1 / 0 | – / – / – / – | – | – |" in done.stdout
+    assert "| – | test | 2.00 (1 runs) |" in done.stdout
+
+
+def test_delays_against_different_times_never_share_a_table(tmp_path: Path) -> None:
+    done = results_table(tmp_path, "real", "real", reference_times=["rnnt viterbi 1", None])
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "these delays are against rnnt viterbi 1 and against the true times" in done.stderr
+    (tmp_path / "alike").mkdir()
+    done = results_table(tmp_path / "alike", "real", "real", reference_times=["ctc k2 1", "ctc k2 1"])
+    assert done.stdout.startswith("real, delays against ctc k2 1\n")
 
 
 def test_no_results_make_no_table(tmp_path: Path) -> None:
