@@ -63,7 +63,7 @@ def write_corpus(
     seed: int = 1,
     tick: Callable[[float], None] = lambda seconds: None,
 ) -> Path:
-    """Speak ``out``/LibriSpeech, which is there whole or not at all; one of the same options and text is left as it is. Returns that folder.
+    """Speak ``out``/LibriSpeech, which is there whole or not at all; one of equal options and text is left as it is. Returns that folder.
 
     Args:
         text: a folder with train.txt, dev.txt and test.txt: the sentences of a split come from its own file.
