@@ -95,6 +95,9 @@ class Stream:
     def _enqueue(self, samples: Any) -> None:
         self._queue.push(samples)
         self._queued += len(samples)
+        reason = self._recognizer._refusal(len(self._queue))
+        if reason is not None:
+            self._fail(reason)
 
     def input_finished(self) -> None:
         """There is no more audio: what is needed to bring out the last word is queued behind it. Nothing is decoded yet."""
@@ -221,6 +224,10 @@ class AnyRecognizer(ABC):
     @abstractmethod
     def _can_decode(self, waiting: int) -> bool:
         """Whether ``waiting`` queued samples are enough for a stream that has not ended."""
+
+    def _refusal(self, waiting: int) -> str | None:
+        """Why a stream with ``waiting`` queued samples ends in an error; None if it does not."""
+        return None
 
     @abstractmethod
     def _flush_samples(self, samples: int) -> int:

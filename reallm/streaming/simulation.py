@@ -59,7 +59,7 @@ class _Utterance:
         self.pushed = 0
 
     def push_until_ready(self) -> None:
-        while not self.stream.is_ready and not self.stream.is_final:
+        while not (self.stream.is_ready or self.stream.is_final or self.stream.error):
             if self.pushed >= len(self.samples):
                 self.stream.input_finished()
                 return

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from reallm.contract.system import audio, talkative
 from reallm.errors import InputError
 from reallm.registry import catalogue, find
+from reallm.streaming import offline
 from reallm.streaming.measurement import offline_text
 from reallm.streaming.offline import OfflineRecognizer, recognizer_for
 from reallm.streaming.recognizer import Recognizer
@@ -90,11 +91,35 @@ def test_an_utterance_that_is_too_long_ends_alone(system: Any) -> None:
     for _, samples, rate in utterances:
         streams.append(recognizer.stream())
         streams[-1].accept_waveform(samples, rate)
-    with pytest.raises(InputError, match=r"^301 s are too long for .*: split the audio into pieces of 300 s at most, or use a system"):
+    with pytest.raises(
+        InputError, match=r"^more than 300 s are too long for .*: split the audio into pieces of 300 s at most, or use a system"
+    ):
         recognizer.finish(streams)
     assert streams[0].current().text == text_of([1])
-    with pytest.raises(InputError, match="utterance 'long': 301 s are too long"):
+    with pytest.raises(InputError, match="utterance 'long': more than 300 s are too long"):
         list(stream_utterances(recognizer, utterances, piece=1.0))
+
+
+def test_no_more_is_kept_of_an_utterance_that_is_too_long(system: Any) -> None:
+    stream = recognizer_for(system).stream()
+    for _ in range(300):
+        stream.accept_waveform(np.zeros(8000, dtype=np.float32), 8000)
+    assert stream.error is None
+    stream.accept_waveform(np.zeros(1, dtype=np.float32), 8000)
+    assert stream.error is not None and not len(stream._queue)
+    with pytest.raises(InputError, match="more than 300 s"):
+        stream.accept_waveform(np.zeros(8000, dtype=np.float32), 8000)
+
+
+def test_batches_are_of_bounded_length_and_little_padding(system: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offline, "BATCH", 30.0)
+    recognizer = recognizer_for(system, 8)
+    digits = [[1], [2, 3] * 12, [4], [5], [6, 1] * 12, [2], [3], [4, 5] * 60]
+    streams = [recognizer.stream() for _ in digits]
+    for number, (stream, said) in enumerate(zip(streams, digits, strict=True)):
+        stream.accept_waveform(say(said, seed=number), 8000)
+    assert [hypothesis.text for hypothesis in recognizer.finish(streams)] == [text_of(said) for said in digits]
+    assert system.sizes == [1, 1, 1, 5], "one is longer than a batch"
 
 
 def test_nothing_is_said_before_the_end(system: Any) -> None:
