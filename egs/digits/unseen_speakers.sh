@@ -23,9 +23,16 @@ while [ $# -gt 0 ]; do
   esac
 done
 
-results=()
+results=() scored=true
 for speaker in $speakers; do
   "$here/run.sh" --config "$here/conf/unseen_speaker.sh" --held-out-speaker "$speaker" --exp "$exp/$speaker" ${others[@]+"${others[@]}"}
   results+=("$exp/$speaker/speech_reallm/decode" "$exp/$speaker/ctc/decode")
+  [ -f "$exp/$speaker/.done/score" ] || scored=false
 done
-"$here/../../tools/results_table.py" --mean "${results[@]}"
+if [ "$scored" = false ]; then
+  echo "no table yet: the stage score is not done"
+  exit
+fi
+nj=1
+. "$here/path.sh"
+python "$here/../../tools/results_table.py" --mean "${results[@]}"
