@@ -68,7 +68,7 @@ def test_times_of_other_cuts_or_of_several_aligners_are_refused(manifest: Path) 
     with pytest.raises(InputError, match="was aligned by ctc k2 1 and by rnnt k2 1: align all of it alike"):
         scored(manifest, times=times)
     write_cuts([aligned(cut).truncate(duration=0.5)], times)
-    with pytest.raises(InputError, match="tokens of cut '.*' lie outside of it"):
+    with pytest.raises(InputError, match=r"tokens of cut '.*' lie outside of it"):
         scored(manifest, times=times)
     assert not (manifest.parent / "results.json").exists()
 
