@@ -256,7 +256,10 @@ class Tokenizer(Protocol):
 
 @runtime_checkable
 class System(Protocol):
-    """What is trained, exported and used. Knows nothing of optimizers, files or users; nothing there knows of it."""
+    """What is trained, exported and used. Knows nothing of optimizers, files or users; nothing there knows of it.
+
+    One that does not know when a token was spoken has an attribute ``times_known``, which is False.
+    """
 
     sample_rate: int
     tokenizer: Tokenizer
@@ -286,6 +289,11 @@ class StreamingSystem(System, Protocol):
 
     def step(self, wav: Tensor, lens: Tensor, final: Tensor, state: Any) -> tuple[Emission, Any]:
         """wav (B, S_c) → tokens, state."""
+
+
+def times_known(system: System) -> bool:
+    """Whether a system measures when words were spoken. The only place that decides it."""
+    return bool(getattr(system, "times_known", True))
 
 
 def streams(system: System) -> TypeGuard[StreamingSystem]:

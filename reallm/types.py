@@ -82,7 +82,11 @@ class Emission:
 
 @dataclass
 class Word:
-    """One recognized (or reference) word. ``emitted_at``: seconds of audio accepted when its last token showed."""
+    """One recognized (or reference) word.
+
+    ``start`` and ``end`` of a recognized word are the system's estimate: a guess, where protocols.times_known says that it has none.
+    ``emitted_at``: seconds of audio accepted when its last token showed.
+    """
 
     word: str
     start: Seconds

@@ -39,6 +39,7 @@ def decode(
     from reallm.metrics.hypotheses import Recognized, read_hypotheses, write_hypotheses
     from reallm.metrics.provenance import training_facts
     from reallm.metrics.results import make_results, one_line
+    from reallm.protocols import times_known
     from reallm.registry import spec_of
     from reallm.streaming.measurement import offline_mismatches, real_time_factor
     from reallm.streaming.offline import recognizer_for
@@ -64,6 +65,7 @@ def decode(
     recognized = {key: Recognized.of(key, hypothesis, seconds, texts[key]) for key, hypothesis, seconds in shown}
     facts: dict[str, Any] = {
         "system": spec_of(system).name,
+        "times_known": times_known(system),
         "parameters": sum(p.numel() for p in system.parameters()),
         "model": str(model),
         **training_facts(model),

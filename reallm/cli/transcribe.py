@@ -10,7 +10,6 @@ import typer
 
 from reallm.errors import InputError
 
-BLOCK_SECONDS = 1.0  # read at a time: files of any length need the same memory
 PIECE_SECONDS = 0.02  # pushed at a time with --realtime and --mic
 
 
@@ -42,9 +41,13 @@ def transcribe(
         refuse_equal_ids(files)
 
     from reallm.bundle import load_shared, published
+    from reallm.protocols import times_known
     from reallm.streaming.offline import recognizer_for
 
     recognizer = recognizer_for(load_shared(model or published()))
+    if (srt or ctm) and not times_known(recognizer.system):
+        name = getattr(recognizer.system, "component_name", type(recognizer.system).__name__)
+        raise InputError(f"{'--srt' if srt else '--ctm'}: system '{name}' does not know when words were spoken: use plain text or --json")
     plain = not (json or srt or ctm)
     live = sys.stdout if plain else sys.stderr
     if mic:
@@ -78,7 +81,7 @@ def transcribe_file(recognizer: Any, file: Path, live: Any | None) -> dict[str, 
     try:
         with soundfile.SoundFile(file) as audio:
             rate = audio.samplerate
-            block = max(1, round((PIECE_SECONDS if live else BLOCK_SECONDS) * rate))
+            block = max(1, round(PIECE_SECONDS * rate))
             show_new = _shower(live) if live else None
             while len(samples := audio.read(block, dtype="float32", always_2d=True)):
                 stream.accept_waveform(samples, rate)
@@ -87,7 +90,7 @@ def transcribe_file(recognizer: Any, file: Path, live: Any | None) -> dict[str, 
                     time.sleep(ahead)
                     waited += ahead
                     show_new(stream.result())
-                else:
+                elif stream.is_ready:
                     recognizer.decode()
         if not stream.accepted:
             raise InputError("it holds no audio")
@@ -100,7 +103,7 @@ def transcribe_file(recognizer: Any, file: Path, live: Any | None) -> dict[str, 
         raise InputError(f"{file}: {reason}") from None
     finally:
         stream.close()
-    return _result(str(file), final, stream.accepted, time.perf_counter() - begun - waited)
+    return _result(recognizer, str(file), final, stream.accepted, time.perf_counter() - begun - waited)
 
 
 def listen(recognizer: Any, live: Any) -> dict[str, Any]:
@@ -138,7 +141,7 @@ def listen(recognizer: Any, live: Any) -> dict[str, Any]:
         final = stream.finish()
         show_new(final)
         print(file=live, flush=True)
-    return _result("microphone", final, stream.accepted, time.process_time() - begun)
+    return _result(recognizer, "microphone", final, stream.accepted, time.process_time() - begun)
 
 
 def _shower(live: Any) -> Callable[[Any], None]:
@@ -155,13 +158,15 @@ def _shower(live: Any) -> Callable[[Any], None]:
     return show_new
 
 
-def _result(name: str, final: Any, seconds: float, spent: float) -> dict[str, Any]:
+def _result(recognizer: Any, name: str, final: Any, seconds: float, spent: float) -> dict[str, Any]:
     from reallm.metrics.hypotheses import word_to_json
+    from reallm.protocols import times_known
 
+    unknown = {} if times_known(recognizer.system) else {"start": None, "end": None}
     return {
         "file": name,
         "text": final.text,
-        "words": [word_to_json(word) for word in final.words],
+        "words": [{**word_to_json(word), **unknown} for word in final.words],
         "seconds_of_audio": round(seconds, 3),
         "rtf": round(spent / seconds, 4) if seconds else None,
     }

@@ -157,8 +157,11 @@ def check_loss_ignores_padding(cls: Any) -> None:
 
 
 def check_token_span(cls: Any) -> None:
-    """A token's span is in samples, int64, not empty, and moves on with the frame."""
+    """A token's span is in samples, int64, not empty, and moves on with the frame; ``times_known``, where there is one, is a bool."""
     system = tiny(cls)
+    require(
+        isinstance(getattr(system, "times_known", True), bool), f"times_known is {getattr(system, 'times_known', True)!r}: True or False"
+    )
     frame = torch.arange(6).view(2, 3)
     start, end = system.token_span(torch.zeros_like(frame), frame)
     require(

@@ -22,7 +22,8 @@ def make_results(
 
     Args:
         normalization: of the words on both sides (reallm/metrics/normalize.py).
-        facts: what decoding knows of the system and itself; those of DESIGN.md that it does not know are written as None.
+        facts: what decoding knows of the system and itself; those of DESIGN.md that it does not know are written as None. Where its
+            ``times_known`` is False, words have no errors of time: their times are no measurement.
 
     Raises InputError as ``normalized``, ``pair_up`` and ``score``.
     """
@@ -34,7 +35,10 @@ def make_results(
         "parameters": known.pop("parameters"),
     }
     scored = pair_up(*normalized(normalization, recognized, references(cuts)))
-    return {**head, **score(scored), **known, "git": git_revision()}
+    measured = score(scored)
+    if known.get("times_known") is False:
+        measured |= {"word_start_error_ms": None, "word_end_error_ms": None}
+    return {**head, **measured, **known, "git": git_revision()}
 
 
 def one_line(results: Mapping[str, Any]) -> str:

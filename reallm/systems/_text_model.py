@@ -31,6 +31,8 @@ class TextModel(AcousticModel):
         max_tokens_per_second: of audio, of a text that is searched for.
     """
 
+    times_known = False
+
     def __init__(
         self,
         frontend: Frontend,

@@ -65,6 +65,17 @@ def test_decode_and_score(bundle: Path, manifest: Path, tmp_path: Path, capsys: 
     assert {**again, "git": None} == {**results, "git": None}
 
 
+def test_times_that_are_not_known_have_no_errors(bundle: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LevelSystem, "times_known", False, raising=False)
+    out = tmp_path / "out"
+    assert run("decode", bundle, "--cuts", manifest, "--out", out, "--rtf-utterances", 0, "--limit", 3) == 0
+    assert run("score", out / "hyps.jsonl", "--cuts", manifest, "--out", out / "again.json") == 0
+    for name in ("results.json", "again.json"):
+        results = json.loads((out / name).read_text())
+        assert results["word_start_error_ms"] is results["word_end_error_ms"] is None
+        assert results["emission_delay_ms"]["mean"] > 0 and results["wer"] == 0.0
+
+
 def test_other_rates_and_pieces_give_the_same_text(bundle: Path, manifest: Path, tmp_path: Path) -> None:
     for number, (rate, piece) in enumerate([(16000, 20), (44100, 160), (48000, 1000), (8000, 7.3)]):
         out = tmp_path / str(number)

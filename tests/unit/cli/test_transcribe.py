@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from reallm.bundle import load
 from reallm.cli import main
 from reallm.cli._formats import subtitles
+from reallm.streaming.offline import recognizer_for
 from tests.dummies.level_bundle import registered_level_system, write_level_bundle
-from tests.dummies.recognizer import say, text_of
+from tests.dummies.recognizer import LevelSystem, say, text_of
 
 DIGITS = [3, 1, 4]
 
@@ -55,6 +57,20 @@ def test_json_has_what_the_manual_says(bundle: Path, tmp_path: Path, capsys: Any
     assert 0 < lines[1]["rtf"] < 5
 
 
+def test_words_of_a_file_are_emitted_when_a_live_listener_would_have_seen_them(bundle: Path, tmp_path: Path, capsys: Any) -> None:
+    wav = np.concatenate([say(DIGITS), np.zeros(16000, dtype=np.float32)])
+    soundfile.write(tmp_path / "a.wav", wav, 8000, subtype="FLOAT")
+    assert run(tmp_path / "a.wav", "--model", bundle, "--json") == 0
+    told = [word["emitted_at"] for word in json.loads(capsys.readouterr().out)["words"]]
+    stream = recognizer_for(load(bundle)).stream()
+    for start in range(0, len(wav), 160):
+        stream.accept_waveform(wav[start : start + 160], 8000)
+        stream.result()
+    live = [word.emitted_at for word in stream.finish().words]
+    assert told == pytest.approx(live, abs=1e-3)
+    assert len(set(live)) == len(DIGITS)
+
+
 def test_subtitles_and_ctm(bundle: Path, tmp_path: Path, capsys: Any) -> None:
     file = tmp_path / "my talk.wav"
     soundfile.write(file, say(DIGITS), 8000)
@@ -67,6 +83,20 @@ def test_subtitles_and_ctm(bundle: Path, tmp_path: Path, capsys: Any) -> None:
     assert lines[0] == "1"
     assert lines[1].startswith("00:00:00,") and " --> 00:00:0" in lines[1]
     assert " ".join(line for line in lines if line.islower()) == text_of(DIGITS)
+
+
+def test_times_that_are_not_known_are_not_told(bundle: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LevelSystem, "times_known", False, raising=False)
+    soundfile.write(tmp_path / "a.wav", say(DIGITS), 8000)
+    for option in ("--ctm", "--srt"):
+        assert run(tmp_path / "a.wav", "--model", bundle, option) == 2
+        said = capsys.readouterr()
+        fix = "does not know when words were spoken: use plain text or --json"
+        assert (said.out, said.err) == ("", f"reallm: error: {option}: system 'levels' {fix}\n")
+    assert run(tmp_path / "a.wav", "--model", bundle, "--json") == 0
+    words = json.loads(capsys.readouterr().out)["words"]
+    assert [(w["word"], w["start"], w["end"]) for w in words] == [(word, None, None) for word in text_of(DIGITS).split()]
+    assert all(w["emitted_at"] > 0 for w in words)
 
 
 def test_files_that_ctm_would_call_the_same_are_refused_before_any_is_transcribed(bundle: Path, tmp_path: Path, capsys: Any) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from reallm.contract.system import audio, talkative
 from reallm.errors import InputError
+from reallm.protocols import times_known
 from reallm.registry import catalogue, find
 from reallm.streaming import offline
 from reallm.streaming.measurement import offline_text
@@ -51,6 +52,7 @@ def test_there_are_both_sorts() -> None:
 def test_one_place_decides(name: str) -> None:
     system: Any = find("system", name).tiny().eval()
     assert type(recognizer_for(system)) is (OfflineRecognizer if name in OFFLINE else Recognizer)
+    assert times_known(system) is (name not in OFFLINE)
     if name in OFFLINE:
         with pytest.raises(InputError, match=rf"^system '{name}' recognizes whole utterances and does not stream: use .*Recognizer$"):
             Recognizer(system)
