@@ -30,6 +30,7 @@ VERBS = {
     "check": "Run the contract tests on a component.",
 }
 
+UsageError: Any = typer.BadParameter.__base__  # Click's, which typer does not name
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 WRONG_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 
@@ -88,8 +89,8 @@ class LazyGroup(TyperGroup):
         return verb, load_verb(verb), rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the verb. InputError, a full disk, a place that cannot be written, an extra that is not installed: one line and exit code 2;
-        an interrupt: 130; a reader that went away: 141.
+        """Run the verb. InputError, a wrong option, a full disk, a place that cannot be written, an extra that is not installed: one line and
+        exit code 2; an interrupt: 130; a reader that went away: 141.
         """
         try:
             result = super().invoke(ctx)
@@ -97,6 +98,11 @@ class LazyGroup(TyperGroup):
             return result
         except InputError as error:
             print(f"reallm: error: {' '.join(str(error).split())}", file=sys.stderr)
+            raise SystemExit(2) from None
+        except UsageError as error:  # Click's own way is four lines
+            asked = error.ctx.command_path if error.ctx is not None else "reallm"
+            if line := " ".join(error.format_message().split()).rstrip("."):  # empty: help was printed in its place
+                print(f"reallm: error: {line}; see {asked} --help", file=sys.stderr)
             raise SystemExit(2) from None
         except KeyboardInterrupt:
             print("reallm: interrupted", file=sys.stderr)

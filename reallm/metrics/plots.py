@@ -151,7 +151,7 @@ def delay_histogram(delays_ms: Sequence[float], title: str) -> Figure:
     for row, (label, value) in enumerate(marks.items()):
         colour = RED if label == "mean" else INK
         axes.axvline(value, color=colour, linewidth=1.2, linestyle="-" if label == "mean" else (0, (4, 3)), ymax=0.80 + 0.045 * (3 - row))
-        axes.text(value, tops * (1.24 - 0.057 * row), f" {label} {value:.0f} ms", fontsize=8.5, color=colour, va="center")
+        axes.text(value, tops * (1.24 - 0.057 * row), f" {label} {round(value, 1):.0f} ms", fontsize=8.5, color=colour, va="center")
     _style(axes, title, "audio accepted when the word showed, minus the word's end, in ms", "words")
     return figure
 

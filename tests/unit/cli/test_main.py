@@ -171,3 +171,17 @@ def test_version() -> None:
     from reallm import __version__
 
     assert run("--version").stdout == f"reallm {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["transcribe", "--modle", "x"], "No such option: --modle (Possible options: --model); see reallm transcribe --help"),
+        (["decode"], "Missing argument 'EXP_OR_BUNDLE'; see reallm decode --help"),
+        (["data", "digits", "--out", "x", "--train-strings", "0"], "greater than or equal to 1; see reallm data digits --help"),
+    ],
+)
+def test_wrong_options_are_one_line(arguments: list[str], line: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("reallm: error: ") and done.stderr.endswith(line + "\n") and done.stderr.count("\n") == 1
