@@ -109,6 +109,8 @@ def _initialize(system: Any, weights: dict[str, Tensor] | None, source: Training
     taken = take_weights(system, weights) if weights is not None else None
     if taken is not None:
         logger.info("%s", taken)
+        if taken.unlike():
+            logger.warning("WARNING: begins with random weights in parts that --init has in another shape: %s", taken.unlike())
     if taken is None or not taken.has_all_of("frontend"):
         frames = fit_frontend(system, source, seed)
         if frames:

@@ -40,6 +40,10 @@ class StoredSource(Protocol):
         """The same batches, with audio."""
 
 
+def _part(name: str) -> str:
+    return name.split(".")[0]
+
+
 @dataclass(frozen=True)
 class Initialization:
     """Which weights were taken over."""
@@ -47,18 +51,28 @@ class Initialization:
     matched: list[str]
     absent: list[str]  # the other has none of that name
     reshaped: list[str]  # the other's has another shape
+    shared: list[str]  # parts, such as ``encoder``, that both have
+
+    def _counts(self) -> tuple[Counter[str], Counter[str]]:
+        """Of each part, weights that were taken over, and all."""
+        taken = Counter(_part(name) for name in self.matched)
+        return taken, taken + Counter(_part(name) for name in [*self.absent, *self.reshaped])
+
+    def unlike(self) -> str:
+        """The parts that both have, but of whose weights less than half were taken over; empty where there is none."""
+        taken, total = self._counts()
+        return ", ".join(f"{part} ({taken[part]} of {total[part]})" for part in self.shared if 2 * taken[part] < total[part])
 
     def __str__(self) -> str:
         """One line: how many of each part of the system."""
-        total = Counter(name.split(".")[0] for name in [*self.matched, *self.absent, *self.reshaped])
-        taken = Counter(name.split(".")[0] for name in self.matched)
+        taken, total = self._counts()
         parts = ", ".join(f"{part} {taken[part]} of {total[part]}" for part in total)
         shapes = f"; another shape: {', '.join(self.reshaped)}" if self.reshaped else ""
         return f"weights taken over: {parts}{shapes}"
 
     def has_all_of(self, part: str) -> bool:
         """Whether all weights of a part of the system, such as ``frontend``, were taken over."""
-        return not any(name.split(".")[0] == part for name in [*self.absent, *self.reshaped])
+        return not any(_part(name) == part for name in [*self.absent, *self.reshaped])
 
 
 def stored_weights(path: Path, average: int | None = None) -> dict[str, Tensor]:
@@ -91,6 +105,7 @@ def take_weights(system: nn.Module, weights: dict[str, Tensor]) -> Initializatio
         matched=[name for name in state if name in weights and weights[name].shape == state[name].shape],
         absent=[name for name in state if name not in weights],
         reshaped=[name for name in state if name in weights and weights[name].shape != state[name].shape],
+        shared=sorted({_part(name) for name in state} & {_part(name) for name in weights}),
     )
     if not found.matched:
         raise InputError(

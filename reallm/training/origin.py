@@ -1,6 +1,7 @@
 """What an experiment was begun with, in EXP/origin.json, so that it does not go on with something else unnoticed."""
 
 import json
+import logging
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,6 +15,8 @@ from reallm.errors import InputError
 from reallm.training.batches import ManifestSource, TrainingSource
 
 ORIGIN_NAME = "origin.json"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,15 @@ class Origin:
             )
 
     def resume(self, exp: Path) -> None:
-        """From a checkpoint on nothing may change but the places. Raises InputError which names what was there and what is there now."""
+        """From a checkpoint on nothing may change but the places. Where nothing was recorded, this is, with a warning.
+
+        Raises InputError which names what was there and what is there now.
+        """
         before = Origin.read(exp)
         if before is None:
-            raise InputError(f"{exp} has checkpoints but no {ORIGIN_NAME}: what it was begun with is not known; name another --exp")
+            logger.warning("%s was begun by a version that wrote no %s: taken to have begun as this command says", exp, ORIGIN_NAME)
+            self.write(exp)
+            return
         other = f"name another --exp, or remove {exp}"
         if before.init is not None and self.init is None:
             raise InputError(f"{exp} was begun with --init: add --init {shlex.quote(before.init.path)}, or {other}")
