@@ -9,7 +9,7 @@
 #   1 download   the parts of LibriSpeech that are needed, unless --corpus names them; or synthesized speech
 #   2 data       manifests, by lhotse's recipe; the training set also at 0.9 and 1.1 of its speed; its features, if they are stored
 #   3 tokenizer  sentencepiece
-#   4 teacher    a CTC model, or a transducer, which aligns and gives the others their first encoder
+#   4 teacher    a CTC model, or a transducer, which aligns, and gives those of its width their first encoder
 #   5 align      when each token of the training data was spoken; of the other parts too, to measure delays
 #   6 train      the system
 #   7 export     a bundle that `reallm transcribe --model` takes
@@ -51,12 +51,21 @@ exp=${exp:-$here/exp}
 . "$here/../../tools/stages.sh"
 
 begin download data tokenizer teacher align train export decode score report
-settings corpus subset synthetic train_sets system teacher alignments from conf features vocab seed delay teacher_epochs epochs
 base=${from:-$exp}
-[ -z "$from" ] || [ -f "$from/.done/align" ] || _error "--from '$from': no finished alignment there; run its stages 1 to 5 first"
+if [ -n "$from" ]; then
+  [ -f "$from/.done/align" ] || _error "--from '$from': no finished alignment there; run its stages 1 to 5 first"
+  # What data, teacher and alignments were made with is a matter of that run.
+  while IFS='=' read -r name value; do
+    case $name in
+      corpus | subset | synthetic | text | eval_utterances | train_sets | teacher | alignments | vocab) printf -v "$name" %s "$value" ;;
+    esac
+  done <"$from/.done/.settings"
+fi
+settings corpus subset synthetic text eval_utterances train_sets system teacher alignments from conf features vocab seed delay teacher_epochs epochs
 [ -f "$here/$conf/$system.yaml" ] ||
   _error "no system '$system' in $here/$conf: one of $(cd "$here/$conf" && ls | grep -v -e '^teacher_' -e '^data' -e '^training' | sed -n 's/\.yaml$//p' | paste -s -d ' ')"
-[ -f "$here/$conf/teacher_$teacher.yaml" ] || _error "--teacher '$teacher': ctc or rnnt"
+[ -f "$here/$conf/teacher_$teacher.yaml" ] ||
+  _error "--teacher '$teacher': $(cd "$here/$conf" && ls | sed -n 's/^teacher_\(.*\)\.yaml$/\1/p' | paste -s -d '|' | sed 's/|/ or /g')"
 [[ $features =~ ^(online|stored)$ ]] || _error "--features '$features': online or stored"
 on=${device:+--device $device}
 pieces=$base/tokenizer.model
@@ -68,6 +77,20 @@ reallm_data() {
   if [ -n "$corpus" ]; then options+=(--corpus "$corpus"); else options+=(--download-to "$exp/corpus"); fi
   if [ "$subset" = true ]; then options+=(--subset); fi
   reallm data librispeech "${options[@]}" "$@"
+}
+
+# take_parts: of a corpus that is not all of LibriSpeech, the parts that stage 2 found.
+take_parts() {
+  [ "$subset" = true ] || return 0
+  local part found=
+  for part in train dev-clean; do
+    [ -f "$base/data/$part.jsonl.gz" ] || _error "the corpus has no part for $part: with --subset too, a training part and dev-clean are needed"
+  done
+  for part in $parts; do
+    if [ -f "$base/data/$part.jsonl.gz" ]; then found+="$part "; fi
+  done
+  parts=${found% }
+  [ -n "$parts" ] || _error "the corpus has none of --parts: name one that $base/data holds"
 }
 
 # store_features MANIFEST: with --features stored, the features of its cuts; those that lie there already are taken.
@@ -98,6 +121,7 @@ if [ -z "$from" ]; then
 
   if stage data needs download; then
     reallm_data
+    take_parts
     reallm data speed "$exp/data/train.jsonl.gz" --out "$exp/data/train_sp.jsonl.gz" --factor 0.9 --factor 1.1
     store_features "$exp/data/train_sp.jsonl.gz"
     finish
@@ -120,6 +144,7 @@ if [ -z "$from" ]; then
   fi
 
   if stage align needs teacher; then
+    take_parts
     for split in train $parts; do align $split; done
     reallm data speed "$exp/align/train.jsonl.gz" --out "$exp/align/train_sp.jsonl.gz" --factor 0.9 --factor 1.1
     store_features "$exp/align/train_sp.jsonl.gz"
@@ -127,10 +152,12 @@ if [ -z "$from" ]; then
   fi
 fi
 
+[ ! -f "$base/.done/data" ] || take_parts
 aligned="needs align"
 [ -z "$from" ] || aligned=
 if stage train $aligned; then
-  # Every system gets the same cuts and the same first encoder; only the Speech ReaLLM has a delay.
+  # Every system gets the same cuts, and those whose encoder is as wide as the teacher's (ctc and aed_240m have wider ones) begin
+  # with its weights; only the Speech ReaLLM has a delay.
   options=(--override tokenizer_path="$pieces" --override seed="$seed" --override epochs="$epochs" --override features="$features")
   [ "$system" != speech_reallm ] || options+=(--override delay="$delay")
   [ -n "$alignments" ] || options+=(--init "$base/teacher")

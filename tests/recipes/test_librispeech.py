@@ -58,3 +58,55 @@ def test_features_are_stored_for_both_trainings(recipe: Path) -> None:  # noqa: 
     assert sum("--override features=stored" in line for line in made) == 2
     wrong = run(recipe, "--exp", str(recipe.parent / "exp2"), "--features", "cached")
     assert (wrong.returncode, wrong.stderr) == (2, "error: --features 'cached': online or stored\n")
+
+
+def with_manifests(recipe: Path, *splits: str) -> None:  # noqa: F811
+    """Its `reallm` makes these splits when it is asked for data."""
+    stand_in = recipe.parents[2] / "bin/reallm"
+    made = " ".join(f"exp/data/{split}.jsonl.gz" for split in splits)
+    stand_in.write_text(
+        stand_in.read_text() + f'case "$*" in "data librispeech"*) cd {recipe.parent}; mkdir -p exp/data; touch {made} ;; esac\n'
+    )
+
+
+@CALLS
+def test_a_subset_is_decoded_as_far_as_it_goes(recipe: Path, tmp_path: Path) -> None:  # noqa: F811
+    with_manifests(recipe, "train", "dev-clean", "test-other")
+    made = calls(recipe, "--corpus", "here", "--subset")
+    parts = [line.partition("--cuts exp/data/")[2].partition(".")[0] for line in made if line.startswith("decode ")]
+    assert parts == ["dev-clean", "test-other"]
+    made = calls(recipe, "--exp", str(tmp_path / "other"), "--from", str(recipe.parent / "exp"))
+    assert sum(line.startswith("decode ") for line in made) == 2
+
+
+@CALLS
+@pytest.mark.parametrize("missing", ["train", "dev-clean"])
+def test_a_subset_without_what_training_needs_is_refused_in_one_line(recipe: Path, missing: str) -> None:  # noqa: F811
+    with_manifests(recipe, "test-clean", *({"train", "dev-clean"} - {missing}))
+    done = run(recipe, "--corpus", "here", "--subset")
+    line = f"error: the corpus has no part for {missing}: with --subset too, a training part and dev-clean are needed\n"
+    assert (done.returncode, done.stderr) == (2, line)
+
+
+@CALLS
+def test_what_the_base_was_made_with_is_taken_over(recipe: Path, tmp_path: Path) -> None:  # noqa: F811
+    calls(recipe, "--corpus", "here", "--train-sets", "100", "--vocab", "500", "--alignments", "theirs")
+    made = calls(recipe, "--exp", str(tmp_path / "aed"), "--from", str(recipe.parent / "exp"), "--system", "aed")
+    assert "--init" not in made[0] and not any("--teacher" in line for line in made), "there is no teacher"
+    recorded = (tmp_path / "aed/.done/.settings").read_text().splitlines()
+    assert {"corpus=here", "train_sets=100", "vocab=500", "alignments=theirs", "system=aed"} <= set(recorded)
+
+
+@CALLS
+def test_another_text_is_another_corpus(recipe: Path) -> None:  # noqa: F811
+    calls(recipe, "--synthetic", "1", "--text", "one")
+    for option, value in (("--text", "two"), ("--eval-utterances", "3")):
+        done = run(recipe, "--synthetic", "1", "--text", "one", option, value)
+        assert done.returncode == 2 and "was made with" in done.stderr
+
+
+@CALLS
+def test_a_teacher_that_is_not_there(recipe: Path) -> None:  # noqa: F811
+    (recipe.parent / "conf/teacher_rnnt.yaml").rename(recipe.parent / "conf/teacher_hmm.yaml")
+    done = run(recipe, "--teacher", "rnnt")
+    assert (done.returncode, done.stderr) == (2, "error: --teacher 'rnnt': ctc or hmm\n")
