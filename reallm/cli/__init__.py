@@ -89,8 +89,8 @@ class LazyGroup(TyperGroup):
         return verb, load_verb(verb), rest
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the verb. InputError, a wrong option, a full disk, a place that cannot be written, an extra that is not installed: one line and
-        exit code 2; an interrupt: 130; a reader that went away: 141.
+        """Run the verb. InputError, a wrong option, a full disk, a place that cannot be written, an extra that is not
+        installed: one line and exit code 2; an interrupt: 130; a reader that went away: 141.
         """
         try:
             result = super().invoke(ctx)
