@@ -32,7 +32,7 @@ class ChunkLayout:
     group: int  # chunks per block; 1 when right > 0
     padding: int  # empty frames that attention adds, so that groups divide the chunks
     valid: Tensor  # (B, chunks, size + right) bool, inside the stream
-    mask: Tensor  # (B · blocks, 1, queries, keys) bool, true = is attended to
+    mask: Tensor  # (B · blocks, 1, queries, keys) bool, true = is attended to; queries = 1 where all attend to the same keys
 
     @property
     def block(self) -> int:
@@ -60,6 +60,11 @@ def layout(spec: ChunkSpec, valid: Tensor, left_valid: Tensor, group: int = 1) -
     keys = torch.cat([left_valid, main], dim=1).unfold(1, spec.left + block, block)  # (B, blocks, left + block)
     if spec.right:
         keys = torch.cat([keys, valid[:, :, spec.size :]], dim=2)
+    if chunks == 1 and not (spec.left or spec.right):
+        # Full context: padding alone is masked, and one row of keys serves all queries: a row for each would be their square.
+        # Where there is no frame, padding sees padding: no row of the softmax is empty, so nothing becomes NaN.
+        mask = keys | ~keys.any(2, keepdim=True)
+        return ChunkLayout(spec.size, spec.left, spec.right, group, padding, valid, mask.flatten(0, 1)[:, None, None])
     query = torch.arange(block + spec.right, device=valid.device)
     key = torch.arange(spec.left + block + spec.right, device=valid.device) - spec.left
     if group > 1:

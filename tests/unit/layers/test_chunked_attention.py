@@ -37,6 +37,7 @@ def test_equals_a_loop_over_frames(spec, group):
     chunks = -(-(frames + spec.right) // spec.size)
     valid = chunks_of(length_mask(lens, frames), spec, chunks)
     at = layout(spec, valid, torch.zeros(2, spec.left, dtype=torch.bool), group)
+    assert (at.mask.size(2) == 1) == (spec.size >= frames), "full context needs no mask for each query"
     out, _ = layer(chunks_of(x, spec, chunks), layer.init_context(2, spec.left, "cpu", torch.float64), at)
     main = out[:, :, : spec.size].flatten(1, 2)[:, spec.right :]
     for row, length in enumerate(lens.tolist()):
@@ -52,8 +53,9 @@ def test_look_ahead_copies_cannot_be_grouped():
         layout(ChunkSpec(4, 0, 2), valid, torch.zeros(1, 0, dtype=torch.bool), group=2)
 
 
-def test_an_empty_row_gives_no_nan():
+@pytest.mark.parametrize("left", [0, 2])
+def test_an_empty_row_gives_no_nan(left):
     layer = ChunkedAttention(DIM, HEADS)
-    at = layout(ChunkSpec(3, 2), torch.zeros(1, 1, 3, dtype=torch.bool), torch.zeros(1, 2, dtype=torch.bool))
-    out, _ = layer(torch.zeros(1, 1, 3, DIM), layer.init_context(1, 2, "cpu", torch.float32), at)
+    at = layout(ChunkSpec(3, left), torch.zeros(1, 1, 3, dtype=torch.bool), torch.zeros(1, left, dtype=torch.bool))
+    out, _ = layer(torch.zeros(1, 1, 3, DIM), layer.init_context(1, left, "cpu", torch.float32), at)
     assert out.isfinite().all()
