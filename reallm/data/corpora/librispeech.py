@@ -13,7 +13,7 @@ from typing import Any
 from lhotse.cut import Cut
 from lhotse.recipes.librispeech import parse_utterance
 
-from reallm.data.corpora.manifest import check_files, write_manifest
+from reallm.data.corpora.manifest import check_files, keep_splits, write_manifest
 from reallm.data.corpora.text_lines import text_lines
 from reallm.data.download import DownloadError, Progress, fetch
 from reallm.data.files import atomic_folder
@@ -176,15 +176,17 @@ def prepare(
     files = {_audio(root / part, name): name for part, lines in found.items() for name in lines}
     begin(len(files))
     broken = {files[path]: why for path, why in check_files(files, jobs, tick).items()}
-    record: dict[str, Any] = {}
-    for split, parts in {**{part: (part,) for part in EVALUATION}, "train": TRAIN_SETS[train_sets]}.items():
+    splits = {**{part: (part,) for part in EVALUATION}, "train": TRAIN_SETS[train_sets]}
+    written = []
+    for split, parts in splits.items():
         present = [part for part in parts if part in found]
         cuts = [_cut(root / part, line) for part in present for name, line in found[part].items() if name not in broken]
         skipped = {name: why for name, why in broken.items() if any(name in found[part] for part in present)}
         if present:
             corpus = "LibriSpeech" if real else "LibriSpeech spoken by espeak-ng"
-            record = write_manifest(cuts, skipped, root, out, split, corpus, real, LICENCE if real else SPOKEN)
-    return record
+            write_manifest(cuts, skipped, root, out, split, corpus, real, LICENCE if real else SPOKEN)
+            written.append(split)
+    return keep_splits(out, written)
 
 
 def _cut(part: Path, line: str) -> Cut:

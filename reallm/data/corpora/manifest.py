@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +132,18 @@ def write_manifest(
         "source": str(source),
         "skipped": skipped,
     }
+    with atomic_write(marker) as file:
+        json.dump(record, file, indent=1)
+    return record
+
+
+def keep_splits(out: Path, names: Container[str]) -> dict[str, Any]:
+    """Remove from ``out`` the manifests, and their entries in corpus.json, of other splits. Returns what corpus.json holds then."""
+    marker = out / "corpus.json"
+    record: dict[str, Any] = json.loads(marker.read_text(encoding="utf-8"))
+    for name in [name for name in record["splits"] if name not in names]:
+        (out / f"{name}.jsonl.gz").unlink(missing_ok=True)
+        del record["splits"][name]
     with atomic_write(marker) as file:
         json.dump(record, file, indent=1)
     return record

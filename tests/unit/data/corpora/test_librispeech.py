@@ -73,6 +73,16 @@ def test_manifests(corpus: Path, tmp_path: Path) -> None:
             assert (ours.recording, ours.supervisions) == (cuts[ours.id].recording, cuts[ours.id].supervisions)
 
 
+def test_a_folder_that_is_written_again_holds_nothing_of_before(corpus: Path, tmp_path: Path) -> None:
+    prepare(corpus / "LibriSpeech", tmp_path / "out", "100", subset=True)
+    shutil.rmtree(corpus / "LibriSpeech/dev-other")
+    shutil.rmtree(corpus / "LibriSpeech/train-clean-100")
+    record = prepare(corpus / "LibriSpeech", tmp_path / "out", "100", subset=True)
+    splits = {"dev-clean", "test-clean", "test-other"}
+    assert record["splits"].keys() == splits and json.loads((tmp_path / "out/corpus.json").read_text()) == record
+    assert {p.name.partition(".")[0] for p in (tmp_path / "out").glob("*.jsonl.gz")} == splits
+
+
 def test_parts_and_utterances_that_are_missing_are_named(corpus: Path, tmp_path: Path) -> None:
     shutil.rmtree(corpus / "LibriSpeech/dev-other")
     (corpus / "LibriSpeech/test-clean/12/8/12-8-0001.flac").unlink()
