@@ -156,8 +156,8 @@ fi
 aligned="needs align"
 [ -z "$from" ] || aligned=
 if stage train $aligned; then
-  # Every system gets the same cuts, and those whose encoder is as wide as the teacher's (ctc and aed_240m have wider ones) begin
-  # with its weights; only the Speech ReaLLM has a delay.
+  # Every system gets the same cuts; those whose encoder is as wide as the teacher's begin with its weights (those of ctc, transducer
+  # and aed_240m are wider, which the training warns of). Only the Speech ReaLLM has a delay.
   options=(--override tokenizer_path="$pieces" --override seed="$seed" --override epochs="$epochs" --override features="$features")
   [ "$system" != speech_reallm ] || options+=(--override delay="$delay")
   [ -n "$alignments" ] || options+=(--init "$base/teacher")

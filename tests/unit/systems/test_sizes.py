@@ -11,6 +11,7 @@ from reallm import resources
 from reallm.config import load
 from reallm.encoders.conformer import ConformerEncoder
 from reallm.errors import InputError
+from reallm.training.initialize import take_weights
 
 SYSTEMS = sorted((resources.root() / "hparams/systems").glob("*.yaml"))
 VOCABULARY = 1000
@@ -41,6 +42,13 @@ def test_has_as_many_parameters_as_its_name_says(file: Path, tmp_path: Path) -> 
     assert system.sample_rate == 16000 and system.encoder.chunk.size * system.frame_samples == 0.96 * 16000
     text = file.read_text()
     assert "80 GB" in text, "says with which batches it fits on an accelerator"
+
+
+@pytest.mark.parametrize("file", SYSTEMS, ids=lambda file: file.stem)
+def test_begins_with_the_encoder_of_the_recipes_teacher_where_the_recipe_says_so(file: Path, tmp_path: Path) -> None:
+    teacher = build(tmp_path, file.with_name("ctc_80m.yaml"), "encoder:", "    dim: 320", "    hidden: 1280")
+    unlike = take_weights(build(tmp_path, file), teacher.state_dict()).unlike()
+    assert ("encoder" not in unlike) == (file.stem in ("speech_reallm_80m", "aed_80m", "decoder_only_80m")), unlike
 
 
 @pytest.mark.parametrize("stride", [6, 4, 2])
