@@ -125,8 +125,9 @@ class BeamSearcher:
             queue, frame = queue.drop(hears), frame + hears
             logits, decoder = model.decoder.step(inputs, active.flatten(), decoder)
             hypotheses, policy, moved = self._expand(model, logits.float().log_softmax(-1), active, frame, hypotheses, policy)
-            for tensor in tensors(decoder):
-                tensor[moved[0]] = tensor[moved[1]]
+            if len(moved[0]):
+                for tensor in tensors(decoder):
+                    tensor[moved[0]] = tensor[moved[1]]
             answered = (policy.wants_audio.view_as(hypotheses.live) | ~hypotheses.live).all(1) & active.any(1)
             hypotheses.keep_best(answered & hypotheses.apart(self.max_pending))
             out.commit(hypotheses, torch.where(answered, hypotheses.shared(), 0))
@@ -185,7 +186,7 @@ class BeamSearcher:
         stays = alive & ~siblings
         free = torch.zeros_like(parent).scatter_add_(1, parent, stays.long()).argsort(dim=1, stable=True)
         slot = torch.where(stays, parent, free.gather(1, (~stays).long().cumsum(1).sub(1).clamp(min=0)))
-        moves = alive & ~stays
+        moves = (alive & ~stays).nonzero(as_tuple=True)
         moved = ((rows * beam + slot)[moves], (rows * beam + parent)[moves])
         chosen = chosen.gather(1, slot.argsort(dim=1))
         return candidates.pick(chosen), select(policy, (rows * index.size(1) + chosen).flatten()), moved
