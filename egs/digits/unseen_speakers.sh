@@ -3,8 +3,8 @@
 #
 #   ./unseen_speakers.sh [--exp DIR] [--speakers "NAME NAME"] [options of run.sh]
 #
-# A run of its own for each, DIR/NAME (DIR: exp.unseen here), with conf/unseen_speaker.sh: three hours on two cores. Stopped and
-# started again, it goes on where it was.
+# A run of its own for each, DIR/NAME (DIR: exp.unseen here): three hours on two cores. Stopped and started again, it goes on
+# where it was.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -25,7 +25,7 @@ done
 
 results=() scored=true
 for speaker in $speakers; do
-  "$here/run.sh" --config "$here/conf/unseen_speaker.sh" --held-out-speaker "$speaker" --exp "$exp/$speaker" ${others[@]+"${others[@]}"}
+  "$here/run.sh" --held-out-speaker "$speaker" --exp "$exp/$speaker" ${others[@]+"${others[@]}"}
   results+=("$exp/$speaker/speech_reallm/decode" "$exp/$speaker/ctc/decode")
   [ -f "$exp/$speaker/.done/score" ] || scored=false
 done

@@ -101,8 +101,8 @@ class LazyGroup(TyperGroup):
             raise SystemExit(2) from None
         except UsageError as error:  # Click's own way is four lines
             asked = error.ctx.command_path if error.ctx is not None else "reallm"
-            if line := " ".join(error.format_message().split()).rstrip("."):  # empty: help was printed in its place
-                print(f"reallm: error: {line}; see {asked} --help", file=sys.stderr)
+            if said := " ".join(error.format_message().split()).rstrip("."):  # empty: help was printed in its place
+                print(f"reallm: error: {said}; see {asked} --help", file=sys.stderr)
             raise SystemExit(2) from None
         except KeyboardInterrupt:
             print("reallm: interrupted", file=sys.stderr)
