@@ -65,7 +65,7 @@ def test_other_settings_in_the_same_folder_are_refused(finished: tuple[Path, lis
     exp, options = finished
     other = run(exp, *options, "--delay", "2")
     assert other.returncode == 2
-    assert "delay=1, not delay=2" in other.stderr
+    assert "delay=0, not delay=2" in other.stderr
 
 
 def test_a_stage_before_what_it_needs(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_a_sound_component(capsys):
 def test_a_name_of_two_kinds_needs_the_kind(capsys):
     code, _, err = reallm(capsys, "check", "lstm")
     assert code == 2
-    assert "encoder, decoder: choose one with --kind" in err
+    assert "encoder, decoder, predictor: choose one with --kind" in err
     assert reallm(capsys, "check", "lstm", "--kind", "encoder")[0] == 0
 
 
