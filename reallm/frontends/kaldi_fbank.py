@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from reallm.errors import InputError
-from reallm.frontends.framing import FramedFrontend
+from reallm.frontends.spectral import SpectralFrontend
 from reallm.registry import register
 
 PREEMPHASIS = 0.97
@@ -15,7 +15,7 @@ PREEMPHASIS = 0.97
 def kaldi_filterbank(fft: int, mels: int, sample_rate: int, low_hz: float, high_hz: float) -> Tensor:
     """(fft / 2 + 1, mels) float64: triangles that are linear in mel (MelBanks of Kaldi), not in Hz; the last line is in none.
 
-    Raises InputError for band edges out of range and for a band so narrow that it holds no spectral line.
+    Raises InputError for band edges out of range.
     """
     nyquist = sample_rate / 2
     high = high_hz if high_hz > 0 else nyquist + high_hz
@@ -30,14 +30,11 @@ def kaldi_filterbank(fft: int, mels: int, sample_rate: int, low_hz: float, high_
     width = (high_mel - low_mel) / (mels + 1)
     lines = to_mel(torch.arange(fft // 2, dtype=torch.float64) * sample_rate / fft).unsqueeze(1)
     weights = torch.minimum(lines - left, left + 2 * width - lines).div(width).clamp(min=0)
-    empty = int((weights.amax(0) == 0).sum())
-    if empty:
-        raise InputError(f"{empty} of {mels} mel bands hold no spectral line of a {fft}-point FFT at {sample_rate} Hz: use fewer bands")
     return nn.functional.pad(weights, (0, 0, 0, 1))
 
 
 @register("frontend", "kaldi_fbank")
-class KaldiFbankFrontend(FramedFrontend):
+class KaldiFbankFrontend(SpectralFrontend):
     """compute-fbank-feats of Kaldi, as torchaudio.compliance.kaldi.fbank has it: each frame loses its mean, is preemphasized by 0.97 and
     weighted by the Povey window; then the logarithm of the mel-weighted power spectrum. No dither, no energy.
 
@@ -59,11 +56,8 @@ class KaldiFbankFrontend(FramedFrontend):
         scale: samples are multiplied by this first. Kaldi reads 16-bit integers, hence 32768; models that were trained on samples in
             [-1, 1], such as lhotse's and icefall's, need 1.
 
-    Raises InputError as kaldi_filterbank does.
+    Raises InputError for band edges out of range, and for a band so narrow that it holds no spectral line.
     """
-
-    window: Tensor
-    filterbank: Tensor
 
     def __init__(
         self,
@@ -75,13 +69,10 @@ class KaldiFbankFrontend(FramedFrontend):
         high_hz: float = 0.0,
         scale: float = 32768.0,
     ) -> None:
-        super().__init__(sample_rate, window_ms, shift_ms, output_dim=mels)
-        self.fft = 1 << (self.window_samples - 1).bit_length()
+        super().__init__(sample_rate, mels, window_ms, shift_ms)
         self.scale = scale
-        filterbank = kaldi_filterbank(self.fft, mels, sample_rate, low_hz, high_hz)
         window = torch.hann_window(self.window_samples, periodic=False, dtype=torch.float64).pow(0.85)
-        self.register_buffer("filterbank", filterbank.to(torch.get_default_dtype()), persistent=False)
-        self.register_buffer("window", window.to(torch.get_default_dtype()), persistent=False)
+        self.weigh(window, kaldi_filterbank(self.fft, mels, sample_rate, low_hz, high_hz))
 
     @classmethod
     def tiny(cls) -> Self:
@@ -93,6 +84,4 @@ class KaldiFbankFrontend(FramedFrontend):
         frames = frames * self.scale
         frames = frames - frames.mean(-1, keepdim=True)
         frames = frames - PREEMPHASIS * torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
-        spectrum = torch.fft.rfft(frames * self.window, n=self.fft)
-        power = spectrum.real.square() + spectrum.imag.square()
-        return (power @ self.filterbank).clamp(min=torch.finfo(torch.float32).eps).log()
+        return (self.power(frames) @ self.filterbank).clamp(min=torch.finfo(torch.float32).eps).log()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from reallm.errors import InputError
-from reallm.frontends.framing import FramedFrontend
+from reallm.frontends.spectral import SpectralFrontend
 from reallm.layers.mel import mel_filterbank, warped_filterbank
 from reallm.registry import register
 
@@ -14,7 +14,7 @@ WARPS = 21  # vocal tract lengths that training draws from
 
 
 @register("frontend", "log_mel")
-class LogMelFrontend(FramedFrontend):
+class LogMelFrontend(SpectralFrontend):
     """Logarithm of the mel-weighted power spectrum of Hann-windowed frames, with stored global mean and deviation.
 
     Args:
@@ -30,8 +30,6 @@ class LogMelFrontend(FramedFrontend):
     [0, 0.3].
     """
 
-    window: Tensor
-    filterbank: Tensor
     warped: Tensor
 
     def __init__(
@@ -43,23 +41,17 @@ class LogMelFrontend(FramedFrontend):
         floor: float = 1e-6,
         vocal_tract: float = 0.0,
     ) -> None:
-        super().__init__(sample_rate, window_ms, shift_ms, output_dim=mels)
+        super().__init__(sample_rate, mels, window_ms, shift_ms)
         if not 0 <= vocal_tract <= 0.3:
             raise InputError(f"vocal_tract {vocal_tract}: choose a share from 0 to 0.3")
-        self.fft = 1 << (self.window_samples - 1).bit_length()
         self.floor = floor
-        try:
-            filterbank = mel_filterbank(self.fft // 2 + 1, mels, sample_rate)
-        except ValueError as error:
-            raise InputError(f"{error}, or a longer window_ms than {window_ms}") from None
         self.vocal_tract = vocal_tract
+        filterbank = mel_filterbank(self.fft // 2 + 1, mels, sample_rate)
+        self.weigh(torch.hann_window(self.window_samples, dtype=torch.float64), filterbank)
         if vocal_tract:
             factors = torch.linspace(1 - vocal_tract, 1 + vocal_tract, WARPS).tolist()
             warped = torch.stack([warped_filterbank(filterbank, factor) for factor in factors])
             self.register_buffer("warped", warped.to(torch.get_default_dtype()), persistent=False)
-        window = torch.hann_window(self.window_samples, dtype=torch.float64)
-        self.register_buffer("filterbank", filterbank.to(torch.get_default_dtype()), persistent=False)
-        self.register_buffer("window", window.to(torch.get_default_dtype()), persistent=False)
 
     @classmethod
     def tiny(cls) -> Self:
@@ -68,9 +60,7 @@ class LogMelFrontend(FramedFrontend):
 
     def analyse(self, frames: Tensor) -> Tensor:
         """frames (B, T, window_samples) → log-mel energies (B, T, F)."""
-        spectrum = torch.fft.rfft(frames * self.window, n=self.fft)
-        power = spectrum.real.square() + spectrum.imag.square()
         filterbank = self.filterbank
         if self.training and self.vocal_tract:
             filterbank = self.warped[torch.randint(WARPS, (frames.size(0),), device=frames.device)]  # (B, bins, F)
-        return torch.log(power @ filterbank + self.floor)
+        return torch.log(self.power(frames) @ filterbank + self.floor)

@@ -7,27 +7,20 @@ import torch
 from torch import Tensor
 
 from reallm.errors import InputError
-from reallm.frontends.framing import FramedFrontend
+from reallm.frontends.spectral import SpectralFrontend
 from reallm.registry import register
 
 
 def speechbrain_filterbank(bins: int, mels: int, sample_rate: int) -> Tensor:
-    """(bins, mels) float64: triangles in Hz whose both sides are as wide as the left one (Filterbank of speechbrain.processing.features).
-
-    Raises InputError for a band so narrow that it holds no spectral line.
-    """
+    """(bins, mels) float64: triangles in Hz, both sides as wide as the left one (Filterbank of speechbrain.processing.features)."""
     highest = 2595.0 * math.log10(1 + sample_rate / 2 / 700.0)
     edges = 700.0 * (10.0 ** (torch.linspace(0, highest, mels + 2, dtype=torch.float64) / 2595.0) - 1.0)
     lines = torch.linspace(0, sample_rate / 2, bins, dtype=torch.float64).unsqueeze(1)
-    weights = (1 - (lines - edges[1:-1]).abs() / edges.diff()[:-1]).clamp(min=0)
-    empty = int((weights.amax(0) == 0).sum())
-    if empty:
-        raise InputError(f"{empty} of {mels} mel bands hold no spectral line of {bins} at {sample_rate} Hz: use fewer, or a larger fft")
-    return weights
+    return (1 - (lines - edges[1:-1]).abs() / edges.diff()[:-1]).clamp(min=0)
 
 
 @register("frontend", "speechbrain_fbank")
-class SpeechBrainFbankFrontend(FramedFrontend):
+class SpeechBrainFbankFrontend(SpectralFrontend):
     """Fbank of speechbrain.lobes.features: decibels of the mel-weighted power spectrum of Hamming-windowed frames.
 
     Frame t ends with sample (t + 1) · shift, as that of every frontend here. SpeechBrain's frame k is centred at sample k · shift and looks
@@ -49,9 +42,6 @@ class SpeechBrainFbankFrontend(FramedFrontend):
     Raises InputError for an ``fft`` shorter than a frame or too short for the bands.
     """
 
-    window: Tensor
-    filterbank: Tensor
-
     def __init__(
         self,
         sample_rate: int = 16000,
@@ -61,14 +51,12 @@ class SpeechBrainFbankFrontend(FramedFrontend):
         fft: int = 512,
         floor: float = 1e-10,
     ) -> None:
-        super().__init__(sample_rate, window_ms, shift_ms, output_dim=mels)
+        super().__init__(sample_rate, mels, window_ms, shift_ms, fft)
         if fft < self.window_samples:
             raise InputError(f"fft {fft} is shorter than a frame of {self.window_samples} samples: choose a larger one")
-        self.fft, self.floor = fft, floor
-        filterbank = speechbrain_filterbank(fft // 2 + 1, mels, sample_rate)
+        self.floor = floor
         window = torch.hamming_window(self.window_samples, dtype=torch.float64)
-        self.register_buffer("filterbank", filterbank.to(torch.get_default_dtype()), persistent=False)
-        self.register_buffer("window", window.to(torch.get_default_dtype()), persistent=False)
+        self.weigh(window, speechbrain_filterbank(fft // 2 + 1, mels, sample_rate))
 
     @classmethod
     def tiny(cls) -> Self:
@@ -77,6 +65,4 @@ class SpeechBrainFbankFrontend(FramedFrontend):
 
     def analyse(self, frames: Tensor) -> Tensor:
         """frames (B, T, window_samples) → log-mel energies in decibels (B, T, F)."""
-        spectrum = torch.fft.rfft(frames * self.window, n=self.fft)
-        power = spectrum.real.square() + spectrum.imag.square()
-        return 10 * (power @ self.filterbank).clamp(min=self.floor).log10()
+        return 10 * (self.power(frames) @ self.filterbank).clamp(min=self.floor).log10()

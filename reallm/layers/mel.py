@@ -7,10 +7,7 @@ from torch import Tensor
 
 
 def mel_filterbank(bins: int, mels: int, sample_rate: int, low_hz: float = 0.0, high_hz: float | None = None) -> Tensor:
-    """(bins, mels) float64: weight of each of the ``bins`` = fft / 2 + 1 spectral lines in each band.
-
-    A band so narrow that it holds no spectral line would be constant; raises ValueError then.
-    """
+    """(bins, mels) float64: weight of each of the ``bins`` = fft / 2 + 1 spectral lines in each band."""
     high_hz = sample_rate / 2 if high_hz is None else high_hz
 
     def to_mel(hz: float) -> float:
@@ -20,13 +17,7 @@ def mel_filterbank(bins: int, mels: int, sample_rate: int, low_hz: float = 0.0, 
     lines = torch.linspace(0, sample_rate / 2, bins, dtype=torch.float64)
     distance = edges.unsqueeze(0) - lines.unsqueeze(1)
     width = edges.diff()
-    weights = torch.minimum(-distance[:, :-2] / width[:-1], distance[:, 2:] / width[1:]).clamp_min(0)
-    empty = 0 if weights.is_meta else int((weights.amax(0) == 0).sum())
-    if empty:
-        raise ValueError(
-            f"{empty} of {mels} mel bands hold no spectral line of a {2 * (bins - 1)}-point FFT at {sample_rate} Hz: use fewer bands"
-        )
-    return weights
+    return torch.minimum(-distance[:, :-2] / width[:-1], distance[:, 2:] / width[1:]).clamp_min(0)
 
 
 def warped_filterbank(filterbank: Tensor, factor: float, knee: float = 0.6) -> Tensor:

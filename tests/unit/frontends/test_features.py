@@ -5,8 +5,10 @@ import torch
 import torchaudio
 
 from reallm.errors import InputError
+from reallm.frontends.kaldi_fbank import KaldiFbankFrontend
 from reallm.frontends.log_mel import LogMelFrontend
 from reallm.frontends.mfcc import MFCCFrontend, cosine_transform
+from reallm.frontends.speechbrain_fbank import SpeechBrainFbankFrontend
 from reallm.layers.mel import mel_filterbank, warped_filterbank
 
 
@@ -74,6 +76,13 @@ def test_statistics_are_in_the_checkpoint():
     assert set(fitted.state_dict()) == {"mean", "std"}
     assert torch.equal(fresh.mean, fitted.mean)
     assert torch.equal(fresh.std, fitted.std)
+
+
+@pytest.mark.parametrize("frontend", [LogMelFrontend, MFCCFrontend, KaldiFbankFrontend, SpeechBrainFbankFrontend])
+def test_windows_and_filterbanks_are_made_not_stored(frontend):
+    component = frontend.tiny()
+    assert set(component.state_dict()) == {"mean", "std"}
+    assert {"window", "filterbank"} <= dict(component.named_buffers()).keys()
 
 
 def test_constant_features_do_not_divide_by_zero():
