@@ -97,9 +97,6 @@ class FramedFrontend(nn.Module):
             wav_lens: (B,) samples of the audio.
             lens: (B,) samples of it and the zeros.
         """
-        vocal_tract: float = getattr(self, "vocal_tract", 0.0)
-        if self.training and vocal_tract:
-            raise InputError("stored features have one vocal tract: set vocal_tract to 0, or compute the features online")
         frames, known = -(-lens // self.frame_shift), -(-wav_lens // self.frame_shift) + self.tail
         size = int(frames.max())
         silence = self._features(torch.zeros(1, self.window_samples, device=feats.device, dtype=feats.dtype))

@@ -58,6 +58,12 @@ class LogMelFrontend(SpectralFrontend):
         """16 bands at 8 kHz."""
         return cls(sample_rate=8000, mels=16)
 
+    def from_stored(self, feats: Tensor, wav_lens: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
+        """See FramedFrontend. Raises InputError in training with a ``vocal_tract``: stored features have that of the speaker."""
+        if self.training and self.vocal_tract:
+            raise InputError("stored features have one vocal tract: set vocal_tract to 0, or compute the features online")
+        return super().from_stored(feats, wav_lens, lens)
+
     def analyse(self, frames: Tensor) -> Tensor:
         """frames (B, T, window_samples) → log-mel energies (B, T, F)."""
         filterbank = self.filterbank
