@@ -1,8 +1,8 @@
 """Word times from a CTM file (NIST sclite), made by whatever aligner the user trusts, carried onto our tokens."""
 
-import hashlib
 from pathlib import Path
 
+from reallm import fingerprints
 from reallm.aligners.word_times import TimedWord, WordTimesAligner
 from reallm.errors import InputError
 from reallm.registry import register
@@ -34,7 +34,7 @@ class CTMAligner(WordTimesAligner):
 
     def backend_version(self) -> tuple[str, str]:
         """What is stored beside the alignments: "ctm" and the begin of the file's sha256."""
-        return "ctm", hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]
+        return "ctm", fingerprints.of_file(self.path)[:16]
 
     def words_of(self, utterance: str) -> list[TimedWord] | None:
         """The lines of an utterance."""
