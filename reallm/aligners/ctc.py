@@ -6,12 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reallm.aligners.backend import find_backend
-from reallm.aligners.path import CTCPath, in_samples, pad_tokens, paths_from_labels, why_not
-from reallm.errors import InputError
+from reallm.aligners.backend import BackendAligner, find_backend
+from reallm.aligners.path import CTCPath, pad_tokens, paths_from_labels, why_not
 from reallm.protocols import AlignmentFailure
 from reallm.registry import register
-from reallm.types import Alignment, Batch
+from reallm.types import Batch
 
 
 def align_scores(log_probs: Tensor, lens: Tensor, token_ids: Sequence[Tensor], backend: str = "auto") -> list[CTCPath | AlignmentFailure]:
@@ -44,7 +43,7 @@ def align_scores(log_probs: Tensor, lens: Tensor, token_ids: Sequence[Tensor], b
 
 
 @register("aligner", "ctc")
-class CTCAligner:
+class CTCAligner(BackendAligner):
     """Token times from a CTC teacher: a token lasts from the begin of the first frame that emits it to the end of the last.
 
     Args:
@@ -55,27 +54,8 @@ class CTCAligner:
     briefly, so the times are those of emission, not the word's acoustic ends.
     """
 
-    scores = "log_probs"
+    scores, needs = "log_probs", ("CTC scores", "ctc")
 
-    def __init__(self, backend: str = "auto") -> None:
-        self.backend = backend
-
-    @classmethod
-    def tiny(cls) -> "CTCAligner":
-        """With the torch backend."""
-        return cls(backend="torch")
-
-    def backend_version(self) -> tuple[str, str]:
-        """Name and version of the engine that searches, which are stored beside the alignments."""
-        engine = find_backend(self.backend)
-        return engine.name, engine.version
-
-    @torch.no_grad()
-    def align(self, batch: Batch, token_ids: Sequence[Tensor], teacher: Any) -> list[Alignment | AlignmentFailure]:
-        """One alignment an utterance; see :func:`align_scores` for what fails."""
-        if not hasattr(teacher, self.scores):
-            raise InputError(f"{type(teacher).__name__} has no CTC scores to align with: name a trained `ctc` system, or align with --ctm")
-        log_probs, lens = teacher.log_probs(batch)
-        paths = align_scores(log_probs, lens, token_ids, self.backend)
-        rows = zip(paths, token_ids, batch.wav_lens.tolist(), strict=True)
-        return [path if isinstance(path, AlignmentFailure) else in_samples(path, ids, samples, teacher) for path, ids, samples in rows]
+    def paths(self, batch: Batch, token_ids: Sequence[Tensor], teacher: Any) -> list[CTCPath | AlignmentFailure]:
+        """See :func:`align_scores`."""
+        return align_scores(*teacher.log_probs(batch), token_ids, self.backend)

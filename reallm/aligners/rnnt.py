@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reallm.aligners.backend import find_backend
-from reallm.aligners.path import in_samples, pad_tokens
+from reallm.aligners.backend import BackendAligner, find_backend
+from reallm.aligners.path import pad_tokens
 from reallm.errors import InputError
 from reallm.protocols import AlignmentFailure
 from reallm.registry import register
 from reallm.streaming.context import length_mask
-from reallm.types import Alignment, Batch
+from reallm.types import Batch
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _paths(blank: Tensor, token: Tensor, frames: Tensor, lens: Tensor, token_len
 
 
 @register("aligner", "rnnt")
-class RNNTAligner:
+class RNNTAligner(BackendAligner):
     """Token times from a transducer: a token begins and ends with the encoder frame in which the best path says it.
 
     Args:
@@ -121,33 +121,13 @@ class RNNTAligner:
     the word's acoustic ends.
     """
 
-    scores = "lattice_scores"
+    scores, needs = "lattice_scores", ("lattice", "transducer")
 
-    def __init__(self, backend: str = "auto") -> None:
-        self.backend = backend
-
-    @classmethod
-    def tiny(cls) -> "RNNTAligner":
-        """With the torch backend."""
-        return cls(backend="torch")
-
-    def backend_version(self) -> tuple[str, str]:
-        """Name and version of the engine that searches, which are stored beside the alignments."""
-        engine = find_backend(self.backend)
-        return engine.name, engine.version
-
-    @torch.no_grad()
-    def align(self, batch: Batch, token_ids: Sequence[Tensor], teacher: Any) -> list[Alignment | AlignmentFailure]:
-        """One alignment an utterance; see :func:`align_lattice` for what fails."""
-        if not hasattr(teacher, self.scores):
-            raise InputError(
-                f"{type(teacher).__name__} has no lattice to align with: name a trained `transducer` system, or align with --ctm"
-            )
+    def paths(self, batch: Batch, token_ids: Sequence[Tensor], teacher: Any) -> list[RNNTPath | AlignmentFailure]:
+        """See :func:`align_lattice`."""
         tokens, token_lens = pad_tokens(token_ids)
         known = int(teacher.tokenizer.vocab_size)
         if tokens.numel() and int(tokens.max()) >= known:
             raise InputError(f"token id {int(tokens.max())} is not below BLANK = {known}: align with the teacher's own tokenizer")
         blank, token, lens = teacher.lattice_scores(batch, token_ids)
-        paths = align_lattice(blank, token, lens, token_lens, self.backend)
-        rows = zip(paths, token_ids, batch.wav_lens.tolist(), strict=True)
-        return [path if isinstance(path, AlignmentFailure) else in_samples(path, ids, samples, teacher) for path, ids, samples in rows]
+        return align_lattice(blank, token, lens, token_lens, self.backend)
