@@ -28,7 +28,7 @@ _nearest() {
     END { gsub("_", "-", name); if (best <= length(a) / 2) printf " (did you mean --%s?)", name }'
 }
 
-_known() { printf '%s\n' $_names | grep -qx -- "$1"; }
+_known() { [[ $'\n'$_names$'\n' == *$'\n'"$1"$'\n'* ]]; }
 
 _usage() {
   awk 'NR == 1 && /^#!/ { next } /^#/ { sub(/^# ?/, ""); print; next } { exit }' "$_script"

@@ -83,6 +83,15 @@ def test_options_take_values_flags_and_configurations(recipe: Path, tmp_path: Pa
     assert (tmp_path / "other place/log").read_text() == "data of given with 7\n"
 
 
+def test_more_options_than_a_pipe_holds_are_known_under_pipefail(recipe: Path) -> None:
+    """A reader that stops at the first match ends its writer by a signal, now and then: here it would each time."""
+    many = "\n".join(f"an_option_of_some_length_{number}=" for number in range(5000))
+    recipe.write_text(recipe.read_text().replace("name=", f"name=\n{many}\nothername=", 1))
+    assert "pipefail" in recipe.read_text()
+    done = run(recipe, "--name", "given", "--stop-stage", "data")
+    assert done.returncode == 0, done.stderr
+
+
 def test_help_shows_the_header_and_the_options(recipe: Path) -> None:
     done = run(recipe, "--help")
     assert done.returncode == 0
