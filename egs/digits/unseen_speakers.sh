@@ -26,7 +26,7 @@ done
 results=() scored=true
 for speaker in $speakers; do
   "$here/run.sh" --held-out-speaker "$speaker" --exp "$exp/$speaker" ${others[@]+"${others[@]}"}
-  results+=("$exp/$speaker/speech_reallm/decode" "$exp/$speaker/ctc/decode")
+  results+=("$exp/$speaker"/*/decode) # the Speech ReaLLM's, and the teacher's, whichever it is
   [ -f "$exp/$speaker/.done/score" ] || scored=false
 done
 if [ "$scored" = false ]; then
