@@ -35,6 +35,7 @@ def align(
     from reallm.aligners.corpus import align_manifest, fitting_aligner, report_of
     from reallm.aligners.report import describe
     from reallm.bundle import load_system
+    from reallm.cli.tokenizer import load_tokenizer
     from reallm.registry import find
 
     if ctm is not None and aligner != "ctm":
@@ -43,7 +44,7 @@ def align(
         raise InputError("--aligner ctm needs --ctm FILE")
     engine = _engine(find("aligner", aligner), backend, ctm) if aligner is not None else None
     offsets = _offsets(offset_from) if offset_from else None
-    target = _tokenizer(tokenizer) if tokenizer else None
+    target = load_tokenizer(tokenizer) if tokenizer else None
     try:
         place = torch.device(device)
         torch.zeros(1, device=place)
@@ -72,16 +73,6 @@ def _engine(aligner: Any, backend: str, ctm: Path | None) -> Any:
     if backend != "auto" and not takes_backend:
         raise InputError(f"--backend {backend} is not for the aligner '{aligner.component_name}': leave it out")
     return aligner(**({"backend": backend} if takes_backend else {}), **({} if ctm is None else {"path": ctm}))
-
-
-def _tokenizer(named: str) -> Any:
-    """The tokenizer that TYPE=PATH names. Raises InputError for another form, an unknown type and a file that is no tokenizer."""
-    from reallm.registry import find
-
-    kind, equals, path = named.partition("=")
-    if not equals:
-        raise InputError(f"--tokenizer {named}: write TYPE=PATH, such as word=words.json")
-    return find("tokenizer", kind)(path=Path(path))
 
 
 def _offsets(path: Path) -> dict[str, float]:

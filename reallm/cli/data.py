@@ -1,7 +1,7 @@
 """``reallm data``: manifests from corpora."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +25,22 @@ def _bar(description: str, total: int | None) -> Any:
     return bar, lambda count: bar.advance(task, count)
 
 
+def _download_row(bar: Any) -> tuple[Any, Callable[[int, int | None], None]]:
+    """A row of a bar that shows when a download begins, and what is to be told of it: bytes that have come, and of how many."""
+    row = bar.add_task("download (kB)", total=None, visible=False)
+
+    def fetched(done: int, total: int | None) -> None:
+        bar.update(row, completed=done // 1000, total=None if total is None else total // 1000, visible=True)
+
+    return row, fetched
+
+
+def _at_hand(corpus: str) -> Path | None:
+    """The folder of a corpus in $REALLM_DATA, if there is one."""
+    place = os.environ.get("REALLM_DATA")
+    return Path(place) / corpus if place and (Path(place) / corpus).is_dir() else None
+
+
 @app.command()
 def digits(
     out: Out,
@@ -42,8 +58,6 @@ def digits(
     """Connected digits, composed of the Free Spoken Digit Dataset's recordings."""
     from reallm.data.corpora.digits import DigitsOptions, prepare
 
-    if data is None and os.environ.get("REALLM_DATA") and (Path(os.environ["REALLM_DATA"]) / "fsdd").is_dir():
-        data = Path(os.environ["REALLM_DATA"]) / "fsdd"
     speeds = tuple(speed or [1.0])
     if not all(0.5 <= s <= 2 for s in speeds):
         raise InputError(f"--speed {min(speeds)}…{max(speeds)}: factors from 0.5 to 2 are possible")
@@ -51,13 +65,9 @@ def digits(
         seed, train_strings, epochs, test_strings, dev_strings, held_out_speaker, speeds, synthetic_voices, synthetic_share
     )
     bar, tick = _bar("strings", 2 * test_strings + dev_strings + epochs * train_strings)
-    download = bar.add_task("download (kB)", total=None, visible=False)
-
-    def fetched(done: int, total: int | None) -> None:
-        bar.update(download, completed=done // 1000, total=None if total is None else total // 1000, visible=True)
-
+    _, fetched = _download_row(bar)
     with bar:
-        record = prepare(data, out, options, bar.console.print, tick, fetched)
+        record = prepare(data or _at_hand("fsdd"), out, options, bar.console.print, tick, fetched)
     _summary(record)
 
 
@@ -154,20 +164,15 @@ def librispeech(
     from reallm.data.corpora.librispeech import download, find_root, parts_of, prepare
 
     parts = parts_of(train_sets)
-    if corpus is None and os.environ.get("REALLM_DATA") and (Path(os.environ["REALLM_DATA"]) / "librispeech").is_dir():
-        corpus = Path(os.environ["REALLM_DATA"]) / "librispeech"
+    corpus = corpus or _at_hand("librispeech")
     bar, tick = _bar("files", None)
-    kilobytes = bar.add_task("download (kB)", total=None, visible=False)
-
-    def fetched(done: int, total: int | None) -> None:
-        bar.update(kilobytes, completed=done // 1000, total=None if total is None else total // 1000, visible=True)
-
+    row, fetched = _download_row(bar)
     with bar:
         root = find_root(corpus) if corpus is not None else download(download_to or out, parts, bar.console.print, fetched)
         if download_only:
             bar.console.print(f"{root} is there")
             return
-        bar.update(kilobytes, visible=False)
+        bar.update(row, visible=False)
         record = prepare(root, out, train_sets, subset, jobs, lambda files: bar.update(bar.task_ids[0], total=files), tick)
     _summary(record)
 
@@ -239,12 +244,12 @@ def alignments(
     from reallm.aligners.elsewhere import ElsewhereAligner
     from reallm.aligners.report import describe
     from reallm.aligners.word_times import NoTeacher
-    from reallm.cli.align import _tokenizer
+    from reallm.cli.tokenizer import load_tokenizer
     from reallm.data.cuts import read_cuts
 
     bar, _ = _bar("aligning", None)
     task = bar.task_ids[0]
-    teacher = NoTeacher(_tokenizer(tokenizer), next(iter(read_cuts(cuts))).sampling_rate)
+    teacher = NoTeacher(load_tokenizer(tokenizer), next(iter(read_cuts(cuts))).sampling_rate)
     with bar:
         report = align_manifest(
             cuts, out, teacher, ElsewhereAligner(alignments), progress=lambda count, total: bar.update(task, completed=count, total=total)

@@ -36,3 +36,13 @@ def tokenizer(
         if not unchanged:
             new.replace(out)
     typer.echo(f"{out}: {made.vocab_size} tokens from {len(texts)} transcripts{' (unchanged)' if unchanged else ''}")
+
+
+def load_tokenizer(named: str) -> Any:
+    """The tokenizer that TYPE=PATH names. Raises InputError for another form, an unknown type and a file that is no tokenizer."""
+    from reallm.registry import find
+
+    kind, equals, path = named.partition("=")
+    if not equals:
+        raise InputError(f"--tokenizer {named}: write TYPE=PATH, such as word=words.json")
+    return find("tokenizer", kind)(path=Path(path))
