@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from reallm.layers.chunk_layout import chunks_of, layout
+from reallm.layers.chunked_attention import AttentionContext
+from reallm.layers.convolution import ConvolutionContext
 from reallm.protocols import ChunkSpec
 from reallm.streaming.context import length_mask, mask_padding
 from reallm.streaming.geometry import Geometry
@@ -23,6 +25,14 @@ class ChunkedState(StreamingState):
     pending_valid: Tensor  # (B, R) bool
     left_valid: Tensor  # (B, left) bool, left frames that lie inside the stream
     layers: tuple[StreamingState, ...]
+
+
+@dataclass
+class LayerContext(StreamingState):
+    """What one layer of attention and convolution knows of the frames left of a chunk."""
+
+    attention: AttentionContext
+    convolution: ConvolutionContext
 
 
 class ChunkedEncoder(nn.Module):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reallm.encoders._chunked import LayerContext
 from reallm.layers.chunk_layout import ChunkLayout
 from reallm.layers.chunked_attention import AttentionContext, joined_heads, key_blocks, padded_sequence, query_blocks, split_heads
 from reallm.layers.convolution import ConvolutionContext, convolution_windows
@@ -103,14 +104,6 @@ class Projection(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x (B, N, F', channels) → (B, N, D)."""
         return self.source(x.flatten(2))
-
-
-@dataclass
-class LayerContext(StreamingState):
-    """What one layer knows of the frames left of a chunk."""
-
-    attention: AttentionContext
-    convolution: ConvolutionContext
 
 
 def relative_positions(size: int, dim: int, like: Tensor) -> Tensor:

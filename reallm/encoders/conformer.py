@@ -1,29 +1,19 @@
 """The streaming Conformer encoder. Legend: reallm/types.py; C chunk size, R look-ahead, in encoder frames."""
 
-from dataclasses import dataclass
 from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
 
-from reallm.encoders._chunked import ChunkedEncoder
+from reallm.encoders._chunked import ChunkedEncoder, LayerContext
 from reallm.layers.chunk_layout import ChunkLayout
-from reallm.layers.chunked_attention import AttentionContext, ChunkedAttention
-from reallm.layers.convolution import ConvolutionContext, ConvolutionModule
+from reallm.layers.chunked_attention import ChunkedAttention
+from reallm.layers.convolution import ConvolutionModule
 from reallm.layers.dropout import Dropout
 from reallm.layers.feed_forward import FeedForward
 from reallm.layers.subsampling import StridedWindow
 from reallm.protocols import ChunkSpec
 from reallm.registry import register
-from reallm.streaming.state import StreamingState
-
-
-@dataclass
-class LayerContext(StreamingState):
-    """What one layer knows of the frames left of a chunk."""
-
-    attention: AttentionContext
-    convolution: ConvolutionContext
 
 
 class ConformerLayer(nn.Module):
