@@ -14,8 +14,12 @@ NO_TARGET = -100
 
 def padded_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Token ids (B, U) and lens (B,), on the CPU. Raises InputError for characters the tokenizer does not know."""
-    tokens = [torch.tensor(tokenizer.encode(text), dtype=torch.int64) for text in texts]
-    return nn.utils.rnn.pad_sequence(tokens, batch_first=True), torch.tensor([len(t) for t in tokens])
+    return padded([torch.tensor(tokenizer.encode(text), dtype=torch.int64) for text in texts])
+
+
+def padded(token_ids: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """The token ids (U_b,) of each text as (B, U), padded with 0, and lens (B,)."""
+    return nn.utils.rnn.pad_sequence(list(token_ids), batch_first=True), torch.tensor([len(t) for t in token_ids])
 
 
 def between_ends(token_ids: Tensor, lens: Tensor, end_id: int) -> tuple[Tensor, Tensor]:

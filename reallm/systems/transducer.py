@@ -14,6 +14,7 @@ from reallm.protocols import ChunkSpec, Decoder, Encoder, Frontend, Predictor, R
 from reallm.registry import find, register
 from reallm.streaming.state import StreamingState
 from reallm.systems._acoustic import AcousticModel, AcousticState
+from reallm.systems._texts import padded, padded_texts
 from reallm.systems._transducer_decoder import TransducerDecoder
 from reallm.types import Batch, Emission
 
@@ -88,13 +89,10 @@ class Transducer(AcousticModel):
         # Searchers take steps alone; the parallel pass of a transducer is its lattice.
         return ResponseModel(cast(Decoder, self._decoder), BlankInterleaver(self.blank_id))
 
-    def _predictions(self, token_ids: Sequence[Tensor], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens (B, U) padded with 0, their lens (B,), and predictions (B, U + 1, D) as the joiner takes them."""
-        token_lens = torch.tensor([len(ids) for ids in token_ids], device=device)
-        tokens = nn.utils.rnn.pad_sequence([ids.to(device) for ids in token_ids], batch_first=True)
+    def _predictions(self, tokens: Tensor, lens: Tensor) -> Tensor:
+        """tokens (B, U), lens (B,) → predictions (B, U + 1, D) as the joiner takes them."""
         labels = nn.functional.pad(tokens, (1, 0), value=self.blank_id)
-        predictions = self.predictor.forward(self.predictor.embed(labels), token_lens + 1)
-        return tokens, token_lens, self.joiner.text(predictions)
+        return self.joiner.text(self.predictor.forward(self.predictor.embed(labels), lens + 1))
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor | float]]:
         """The transducer loss a token, over all alignments; the texts are all that it needs.
@@ -104,8 +102,8 @@ class Transducer(AcousticModel):
         from torchaudio.functional import rnnt_loss  # part of training: who transcribes need not have it
 
         enc, enc_lens = self.hear(batch, self.draw_chunk())
-        texts = [torch.tensor(self.tokenizer.encode(text), dtype=torch.int64) for text in batch.texts]
-        tokens, token_lens, text = self._predictions(texts, enc.device)
+        tokens, token_lens = (t.to(enc.device) for t in padded_texts(self.tokenizer, batch.texts))
+        text = self._predictions(tokens, token_lens)
         audio = self.joiner.audio(self.dropout(enc[:, : int(enc_lens.max())]))
         logits = self.joiner(audio.unsqueeze(2), text.unsqueeze(1)).float()
         lengths = (tokens.int(), enc_lens.int(), token_lens.int())
@@ -121,7 +119,8 @@ class Transducer(AcousticModel):
             said, and lens (B,) of the frames.
         """
         enc, enc_lens = self.hear(batch, None)
-        tokens, _, text = self._predictions(token_ids, enc.device)
+        tokens, token_lens = (t.to(enc.device) for t in padded(token_ids))
+        text = self._predictions(tokens, token_lens)
         block = max(1, MOST_NUMBERS // (text.size(0) * text.size(1) * max(self.joiner.dim, self.joiner.vocab_size)))
         blanks, following = [], []
         for audio in self.joiner.audio(enc).split(block, dim=1):
