@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from reallm.errors import InputError, nearest
 from reallm.layers.spec_augment import SpecAugment
-from reallm.protocols import ChunkSpec, Encoder, Frontend, Tokenizer
+from reallm.protocols import Adapter, ChunkSpec, Decoder, Encoder, Frontend, Tokenizer
 from reallm.streaming.context import mask_padding
 from reallm.streaming.state import StreamingState
 from reallm.types import Batch
@@ -114,6 +114,17 @@ class AcousticModel(nn.Module):
         feats, feat_lens, frontend = self.frontend.step(wav, lens, final, state.frontend)
         enc, enc_lens, encoder = self.encoder.step(feats, feat_lens, final, state.encoder)
         return enc, enc_lens, AcousticState(frontend, encoder)
+
+
+def check_decoder(encoder: Encoder, adapter: Adapter, decoder: Decoder, tokenizer: Tokenizer, last: str) -> None:
+    """Raises InputError for parts of other widths than their neighbours', and a vocabulary that is not the tokenizer's and ``last``."""
+    if encoder.output_dim != adapter.input_dim or adapter.output_dim != decoder.input_dim:
+        raise InputError(
+            f"widths do not fit: encoder {encoder.output_dim} → adapter {adapter.input_dim}, "
+            f"adapter {adapter.output_dim} → decoder {decoder.input_dim}"
+        )
+    if decoder.vocab_size != tokenizer.vocab_size + 1:
+        raise InputError(f"decoder vocab_size {decoder.vocab_size} must be {tokenizer.vocab_size + 1}: the tokenizer's tokens, and {last}")
 
 
 def _spec_augment(settings: Mapping[str, int]) -> SpecAugment:

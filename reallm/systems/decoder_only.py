@@ -10,6 +10,7 @@ from torch import Tensor
 from reallm.errors import InputError
 from reallm.protocols import Adapter, Decoder, Encoder, Frontend, Tokenizer
 from reallm.registry import find, register
+from reallm.systems._acoustic import check_decoder
 from reallm.systems._text_model import TextModel
 from reallm.systems._texts import NO_TARGET, between_ends, padded_texts
 from reallm.types import Batch, Emission
@@ -52,15 +53,7 @@ class DecoderOnly(TextModel):
         super().__init__(
             frontend, encoder, tokenizer, period, flush_periods, spec_augment, label_smoothing, beam, length_power, max_tokens_per_second
         )
-        if encoder.output_dim != adapter.input_dim or adapter.output_dim != decoder.input_dim:
-            raise InputError(
-                f"widths do not fit: encoder {encoder.output_dim} → adapter {adapter.input_dim}, "
-                f"adapter {adapter.output_dim} → decoder {decoder.input_dim}"
-            )
-        if decoder.vocab_size != tokenizer.vocab_size + 1:
-            raise InputError(
-                f"decoder vocab_size {decoder.vocab_size} must be {tokenizer.vocab_size + 1}: the tokenizer's tokens, and the end of a text"
-            )
+        check_decoder(encoder, adapter, decoder, tokenizer, "the end of a text")
         window = getattr(decoder, "window", 0)
         if window:
             raise InputError(f"decoder window {window}: text could not attend to all of the speech: give window 0 and a capacity for both")

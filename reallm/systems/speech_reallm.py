@@ -12,7 +12,7 @@ from reallm.errors import InputError
 from reallm.protocols import Adapter, ChunkSpec, Decoder, Encoder, Frontend, Interleaver, ResponseModel, Searcher, Tokenizer
 from reallm.registry import find, register
 from reallm.streaming.state import StreamingState
-from reallm.systems._acoustic import AcousticModel, AcousticState
+from reallm.systems._acoustic import AcousticModel, AcousticState, check_decoder
 from reallm.types import Batch, Emission
 
 
@@ -63,16 +63,9 @@ class SpeechReaLLM(AcousticModel):
         super().__init__(frontend, encoder, tokenizer, period, flush_periods, training_chunks, spec_augment)
         if delay < 0 or flush_periods < delay:
             raise InputError(f"delay {delay}, flush_periods {flush_periods}: needs 0 <= delay <= flush_periods")
-        if encoder.output_dim != adapter.input_dim or adapter.output_dim != decoder.input_dim:
-            raise InputError(
-                f"widths do not fit: encoder {encoder.output_dim} → adapter {adapter.input_dim}, "
-                f"adapter {adapter.output_dim} → decoder {decoder.input_dim}"
-            )
-        if decoder.vocab_size != tokenizer.vocab_size + 1 or interleaver.blank_id != tokenizer.vocab_size:
-            raise InputError(
-                f"decoder vocab_size {decoder.vocab_size} and blank_id {interleaver.blank_id}: the tokenizer has {tokenizer.vocab_size} "
-                f"tokens, so vocab_size must be {tokenizer.vocab_size + 1} and blank_id {tokenizer.vocab_size}"
-            )
+        check_decoder(encoder, adapter, decoder, tokenizer, "BLANK")
+        if interleaver.blank_id != tokenizer.vocab_size:
+            raise InputError(f"blank_id {interleaver.blank_id} must be {tokenizer.vocab_size}: the id after the tokenizer's tokens")
         chunk = encoder.chunk
         if chunk.size % adapter.stride or chunk.right % adapter.stride:
             frame = self.frame_samples / self.sample_rate

@@ -149,7 +149,11 @@ def test_a_token_lasts_its_duration() -> None:
         ({"delay": 2, "flush_periods": 1}, "flush_periods 1"),
         ({"adapter": StackingAdapter(input_dim=8, output_dim=16, stride=2)}, "widths do not fit"),
         ({"adapter": StackingAdapter(input_dim=16, output_dim=16, stride=3)}, r"0.16 s .* token period 0.12 s"),
-        ({"interleaver": BlankInterleaver(blank_id=0)}, "blank_id 0"),
+        (
+            {"decoder": LlamaDecoder(99, dim=16, layers=1, heads=2)},
+            "decoder vocab_size 99 must be [0-9]+: the tokenizer's tokens, and BLANK",
+        ),
+        ({"interleaver": BlankInterleaver(blank_id=0)}, "blank_id 0 must be"),
         ({"spec_augment": {"time_mask": 2}}, "did you mean 'time_masks'"),
         ({"spec_augment": {"time_width": -1}}, "time_width is -1"),
         ({"frontend": LogMelFrontend(sample_rate=8000, mels=9)}, "input_dim 8"),
