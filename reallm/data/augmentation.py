@@ -86,3 +86,60 @@ class Equalizer:
         curve = np.interp(np.linspace(0, self.bands - 1, len(spectrum)), np.arange(self.bands), gains)
         response = torch.from_numpy(10 ** (curve / 20)).to(spectrum.real.dtype)
         return torch.fft.irfft(spectrum * response, n=len(wav) + sample_rate // 10)[: len(wav)]
+
+
+class Reverberation:
+    """A room: after the direct sound, which is not delayed, noise that decays exponentially (Moorer 1979); in a share of the utterances.
+
+    Args:
+        low_seconds, high_seconds: in which the sound falls by 60 dB; uniform.
+        low_db, high_db: energy of the direct sound against that of the room; uniform.
+        probability: of an utterance to be in a room.
+    """
+
+    def __init__(
+        self, low_seconds: float = 0.1, high_seconds: float = 0.6, low_db: float = 0.0, high_db: float = 15.0, probability: float = 0.3
+    ) -> None:
+        self.low_seconds = low_seconds
+        self.high_seconds = high_seconds
+        self.low_db = low_db
+        self.high_db = high_db
+        self.probability = probability
+
+    def __call__(self, wav: Tensor, sample_rate: int, rng: np.random.Generator) -> Tensor:
+        """wav (S,) → (S,); what sounds after its end is cut."""
+        if rng.random() >= self.probability or len(wav) < 2:
+            return wav
+        seconds = rng.uniform(self.low_seconds, self.high_seconds)
+        decay = 10 ** (-3 * np.arange(max(2, round(seconds * sample_rate))) / (seconds * sample_rate))  # 60 dB of amplitude: 10 ** -3
+        room = rng.standard_normal(len(decay)) * decay
+        room[0] = 0.0
+        room *= np.sqrt(10 ** (-rng.uniform(self.low_db, self.high_db) / 10) / (room**2).sum())
+        room[0] = 1.0
+        size = 1 << (len(wav) + len(room) - 2).bit_length()
+        response = torch.from_numpy(room).to(wav.dtype)
+        return torch.fft.irfft(torch.fft.rfft(wav, n=size) * torch.fft.rfft(response, n=size), n=size)[: len(wav)]
+
+
+class BandLimit:
+    """A low-pass filter with zero phase, in a share of the utterances: telephones, and recordings of lower sample rates.
+
+    Args:
+        low_hz, high_hz: where it falls to a half; uniform.
+        probability: of an utterance to be filtered.
+    """
+
+    def __init__(self, low_hz: float = 3400.0, high_hz: float = 4000.0, probability: float = 0.3) -> None:
+        self.low_hz = low_hz
+        self.high_hz = high_hz
+        self.probability = probability
+
+    def __call__(self, wav: Tensor, sample_rate: int, rng: np.random.Generator) -> Tensor:
+        """wav (S,) → (S,)."""
+        if rng.random() >= self.probability or len(wav) < 2:
+            return wav
+        # padded, so that the circular convolution does not carry the end to the start
+        size = 1 << (len(wav) + sample_rate // 10 - 1).bit_length()
+        hz = torch.arange(size // 2 + 1, dtype=wav.dtype) * (sample_rate / size)
+        response = torch.sigmoid((rng.uniform(self.low_hz, self.high_hz) - hz) / 50)
+        return torch.fft.irfft(torch.fft.rfft(wav, n=size) * response, n=size)[: len(wav)]

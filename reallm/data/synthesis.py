@@ -14,7 +14,9 @@ from reallm.errors import InputError
 MARKER = "SYNTHETIC"  # a file in a folder of recordings that are not real speech
 ACCENTS = ("en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-029")
 VARIANTS = ("m1", "f1", "m2", "f2", "m3", "f3", "m4", "f4", "m5", "f5", "m6", "klatt", "m7")  # 13: no common factor with the accents
-RATE, PITCH, RANGE = 1, 3, 4  # espeak_PARAMETER
+DIALECTS = (*ACCENTS, "en-us-nyc", "en-gb-x-gbcwmd")  # all that espeak-ng has of English in Latin letters
+INHUMAN = ("robo", "whisper", "demonic", "croak", "tweaky", "anxious", "serious", "announcer", "fast")  # parts of variants' names
+RATE, PITCH, RANGE, WORD_GAP = 1, 3, 4, 7  # espeak_PARAMETER
 SYNCHRONOUS, CHARS_UTF8 = 2, 1
 
 
@@ -51,11 +53,21 @@ class Synthesizer:
             raise InputError("espeak-ng does not start: reinstall espeakng-loader")
         self._library.espeak_SetSynthCallback(self._callback)
 
-    def speak(self, text: str, voice: str, words_per_minute: int = 160, pitch: int = 50, pitch_range: int = 50) -> np.ndarray:
-        """(S,) float32 at ``sample_rate``. ``voice`` such as ``en-us+f3``. Raises InputError for an unknown one."""
+    def speak(
+        self, text: str, voice: str, words_per_minute: int = 160, pitch: int = 50, pitch_range: int = 50, word_gap: int = 0
+    ) -> np.ndarray:
+        """(S,) float32 at ``sample_rate``.
+
+        Args:
+            voice: such as ``en-us+f3``.
+            pitch, pitch_range: 0 to 99.
+            word_gap: silence between words, in units of 10 ms at the usual speed.
+
+        Raises InputError for an unknown voice, and a text without anything to say.
+        """
         if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise InputError(f"espeak-ng has no voice '{voice}': one such as en-us+f3 is needed")
-        for parameter, value in ((RATE, words_per_minute), (PITCH, pitch), (RANGE, pitch_range)):
+        for parameter, value in ((RATE, words_per_minute), (PITCH, pitch), (RANGE, pitch_range), (WORD_GAP, word_gap)):
             self._library.espeak_SetParameter(parameter, value, 0)
         self._pieces.clear()
         content = text.encode()
@@ -72,6 +84,15 @@ def voices(count: int) -> list[str]:
     if count > len(known):
         raise InputError(f"{count} synthetic voices were asked for: at most {len(known)} can be had")
     return known[:count]
+
+
+def human_variants() -> list[str]:
+    """The names of all variants of a voice that sound like somebody, such as ``f3``. Raises InputError without espeak-ng."""
+    Synthesizer()
+    import espeakng_loader
+
+    names = sorted(path.name for path in (Path(espeakng_loader.get_data_path()) / "voices" / "!v").iterdir())
+    return [name for name in names if " " not in name and not any(part in name.lower() for part in INHUMAN)]
 
 
 def synthesize_digits(folder: Path, count: int, repeats: int, rate: int) -> Path:

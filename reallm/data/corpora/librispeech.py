@@ -14,6 +14,7 @@ from lhotse.cut import Cut
 from lhotse.recipes.librispeech import parse_utterance
 
 from reallm.data.corpora.manifest import check_files, keep_splits, write_manifest
+from reallm.data.corpora.spoken_text import SPOKEN
 from reallm.data.corpora.text_lines import text_lines
 from reallm.data.download import DownloadError, Progress, fetch
 from reallm.data.files import atomic_folder
@@ -21,7 +22,6 @@ from reallm.errors import InputError
 
 URL = "https://www.openslr.org/resources/12"
 LICENCE = "CC BY 4.0 (openslr.org/12)"
-SPOKEN = "synthesized with espeak-ng"  # in place of a licence
 FOLDER = "LibriSpeech"
 SYNTHETIC = "SYNTHETIC"  # a file in the folder of a corpus whose speech is not real
 EVALUATION = ("dev-clean", "dev-other", "test-clean", "test-other")

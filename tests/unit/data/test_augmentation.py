@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from reallm.data.augmentation import AdditiveNoise, Augmentation, Chain, Equalizer, Gain
+from reallm.data.augmentation import AdditiveNoise, Augmentation, BandLimit, Chain, Equalizer, Gain, Reverberation
 from reallm.data.noise import coloured_noise
 
 RATE = 8000
@@ -12,6 +12,8 @@ ALL: list[Augmentation] = [
     Gain(),
     AdditiveNoise(probability=1.0),
     Equalizer(probability=1.0),
+    Reverberation(probability=1.0),
+    BandLimit(probability=1.0),
     Chain([Gain(), Equalizer(probability=1.0), AdditiveNoise(probability=1.0)]),
 ]
 
@@ -32,7 +34,15 @@ def test_drawn_from_the_generator_alone(augmentation: Augmentation) -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_time_does_not_move(seed: int) -> None:
-    quiet = Chain([Gain(), Equalizer(probability=1.0, db=12), AdditiveNoise(60, 70, probability=1.0)])
+    quiet = Chain(
+        [
+            Gain(),
+            Equalizer(probability=1.0, db=12),
+            Reverberation(probability=1.0),
+            BandLimit(2500, 3000, probability=1.0),
+            AdditiveNoise(60, 70, probability=1.0),
+        ]
+    )
     assert int(quiet(click(), RATE, np.random.default_rng(seed)).abs().argmax()) == 2000
 
 
@@ -56,3 +66,19 @@ def test_colours(exponent: float, slope_db: float) -> None:
     low, high = power[4000:8000].mean(), power[16000:32000].mean()
     assert abs(10 * np.log10(low / high) / 2 - slope_db) < 0.3
     assert abs(float((noise**2).mean()) - 1) < 1e-3
+
+
+def test_a_room_sounds_after_the_click_and_dies_away() -> None:
+    room = Reverberation(0.2, 0.2, 5.0, 5.0, probability=1.0)(click(400, 4000), RATE, np.random.default_rng(0))
+    energy = room.double().square()
+    assert float(energy[:400].sum()) < 1e-9 and abs(float(room[400]) - 0.5) < 1e-4
+    assert abs(10 * np.log10(0.25 / float(energy[401:].sum())) - 5) < 0.1, "direct sound against room"
+    early, late = energy[401:561].mean(), energy[401 + 800 : 561 + 800].mean()  # 0.1 s later: 30 of the 60 dB
+    assert abs(10 * float(torch.log10(early / late)) - 30) < 3
+
+
+def test_a_band_ends_where_it_is_limited() -> None:
+    noise = torch.randn(16000, generator=torch.Generator().manual_seed(0))
+    power = torch.fft.rfft(BandLimit(2000, 2000, probability=1.0)(noise, RATE, np.random.default_rng(0))).abs().square()
+    assert float(power[4600:].mean() / power[:3400].mean()) < 1e-3
+    assert abs(float(power[:3400].mean() / torch.fft.rfft(noise)[:3400].abs().square().mean()) - 1) < 0.02

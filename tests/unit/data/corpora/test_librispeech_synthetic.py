@@ -25,7 +25,7 @@ def write_text(folder: Path) -> Path:
 def test_every_voice_is_in_one_part() -> None:
     parts = speakers_of(40, 4)
     voices = [s.voice for speakers in parts.values() for s in speakers]
-    assert len(voices) == len(set(voices)) == 56 == len({s.number for speakers in parts.values() for s in speakers})
+    assert len(voices) == len(set(voices)) == 56 == len({s.name for speakers in parts.values() for s in speakers})
     with pytest.raises(InputError, match="voices were asked for"):
         speakers_of(75, 1)
 
