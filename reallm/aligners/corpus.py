@@ -59,6 +59,8 @@ def align_cuts(
         found = aligner.align(batch, [tokens[row] for row in rows], teacher)
         for row, alignment, samples in zip(rows, found, batch.wav_lens.tolist(), strict=True):
             cut, measured[row] = cuts[row], Measurements()
+            if not samples:
+                alignment = AlignmentFailure("no audio")
             if isinstance(alignment, AlignmentFailure):
                 measured[row].failures.append((cut.id, alignment.reason))
                 continue

@@ -143,6 +143,7 @@ def lhotse_dir(
     record: dict[str, Any] = {}
     for name, cuts in manifests.items():
         bad = {cut.id: broken[path] for cut in cuts for path in audio_files(cut) if path in broken}
+        bad |= {cut.id: "no audio" for cut in cuts if cut.duration <= 0}
         good = change_case((cut for cut in cuts if cut.id not in bad), case)
         record = write_manifest(good, bad, folder, out, name, corpus, not synthetic)
     _summary(record)

@@ -28,6 +28,8 @@ def tokenizer(
     if vocab_size is not None and "vocab_size" not in inspect.signature(cls.train).parameters:
         raise InputError(f"--vocab-size {vocab_size}: the vocabulary of '{name}' follows from the transcripts: leave it out")
     texts = [text_of(cut) for cut in read_cuts(train)]
+    if not "".join(texts).strip():
+        raise InputError(f"{train} holds no transcripts: give cuts that have some")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         made = cls.train(texts, Path(folder) / out.name, **options)

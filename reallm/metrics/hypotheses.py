@@ -48,7 +48,7 @@ def write_hypotheses(path: Path, recognized: Iterable[Recognized]) -> int:
 
 
 def read_hypotheses(path: Path) -> list[Recognized]:
-    """Raises InputError for a file that is missing, or a line that is not what :func:`write_hypotheses` writes."""
+    """Raises InputError for a file that is missing or empty, or a line that is not what :func:`write_hypotheses` writes."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no hypotheses {path}: run reallm decode first")
@@ -60,4 +60,6 @@ def read_hypotheses(path: Path) -> list[Recognized]:
                 found.append(Recognized(**{**fields, "words": [Word(**word) for word in fields["words"]]}))
             except (ValueError, TypeError, KeyError) as error:
                 raise InputError(f"{path}, line {number} is no hypothesis ({error}): decode again") from None
+    if not found:
+        raise InputError(f"{path} holds no hypotheses: decode again")
     return found

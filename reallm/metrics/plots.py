@@ -69,7 +69,7 @@ def spectrogram(samples: np.ndarray, sample_rate: int) -> tuple[np.ndarray, Seco
     """Power in dB, (frequencies, frames), of samples (S,), and the seconds between frames: Hann windows of 25 ms every 5 ms."""
     size, hop = round(0.025 * sample_rate), round(0.005 * sample_rate)
     padded = np.pad(samples, (size // 2, size))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[: len(samples) : hop]
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[: max(1, len(samples)) : hop]
     power = np.abs(np.fft.rfft(frames * np.hanning(size), n=4 * size)) ** 2
     return 10 * np.log10(power.T + 1e-10), hop / sample_rate
 

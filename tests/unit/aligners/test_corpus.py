@@ -2,8 +2,10 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from lhotse.utils import fastcopy
 from typer.testing import CliRunner
 
 import reallm.bundle
@@ -50,6 +52,16 @@ def test_word_times_are_the_truth(tmp_path: Path, teacher: LevelTeacher):
         assert alignment.score == pytest.approx(alignment.scores.sum().item(), abs=10)
     assert json.loads(report_of(out).read_text()) == report
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("aligner", ["ctm", "rnnt", "ctc"])
+def test_a_cut_of_no_length_has_no_alignment(aligner: str, tmp_path: Path):
+    system: Any = find("system", "ctc" if aligner == "ctc" else "transducer").tiny().eval()
+    (tmp_path / "a.ctm").write_text("0000 1 0 0.1 the\n")
+    engine = CTMAligner(tmp_path / "a.ctm") if aligner == "ctm" else find("aligner", aligner).tiny()
+    cuts = [fastcopy(cut, duration=0.0) for cut in read_cuts(write_strings(tmp_path, system.tokenizer, ["the"]))]
+    done, measured = corpus.align_cuts(cuts, system, engine, {})
+    assert (done, measured.failures) == ([], [("0000", "no audio")])
 
 
 def test_a_constant_offset_is_taken_off(tmp_path: Path, teacher: LevelTeacher):

@@ -12,7 +12,7 @@ from praatio.textgrid import IntervalTier
 
 from reallm.aligners.elsewhere import ElsewhereAligner, read_textgrid
 from reallm.data.alignments import token_alignment, token_meta
-from reallm.data.cuts import read_cuts
+from reallm.data.cuts import read_cuts, write_cuts
 from reallm.errors import InputError
 from reallm.protocols import AlignmentFailure
 from reallm.tokenizers.character import CharacterTokenizer
@@ -144,3 +144,13 @@ def test_a_corpus_that_they_do_not_cover(tokenizer: CharacterTokenizer, tmp_path
         assert meta is not None and meta["tokenizer"] == tokenizer.fingerprint and (meta["backend"], meta["teacher"]) == ("ctm", "")
     failures = json.loads((tmp_path / "out.report.json").read_text())["failures"]
     assert [failure["id"] for failure in failures] == [f"9-1-{number:04d}" for number in range(missing)]
+
+
+def test_an_empty_manifest_is_one_line(tokenizer: CharacterTokenizer, tmp_path: Path) -> None:
+    write_ctm(tmp_path / "all.ctm", "u")
+    write_cuts([], tmp_path / "none.jsonl.gz")
+    with pytest.raises(InputError, match=r"none\.jsonl\.gz holds no cuts"):
+        run(
+            *("alignments", "--cuts", tmp_path / "none.jsonl.gz", "--alignments", tmp_path, "--out", tmp_path / "a.jsonl.gz"),
+            *("--tokenizer", f"character={tmp_path / 'characters.json'}"),
+        )

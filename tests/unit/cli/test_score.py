@@ -38,6 +38,14 @@ def test_normalization_is_stated(manifest: Path) -> None:
     assert scored(manifest, normalize="librispeech").items() >= {"errors": 0, "normalization": "librispeech"}.items()
 
 
+def test_hypotheses_of_nothing_are_refused(manifest: Path) -> None:
+    (manifest.parent / "hyps.jsonl").write_text("")
+    write_cuts([aligned(cut) for cut in read_cuts(manifest)], manifest.parent / "aligned.jsonl.gz")
+    for options in ({}, {"times": manifest.parent / "aligned.jsonl.gz"}):
+        with pytest.raises(InputError, match=r"hyps\.jsonl holds no hypotheses: decode again"):
+            scored(manifest, **options)
+
+
 META = {"tokenizer": "t", "aligner": "ctc", "backend": "k2", "version": "1"}
 
 

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import soundfile
 from lhotse import CutSet, Recording, RecordingSet, SupervisionSegment, SupervisionSet
+from lhotse.utils import fastcopy
 from typer.testing import CliRunner
 
 from reallm.cli.data import app
 from reallm.data.alignments import words
-from reallm.data.cuts import load_audio, read_cuts, text_of
+from reallm.data.cuts import load_audio, read_cuts, text_of, write_cuts
 from reallm.errors import InputError
 from reallm.types import Word
 
@@ -228,6 +229,15 @@ def test_lhotse_cuts(tmp_path: Path) -> None:
     CutSet.from_manifests(recordings, supervisions).trim_to_supervisions().to_eager().to_file(tmp_path / "m" / "cuts_train.jsonl.gz")
     run("lhotse", tmp_path / "m", "--out", tmp_path / "out", "--corpus", "mine")
     assert len(read_cuts(tmp_path / "out" / "train.jsonl.gz")) == 3
+
+
+def test_lhotse_cuts_of_no_length_are_skipped(tmp_path: Path) -> None:
+    recordings, supervisions = lhotse_sets(tmp_path)
+    cuts = list(CutSet.from_manifests(recordings, supervisions).trim_to_supervisions())
+    many = [cuts[2].with_id(f"u{n:03d}") for n in range(99)] + [fastcopy(cuts[2], id="short", duration=0.0)]
+    write_cuts(many, tmp_path / "m" / "cuts_train.jsonl.gz")
+    assert "short: no audio" in run("lhotse", tmp_path / "m", "--out", tmp_path / "out")
+    assert len(read_cuts(tmp_path / "out" / "train.jsonl.gz")) == 99
 
 
 def test_bad_lhotse_folders(tmp_path: Path) -> None:
