@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from reallm.cli import main
 from reallm.data.cuts import write_cuts
 from reallm.streaming.measurement import real_time_factor
 from reallm.streaming.recognizer import Recognizer
 from reallm.streaming.simulation import stream_utterances
 from reallm.tokenizers.character import CharacterTokenizer
+from tests.dummies.command import run
 from tests.dummies.level_bundle import registered_level_system, write_level_bundle
 from tests.dummies.level_strings import make_cut
 from tests.dummies.recognizer import LevelSystem, say
@@ -36,12 +36,6 @@ def manifest(tmp_path: Path) -> Path:
 def bundle(tmp_path: Path) -> Iterator[Path]:
     with registered_level_system():
         yield write_level_bundle(tmp_path / "bundle")
-
-
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as end:
-        main([*map(str, arguments)])
-    return int(end.value.code or 0)
 
 
 def test_decode_and_score(bundle: Path, manifest: Path, tmp_path: Path, capsys: Any) -> None:
