@@ -1,4 +1,4 @@
-"""``reallm transcribe``: audio files or the microphone, with nothing but the base install."""
+"""``reallm transcribe``: audio files with nothing but the base install, or the microphone."""
 
 import sys
 import time
@@ -10,7 +10,7 @@ import typer
 
 from reallm.errors import InputError
 
-PIECE_SECONDS = 0.02  # pushed at a time with --realtime and --mic
+PIECE_SECONDS = 0.02  # of audio, pushed at a time
 
 
 def transcribe(
