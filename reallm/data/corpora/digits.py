@@ -32,8 +32,8 @@ class DigitsOptions:
     """What decides the manifests, beside the recordings."""
 
     seed: int = 1
-    train_strings: int = 2400  # an epoch
-    epochs: int = 12
+    train_strings: int = 8000  # an epoch
+    epochs: int = 2
     test_strings: int = 1000
     dev_strings: int = 200
     held_out_speaker: str | None = None

@@ -1,6 +1,8 @@
 """The digits corpus: splits that never mix, strings that are functions of their numbers, words where they are said."""
 
+import inspect
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 import soundfile
 from lhotse.cut import Cut, MixedCut
 
+from reallm.cli.data import digits
 from reallm.data.alignments import words
 from reallm.data.corpora import fsdd
 from reallm.data.corpora.digits import DigitsOptions, prepare
@@ -265,3 +268,14 @@ def test_recordings_of_two_rates(tmp_path: Path) -> None:
     soundfile.write(path, soundfile.read(path)[0], 16000)
     with pytest.raises(InputError, match=r"sample rates \[8000, 16000\]"):
         prepare(data, tmp_path / "out", options(), **QUIET)
+
+
+def test_what_the_command_makes_by_default_is_what_the_recipe_makes() -> None:
+    script = (Path(__file__).parents[4] / "egs/digits/run.sh").read_text()
+    recipe = {name: int(value) for name, value in re.findall(r"^(\w+)=(\d+) +#", script, re.MULTILINE)}
+    command = {name: parameter.default for name, parameter in inspect.signature(digits).parameters.items()}
+    of_recipe = {"seed": "seed", "train_strings": "train_strings", "epochs": "data_epochs"} | {
+        f"{s}_strings": f"{s}_strings" for s in ("test", "dev")
+    }
+    for name, called in of_recipe.items():
+        assert command[name] == getattr(DigitsOptions(), name) == recipe[called], name
