@@ -129,13 +129,17 @@ def lhotse_dir(
     upper: Upper = False,
     jobs: Jobs = 2,
 ) -> None:
-    """A folder of lhotse manifests: cuts, or recordings with supervisions; each becomes OUT/NAME.jsonl.gz."""
-    from reallm.data.corpora.lhotse_dir import read_lhotse
+    """A folder of lhotse manifests: cuts, or recordings with supervisions; each becomes OUT/NAME.jsonl.gz.
+
+    Of manifests that this toolkit made, the name of the corpus and its being synthetic are kept.
+    """
+    from reallm.data.corpora.lhotse_dir import described, read_lhotse
     from reallm.data.corpora.manifest import change_case, check_files, write_manifest
     from reallm.data.cuts import audio_files
 
     case = _case(lower, upper)
-    manifests = read_lhotse(folder)
+    manifests, known = read_lhotse(folder), described(folder)
+    real = not synthetic and known.get("real", True)
     files = {path for cuts in manifests.values() for cut in cuts for path in audio_files(cut)}
     bar, tick = _bar("files", len(files))
     with bar:
@@ -145,7 +149,7 @@ def lhotse_dir(
         bad = {cut.id: broken[path] for cut in cuts for path in audio_files(cut) if path in broken}
         bad |= {cut.id: "no audio" for cut in cuts if cut.duration <= 0}
         good = change_case((cut for cut in cuts if cut.id not in bad), case)
-        record = write_manifest(good, bad, folder, out, name, corpus, not synthetic)
+        record = write_manifest(good, bad, folder, out, name, corpus or known.get("corpus"), real, known.get("licence"))
     _summary(record)
 
 

@@ -1,10 +1,14 @@
-"""A folder of lhotse manifests: ``*cuts*.jsonl[.gz]``, or ``*recordings*`` and ``*supervisions*`` of like names."""
+"""A folder of lhotse manifests: cuts, under the names that ``reallm data`` gives or any, or ``*recordings*`` and ``*supervisions*``."""
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from lhotse import CutSet, RecordingSet, SupervisionSet, load_manifest
 from lhotse.cut import Cut
 
+from reallm.data.cuts import CUT_TYPES, read_raw_lines
 from reallm.errors import InputError
 
 
@@ -20,27 +24,53 @@ def _load(path: Path) -> CutSet | RecordingSet | SupervisionSet:
         raise InputError(f"{path} is not a lhotse manifest ({reason}): make it again") from error
 
 
-def read_lhotse(folder: Path) -> dict[str, list[Cut]]:
-    """Cuts with one supervision each, by the manifest's name (less ``cuts`` or ``recordings``).
+def _holds_cuts(path: Path) -> bool:
+    """Whether a file of any name is a manifest of cuts, by its first line. Raises InputError where it is cut short."""
+    try:
+        first = json.loads(next(read_raw_lines(path), b"null"))
+    except ValueError:
+        return False
+    return isinstance(first, dict) and first.get("type") in CUT_TYPES
 
-    Raises InputError for a missing folder, one without manifests, and recordings without supervisions.
-    """
-    if not folder.is_dir():
-        raise InputError(f"folder {folder} is missing: give a folder of lhotse manifests")
+
+def _manifests(folder: Path) -> Iterator[tuple[str, Path, CutSet]]:
+    """(name, file, cuts) of each manifest."""
     files = sorted(p for p in folder.iterdir() if p.name.endswith((".jsonl", ".jsonl.gz")))
-    found: dict[str, CutSet] = {}
     for path in files:
         if "cuts" in path.name:
-            found[_name(path).replace("cuts", "").strip("_-.") or "cuts"] = _load(path)
+            yield _name(path).replace("cuts", "").strip("_-.") or "cuts", path, _load(path)
         elif "recordings" in path.name:
             partner = path.with_name(path.name.replace("recordings", "supervisions"))
             if partner not in files:
                 raise InputError(f"{path} has no {partner.name} beside it: transcripts are needed")
             name = _name(path).replace("recordings", "").strip("_-.").replace("__", "_") or "recordings"
-            found[name] = CutSet.from_manifests(recordings=_load(path), supervisions=_load(partner))
+            yield name, path, CutSet.from_manifests(recordings=_load(path), supervisions=_load(partner))
+        elif _holds_cuts(path):
+            yield _name(path), path, _load(path)
+
+
+def read_lhotse(folder: Path) -> dict[str, list[Cut]]:
+    """Cuts with one supervision each, by the manifest's name (less ``cuts`` or ``recordings``).
+
+    Raises InputError for a missing folder, one without manifests, recordings without supervisions, and two manifests of one name.
+    """
+    if not folder.is_dir():
+        raise InputError(f"folder {folder} is missing: give a folder of lhotse manifests")
+    found: dict[str, list[Cut]] = {}
+    for name, path, cuts in _manifests(folder):
+        if name in found:
+            raise InputError(f"{path} is the second manifest of '{name}' in {folder}: rename it, or move it elsewhere")
+        found[name] = _single(cuts)
     if not found:
-        raise InputError(f"{folder} holds no manifests named *cuts*.jsonl.gz, or *recordings* and *supervisions*: give a folder that does")
-    return {name: _single(cuts) for name, cuts in found.items()}
+        raise InputError(f"{folder} holds no manifests of cuts, nor *recordings*.jsonl.gz and *supervisions*: give a folder that does")
+    return found
+
+
+def described(folder: Path) -> dict[str, Any]:
+    """What ``corpus.json`` says of manifests that ``reallm data`` wrote: ``corpus``, ``real`` and ``licence``; nothing of others."""
+    marker = folder / "corpus.json"
+    known = json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else {}
+    return {key: known[key] for key in ("corpus", "real", "licence") if key in known}
 
 
 def _single(cuts: CutSet) -> list[Cut]:

@@ -15,6 +15,7 @@ from reallm.data.alignments import words
 from reallm.data.cuts import load_audio, read_cuts, text_of, write_cuts
 from reallm.errors import InputError
 from reallm.types import Word
+from tests.dummies.data import write_corpus, write_recordings
 
 RATE = 16000
 
@@ -231,6 +232,29 @@ def test_lhotse_cuts(tmp_path: Path) -> None:
     assert len(read_cuts(tmp_path / "out" / "train.jsonl.gz")) == 3
 
 
+@pytest.mark.parametrize("real", [True, False])
+def test_lhotse_takes_what_the_toolkit_wrote(real: bool, tmp_path: Path) -> None:
+    made = write_corpus(tmp_path)
+    known = json.loads((made / "corpus.json").read_text())
+    (made / "corpus.json").write_text(json.dumps({**known, "real": real}))
+    (made / "notes.jsonl").write_text("these are no cuts\n")
+    run("lhotse", made, "--out", tmp_path / "out")
+    for name in ("train", "dev", "test", "test_noisy"):
+        assert (tmp_path / "out" / f"{name}.jsonl.gz").read_bytes() == (made / f"{name}.jsonl.gz").read_bytes()
+    record = json.loads((tmp_path / "out" / "corpus.json").read_text())
+    assert {key: record[key] for key in ("corpus", "real", "licence")} == {"corpus": "fsdd", "real": real, "licence": known["licence"]}
+    assert sorted(record["splits"]) == ["dev", "test", "test_noisy", "train"]
+
+
+def test_lhotse_manifests_of_one_name(tmp_path: Path) -> None:
+    recordings, supervisions = lhotse_sets(tmp_path)
+    cuts = list(CutSet.from_manifests(recordings, supervisions).trim_to_supervisions())
+    for name in ("train", "cuts_train"):
+        write_cuts(cuts, tmp_path / "m" / f"{name}.jsonl.gz")
+    with pytest.raises(InputError, match=r"m/train\.jsonl\.gz is the second manifest of 'train'"):
+        run("lhotse", tmp_path / "m", "--out", tmp_path / "out")
+
+
 def test_lhotse_cuts_of_no_length_are_skipped(tmp_path: Path) -> None:
     recordings, supervisions = lhotse_sets(tmp_path)
     cuts = list(CutSet.from_manifests(recordings, supervisions).trim_to_supervisions())
@@ -262,8 +286,6 @@ def test_bad_lhotse_folders(tmp_path: Path) -> None:
 
 
 def test_digits_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.dummies.data import write_recordings
-
     write_recordings(tmp_path / "fsdd")
     monkeypatch.setenv("REALLM_DATA", str(tmp_path))
     sizes = ["--train-strings", 3, "--epochs", 2, "--test-strings", 2, "--dev-strings", 2]
