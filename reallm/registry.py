@@ -9,9 +9,12 @@ import functools
 import importlib
 import inspect
 import pkgutil
+import types
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, TypeVar
 
 from reallm.errors import InputError, nearest
@@ -84,6 +87,17 @@ def spec_of(component: object) -> ComponentSpec:
     if not isinstance(spec, ComponentSpec):
         raise InputError(f"{type(component).__qualname__} is not a registered component: decorate it with @register(kind, name)")
     return spec
+
+
+def takes_path(cls: type, argument: str) -> bool:
+    """Whether the constructor's argument is annotated as a path, alone or in a union."""
+    construct: Any = inspect.unwrap(cls.__init__)  # type: ignore[misc]
+    try:
+        annotation = typing.get_type_hints(construct).get(argument)
+    except NameError:
+        annotation = construct.__annotations__.get(argument)
+    options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) else (annotation,)
+    return any(option is Path or option == "Path" for option in options)
 
 
 @functools.cache

@@ -9,10 +9,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from reallm import __version__
-from reallm.bundle.layout import DESCRIPTION, FORMAT, WEIGHTS, join, takes_path
+from reallm.bundle.layout import DESCRIPTION, FORMAT, WEIGHTS, join
 from reallm.errors import InputError, nearest
 from reallm.protocols import ChunkSpec, System
-from reallm.registry import find
+from reallm.registry import find, takes_path
 
 PICKLE_SUFFIXES = {".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".joblib", ".npy", ".npz"}
 PICKLE_MAGIC = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")

@@ -12,11 +12,11 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from reallm import __version__
-from reallm.bundle.layout import CARD, DESCRIPTION, FORMAT, WEIGHTS, join, takes_path
+from reallm.bundle.layout import CARD, DESCRIPTION, FORMAT, WEIGHTS, join
 from reallm.data.files import atomic_folder
 from reallm.errors import InputError
 from reallm.protocols import ChunkSpec, System
-from reallm.registry import ComponentSpec, find, spec_of
+from reallm.registry import ComponentSpec, find, spec_of, takes_path
 
 
 class _Writer:

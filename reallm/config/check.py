@@ -1,7 +1,8 @@
-"""Finds what is wrong with a configuration without building it.
+"""Finds what is wrong with a configuration before it is built.
 
 HyperPyYAML is silent about a top-level key that nothing uses, and about a wrong keyword under ``!name:`` until it is
-called; and what it does say, it says in the middle of building. Here everything is compared with signatures first.
+called; and what it does say, it says in the middle of building. Here everything is compared with signatures first,
+values with annotations, and what is left is built without weights or files.
 """
 
 import inspect
@@ -14,7 +15,23 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from reallm.config.document import REFERENCE, ConfigError, Problem, find_file, merge, nearest_file, nest, read, resolve, tag_of, walk
+from reallm.config.document import (
+    PLACEHOLDER,
+    REFERENCE,
+    ConfigError,
+    Problem,
+    Steps,
+    find_file,
+    merge,
+    nearest_file,
+    nest,
+    read,
+    resolve,
+    tag_of,
+    walk,
+)
+from reallm.config.trial import Trial
+from reallm.config.values import check_values
 from reallm.errors import nearest, nearest_name
 from reallm.registry import KINDS, catalogue
 
@@ -32,7 +49,9 @@ def check(file: Path, overrides: dict[str, Any] | None = None) -> list[Problem]:
 
     Looked for: what is not YAML; duplicated keys; inclusions of files that are not there; references to keys that are
     not there; top-level keys that nothing uses; classes and functions that are not there; keywords that they do not
-    take, or lack. Modules that are named are imported, but nothing in them is called. A placeholder is no problem.
+    take, or lack; values of a wrong type; and where there is none of these, values that components and settings refuse, and
+    components that do not fit each other. Modules that are named are imported; of what is in them, trial.py says what is called.
+    A placeholder is no problem.
 
     Raises InputError when there is no such file.
     """
@@ -42,14 +61,23 @@ def check(file: Path, overrides: dict[str, Any] | None = None) -> list[Problem]:
         return problems
     merged: dict[str, Any] = {}
     for steps in placeholders:
-        merge(merged, nest(steps, "PLACEHOLDER"))
+        merge(merged, nest(steps, PLACEHOLDER))
     merge(merged, overrides or {})
     problems = _unused(file)
     try:
         tree = YAML().load(resolve(file, merged))
     except ConfigError as error:
         return [*problems, error.problem]
-    return problems + [Problem(file, ".".join(steps), message) for steps, node in walk(tree) for message in _built(node)]
+    problems += [Problem(file, ".".join(steps), message) for steps, node in walk(tree) for message in _built(node)]
+    if problems:
+        return problems
+    written = read(file)
+    judged = [((*steps, name), message) for steps, node in walk(tree) for name, message in _values(node)]
+    if not judged:
+        trial = Trial()
+        trial.build(tree)
+        judged = trial.problems
+    return [Problem(file, _key(written, steps), message) for steps, message in judged]
 
 
 def _written(file: Path, top: Path, at: str, including: tuple[Path, ...]) -> tuple[list[Problem], list[tuple[str, ...]]]:
@@ -128,6 +156,23 @@ def _built(node: Any) -> Iterator[str]:
         given = list(node) if isinstance(node, list) else []
         keywords = dict(node) if isinstance(node, dict) else {}
         yield from _call(found, target, given, keywords, partial=kind == "!name")
+
+
+def _values(node: Any) -> Iterator[tuple[str, str]]:
+    """(argument, what is wrong) for the plain values of a node that is called."""
+    kind, _, target = tag_of(node).partition(":")
+    if kind in ("!new", "!name", "!apply"):
+        found: Any = pydoc.locate(target)
+        yield from check_values(found, list(node) if isinstance(node, list) else [], dict(node) if isinstance(node, dict) else {})
+
+
+def _key(written: Any, steps: Steps) -> str:
+    """Where the author of a file wrote a value: the key that is referred to, where it is a reference."""
+    node = written
+    for step in steps:
+        node = node.get(step) if isinstance(node, dict) else None
+    reference = REFERENCE.fullmatch(node.value) if tag_of(node) == "!ref" else None
+    return reference[1] if reference else ".".join(steps)
 
 
 def _call(function: Callable[..., Any], target: str, given: list[Any], keywords: dict[str, Any], partial: bool) -> Iterator[str]:

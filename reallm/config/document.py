@@ -16,6 +16,7 @@ from ruamel.yaml.nodes import MappingNode, SequenceNode
 from reallm.errors import InputError, nearest
 
 REFERENCE = re.compile(r"<([^>]*)>")
+PLACEHOLDER = "PLACEHOLDER"  # stands in a checked tree for a value that is not known yet
 Steps = tuple[str, ...]
 
 
