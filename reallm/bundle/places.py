@@ -55,3 +55,20 @@ def load_system(path: Path, average: int | None = None) -> System:
     if average is not None:
         raise InputError(f"{path} has no checkpoints to average {average} of: name an experiment, or leave the number out")
     return load_shared(path)
+
+
+def load_teacher(path: Path) -> System:
+    """The system of a bundle or of an experiment folder, in eval mode, to align with.
+
+    An experiment's checkpoints are taken wherever it has some: they have full precision, and an alignment must not depend on
+    whether the experiment was exported meanwhile.
+
+    Raises InputError as :func:`load_system`.
+    """
+    path = Path(path)
+    if (path / DESCRIPTION).is_file() or not (path / "config.yaml").is_file():
+        return load_system(path)
+    from reallm.training.checkpoints import newest_whole
+    from reallm.training.experiment import load_trained
+
+    return load_system(path) if newest_whole(path / "checkpoints") is None else load_trained(path)

@@ -9,7 +9,7 @@ from reallm.errors import InputError
 
 
 def align(
-    system: Annotated[Path, typer.Argument(help="Experiment folder or bundle of the teacher.")],
+    system: Annotated[Path, typer.Argument(help="The teacher: an experiment (its checkpoints are taken, else its bundle) or a bundle.")],
     cuts: Annotated[Path, typer.Option(help="Manifest of the cuts to align.")],
     out: Annotated[Path, typer.Option(help="Manifest to write; its report lies beside it, as NAME.report.json.")],
     aligner: Annotated[
@@ -34,7 +34,7 @@ def align(
 
     from reallm.aligners.corpus import align_manifest, fitting_aligner, report_of
     from reallm.aligners.report import describe
-    from reallm.bundle import load_system
+    from reallm.bundle import load_teacher
     from reallm.cli.tokenizer import load_tokenizer
     from reallm.registry import find
 
@@ -50,7 +50,7 @@ def align(
         torch.zeros(1, device=place)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {device} is not here ({str(error).splitlines()[0]}): name cpu, or a device that is") from None
-    teacher: Any = load_system(system)
+    teacher: Any = load_teacher(system)
     teacher = teacher.to(place).eval()
     engine = engine or _engine(fitting_aligner(teacher), backend, ctm)
 

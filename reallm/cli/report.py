@@ -28,11 +28,11 @@ def report(
 def _teacher(path: Path) -> Any:
     """The tokens of a cut, as the teacher in ``path`` aligns them."""
     from reallm.aligners.corpus import align_cuts, describe_run, fitting_aligner
-    from reallm.bundle import load_system
+    from reallm.bundle import load_teacher
     from reallm.data.alignments import token_alignment
     from reallm.types import Word
 
-    system: Any = load_system(path)
+    system: Any = load_teacher(path)
     aligner: Any = fitting_aligner(system)(backend="torch")  # one utterance: not worth a worker's start
 
     def tokens(cut: Any) -> list[Word]:

@@ -181,7 +181,7 @@ def run(*args: object) -> tuple[int, str]:
 
 
 def test_command(tmp_path: Path, teacher: LevelTeacher, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(reallm.bundle, "load_system", lambda path: teacher)
+    monkeypatch.setattr(reallm.bundle, "load_teacher", lambda path: teacher)
     manifest = write_strings(tmp_path, teacher.tokenizer, TEXTS, late=0.05)
     dev, train = tmp_path / "dev.jsonl.gz", tmp_path / "train.jsonl.gz"
     code, output = run("align", tmp_path, "--cuts", manifest, "--out", dev, "--backend", "torch")
@@ -209,7 +209,7 @@ def test_command(tmp_path: Path, teacher: LevelTeacher, monkeypatch: pytest.Monk
     ],
 )
 def test_mistakes_are_one_line(options: list[str], message: str, tmp_path: Path, teacher: LevelTeacher, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(reallm.bundle, "load_system", lambda path: teacher)
+    monkeypatch.setattr(reallm.bundle, "load_teacher", lambda path: teacher)
     manifest = write_strings(tmp_path, teacher.tokenizer, TEXTS[:1])
     code, output = run("align", tmp_path, "--cuts", manifest, "--out", tmp_path / "out" / "a.jsonl.gz", *options)
     assert code == 2
@@ -240,7 +240,7 @@ def test_reports_of_manifests_with_dots_in_their_names_are_apart(tmp_path: Path)
 
 
 def test_times_are_carried_over_to_another_tokenizer(tmp_path: Path, teacher: LevelTeacher, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(reallm.bundle, "load_system", lambda path: teacher)
+    monkeypatch.setattr(reallm.bundle, "load_teacher", lambda path: teacher)
     manifest = write_strings(tmp_path, teacher.tokenizer, TEXTS)
     WordTokenizer.train(TEXTS, tmp_path / "words.json")
     target = WordTokenizer(tmp_path / "words.json")
@@ -273,7 +273,7 @@ def test_a_text_that_the_other_tokenizer_changes_is_named_by_its_cut(tmp_path: P
 @pytest.mark.parametrize("name", ["ctc", "transducer"])
 def test_the_aligner_fits_the_teacher(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     system = find("system", name).tiny()
-    monkeypatch.setattr(reallm.bundle, "load_system", lambda path: system)
+    monkeypatch.setattr(reallm.bundle, "load_teacher", lambda path: system)
     manifest = write_strings(tmp_path, system.tokenizer, TEXTS[:2])
     out = tmp_path / "a.jsonl.gz"
     code, output = run("align", tmp_path, "--cuts", manifest, "--out", out, "--backend", "torch")
@@ -285,7 +285,7 @@ def test_the_aligner_fits_the_teacher(name: str, tmp_path: Path, monkeypatch: py
 
 
 def test_a_teacher_without_any_scores(tmp_path: Path, teacher: LevelTeacher, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(reallm.bundle, "load_system", lambda path: find("system", "speech_reallm").tiny())
+    monkeypatch.setattr(reallm.bundle, "load_teacher", lambda path: find("system", "speech_reallm").tiny())
     manifest = write_strings(tmp_path, teacher.tokenizer, TEXTS[:1])
     code, output = run("align", tmp_path, "--cuts", manifest, "--out", tmp_path / "a.jsonl.gz")
     assert code == 2 and "SpeechReaLLM has no scores to align with" in output
