@@ -11,6 +11,11 @@ class InputError(ValueError):
     """
 
 
+def how_to_get(extra: str) -> str:
+    """The command that installs the packages of an extra of setup.cfg."""
+    return f"pip install '.[{extra}]' in your clone of reallm"
+
+
 def nearest_name(name: str, known: Iterable[str]) -> str | None:
     """The known name nearest to ``name``, if one is near."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)), None)

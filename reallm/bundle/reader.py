@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from reallm import __version__
 from reallm.bundle.layout import DESCRIPTION, FORMAT, WEIGHTS, join
-from reallm.errors import InputError, nearest
+from reallm.errors import InputError, how_to_get, nearest
 from reallm.protocols import ChunkSpec, System
 from reallm.registry import find, takes_path
 
@@ -56,7 +56,7 @@ class _Reader:
         except InputError as error:
             raise self.fail(f"{kind} '{name}': {error}") from None
         except ModuleNotFoundError as error:
-            raise self.fail(f"{kind} '{name}' needs {(error.name or '').partition('.')[0]}: pip install 'reallm[train]'") from None
+            raise self.fail(f"{kind} '{name}' needs {(error.name or '').partition('.')[0]}: {how_to_get('train')}") from None
         except Exception as error:  # whatever a constructor does with arguments that no exporter wrote
             reason = " ".join(str(error).split())
             raise self.fail(f"{kind} '{name}' does not take the arguments given ({reason}): export it again") from error

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from reallm import __version__
-from reallm.errors import InputError, nearest
+from reallm.errors import InputError, how_to_get, nearest
 
 VERBS = {
     "data": "Make manifests of a corpus or your data.",
@@ -54,7 +54,7 @@ def _absent(error: ModuleNotFoundError) -> str | None:
     for requirement in requires("reallm") or []:
         package, extra = re.match(r"[\w.-]+", requirement), re.search(r"extra == .(\w+)", requirement)
         if package and extra and re.fullmatch(module + "(_.*)?", re.sub("[-.]", "_", package[0].lower())):
-            return f"this needs {package[0]}, which is not installed: pip install 'reallm[{extra[1]}]'"
+            return f"this needs {package[0]}, which is not installed: {how_to_get(extra[1])}"
     return None
 
 

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,10 +69,16 @@ def transcribe(
 def transcribe_file(recognizer: Any, file: Path, live: Any | None) -> dict[str, Any]:
     """What ``--json`` prints of one file. ``live``: feed it in real time and write text there as it is emitted.
 
+    Of a file that was cut off, or is damaged from some place on, what lies before is transcribed, and a warning printed.
+
     Raises InputError for a file that is not there, is no audio, is empty, or holds NaN.
     """
     import soundfile
 
+    from reallm.data.examine import declared_samples
+
+    if file.is_dir():
+        raise InputError(f"{file}: a folder: name the files in it, such as {file}/*.wav")
     if not file.is_file():
         raise InputError(f"{file}: no such file")
     stream = recognizer.stream()
@@ -80,10 +86,11 @@ def transcribe_file(recognizer: Any, file: Path, live: Any | None) -> dict[str, 
     waited = 0.0
     try:
         with soundfile.SoundFile(file) as audio:
-            rate = audio.samplerate
-            block = max(1, round(PIECE_SECONDS * rate))
+            rate, read = audio.samplerate, 0
+            claimed = declared_samples(file, audio.frames)
             show_new = _shower(live) if live else None
-            while len(samples := audio.read(block, dtype="float32", always_2d=True)):
+            for samples in _pieces(audio, max(1, round(PIECE_SECONDS * rate))):
+                read += len(samples)
                 stream.accept_waveform(samples, rate)
                 if show_new:
                     ahead = max(0.0, begun + stream.accepted - time.perf_counter())
@@ -98,12 +105,31 @@ def transcribe_file(recognizer: Any, file: Path, live: Any | None) -> dict[str, 
         if show_new:
             show_new(final)
             print(file=live, flush=True)
+        if read < claimed:
+            lengths = f"claims {claimed / rate:.2f} s, and {read / rate:.2f} s of it can be read"
+            print(f"reallm: warning: {file}: its header {lengths}: only those are transcribed", file=sys.stderr, flush=True)
     except (soundfile.LibsndfileError, InputError) as error:
         reason = f"not audio that soundfile reads ({error.error_string})" if isinstance(error, soundfile.LibsndfileError) else str(error)
         raise InputError(f"{file}: {reason}") from None
     finally:
         stream.close()
     return _result(recognizer, str(file), final, stream.accepted, time.perf_counter() - begun - waited)
+
+
+def _pieces(audio: Any, samples: int) -> Iterator[Any]:
+    """Pieces (S, channels) of an open file, up to its end or to where it is damaged.
+
+    Raises soundfile's LibsndfileError where not even the first can be read.
+    """
+    import soundfile
+
+    piece = audio.read(samples, dtype="float32", always_2d=True)
+    while len(piece):
+        yield piece
+        try:
+            piece = audio.read(samples, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError:
+            return
 
 
 def listen(recognizer: Any, live: Any) -> dict[str, Any]:

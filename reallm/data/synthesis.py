@@ -9,7 +9,7 @@ import soundfile
 
 from reallm.data.corpora.fsdd import DIGITS
 from reallm.data.files import atomic_folder
-from reallm.errors import InputError
+from reallm.errors import InputError, how_to_get
 
 MARKER = "SYNTHETIC"  # a file in a folder of recordings that are not real speech
 ACCENTS = ("en-us", "en", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbclan", "en-029")
@@ -36,7 +36,7 @@ class Synthesizer:
         try:
             import espeakng_loader
         except ImportError as error:
-            raise InputError("espeak-ng is not installed: pip install 'reallm[synth]', or give real recordings with --data") from error
+            raise InputError(f"espeak-ng is not installed: {how_to_get('synth')}, or give real recordings with --data") from error
         self._library = ctypes.CDLL(espeakng_loader.get_library_path())
         self._pieces: list[np.ndarray] = []
         callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)

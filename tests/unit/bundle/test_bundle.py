@@ -215,7 +215,7 @@ def test_a_package_that_is_missing_is_named(bundle: Path, monkeypatch: pytest.Mo
         s["kwargs"]["chunk_frames"] = {"kind": "encoder", "name": "emformer", "kwargs": {"input_dim": 16}}
 
     edit(bundle, with_emformer)
-    with pytest.raises(InputError, match=r"encoder 'emformer' needs torchaudio: pip install 'reallm\[train\]'$"):
+    with pytest.raises(InputError, match=r"encoder 'emformer' needs torchaudio: pip install '\.\[train\]' in your clone of reallm$"):
         load(bundle)
 
 

@@ -102,9 +102,9 @@ def test_a_package_of_an_extra_that_is_not_installed_is_one_line(
     import reallm.cli.score
 
     for module, message in (
-        ("lhotse", "this needs lhotse, which is not installed: pip install 'reallm[train]'"),
-        ("ruamel", "this needs ruamel.yaml, which is not installed: pip install 'reallm[train]'"),
-        ("espeakng_loader", "this needs espeakng-loader, which is not installed: pip install 'reallm[synth]'"),
+        ("lhotse", "this needs lhotse, which is not installed: pip install '.[train]' in your clone of reallm"),
+        ("ruamel", "this needs ruamel.yaml, which is not installed: pip install '.[train]' in your clone of reallm"),
+        ("espeakng_loader", "this needs espeakng-loader, which is not installed: pip install '.[synth]' in your clone of reallm"),
     ):
         monkeypatch.setitem(sys.modules, module, None)
         monkeypatch.setattr(reallm.cli.score, "score", lambda module=module: importlib.import_module(module))

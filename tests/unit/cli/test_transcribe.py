@@ -142,6 +142,28 @@ def test_bad_files_are_reported_and_good_ones_transcribed(bundle: Path, tmp_path
         assert reason in line
 
 
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_a_file_that_was_cut_off_is_transcribed_as_far_as_it_goes(suffix: str, bundle: Path, tmp_path: Path, capsys: Any) -> None:
+    file, whole = tmp_path / f"a.{suffix}", say(DIGITS * 9)
+    soundfile.write(file, whole, 8000)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    assert run(file, "--model", bundle, "--json") == 0
+    out, err = capsys.readouterr()
+    heard = json.loads(out)
+    assert text_of(DIGITS * 9).startswith(heard["text"]) and len(heard["text"].split()) >= 5
+    claimed, there = f"{len(whole) / 8000:.2f} s", f"{heard['seconds_of_audio']:.2f} s"
+    assert err == f"reallm: warning: {file}: its header claims {claimed}, and {there} of it can be read: only those are transcribed\n"
+    file.write_bytes(file.read_bytes()[:44])
+    assert run(file, "--model", bundle) == 2
+    assert capsys.readouterr().err.startswith(f"reallm: error: {file}: ")
+
+
+def test_a_folder_is_told_from_a_file_that_is_missing(bundle: Path, tmp_path: Path, capsys: Any) -> None:
+    assert run(tmp_path, "--model", bundle) == 2
+    fix = f"name the files in it, such as {tmp_path}/*.wav"
+    assert capsys.readouterr().err == f"reallm: error: {tmp_path}: a folder: {fix}\n"
+
+
 def test_real_time_shows_words_as_they_come(bundle: Path, tmp_path: Path, capsys: Any) -> None:
     audio = say([2, 5], trailing=0.1)
     soundfile.write(tmp_path / "a.wav", audio, 8000)
@@ -196,7 +218,7 @@ def test_wrong_use(bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -
         (["a.wav", "b.wav", "--srt", "--model", bundle], "one file"),
         (["a.wav", "--model", bundle / "none"], "neither a bundle"),
         (["a.wav", "--model", bundle.parent / "exp"], "not exported"),
-        (["--mic", "--model", bundle], "pip install 'reallm[mic]'"),
+        (["--mic", "--model", bundle], "pip install '.[mic]' in your clone of reallm"),
     ):
         assert run(*arguments) == 2
         assert message in capsys.readouterr().err

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from reallm.data.examine import BLOCK_SAMPLES, BrokenAudio, check_whole, read_whole
+from reallm.data.examine import BLOCK_SAMPLES, BrokenAudio, check_whole, declared_samples, read_whole
 
 
 def test_hours_of_audio_need_no_more_memory_than_minutes(tmp_path: Path) -> None:
@@ -30,8 +30,33 @@ def test_a_whole_file_is_read_and_half_of_it_is_broken(tmp_path: Path, suffix: s
     if suffix != "ogg":
         assert np.abs(read - samples).max() < 1e-3
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        with pytest.raises(BrokenAudio):
+        with pytest.raises(BrokenAudio, match=rf"^truncated: \d+ of {len(samples)} samples|^damaged: it cannot be decoded"):
             check_whole(path)
+
+
+@pytest.mark.parametrize(("format", "subtype"), [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("WAVEX", "PCM_24"), ("WAV", "ULAW")])
+def test_what_a_wav_header_claims(format: str, subtype: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.full((1001, 2), 0.1), 8000, format=format, subtype=subtype)
+    check_whole(path)
+    assert declared_samples(path, 0) == 1001
+    content = path.read_bytes()
+    path.write_bytes(content[:-100])
+    with pytest.raises(BrokenAudio, match=r"truncated: \d+ of 1001 samples"):
+        check_whole(path)
+    path.write_bytes(content[:20])
+    assert declared_samples(path, 7) == 7
+
+
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFFFFF])
+def test_a_wav_header_written_before_the_length_was_known_claims_nothing(size: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.full(1001, 0.1), 8000)
+    content = path.read_bytes()
+    place = content.index(b"data") + 4
+    path.write_bytes(content[:place] + size.to_bytes(4, "little") + content[place + 4 :])
+    assert declared_samples(path, 1001) == 1001
+    check_whole(path)
 
 
 def test_what_is_wrong_is_said_without_the_path(tmp_path: Path) -> None:
