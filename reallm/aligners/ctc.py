@@ -58,4 +58,5 @@ class CTCAligner(BackendAligner):
 
     def paths(self, batch: Batch, token_ids: Sequence[Tensor], teacher: Any) -> list[CTCPath | AlignmentFailure]:
         """See :func:`align_scores`."""
-        return align_scores(*teacher.log_probs(batch), token_ids, self.backend)
+        log_probs, lens = teacher.log_probs(batch)
+        return align_scores(log_probs, lens, token_ids, self.backend)
