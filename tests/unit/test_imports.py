@@ -22,6 +22,7 @@ PLACES = {
         "protocols",
         "errors",
         "fingerprints",
+        "jobs",
         "registry",
         "resources",
         "config",
