@@ -11,10 +11,63 @@
 #
 # `--stage` and `--stop-stage` take numbers or names. A marker $exp/.done/NAME is written (beside, then renamed) only when the
 # stage ended well, and starting a stage removes its marker and those of the stages after it, which its new output makes stale.
+#
+# Above `begin`, options are judged, so that a stage of hours does not end at a wrong one of a later stage:
+#
+#   whole 1 - nj epochs                     # whole numbers, 1 at least; - = any
+#   number 0 0.3 vocal_tract                # a number from 0 to 0.3
+#   numbers 0.5 2 speeds                    # any count of them
+#   one_of teacher ctc rnnt
+#   delay_fits conf/speech_reallm.yaml
 
 _error() {
   echo "error: $*" >&2
   exit 2
+}
+
+# _range LEAST MOST: in words.
+_range() { if [ "$2" = - ]; then echo "from $1 on"; else echo "from $1 to $2"; fi; }
+
+whole() {
+  local least=$1 most=$2 name value
+  for name in "${@:3}"; do
+    value=${!name}
+    if [[ ! $value =~ ^[0-9]{1,15}$ ]] || ((10#$value < least)) || { [ "$most" != - ] && ((10#$value > most)); }; then
+      _error "--${name//_/-} '$value': a whole number $(_range "$least" "$most")"
+    fi
+  done
+}
+
+# _within LEAST MOST NAME VALUE: a number that may have a fraction.
+_within() {
+  if [[ ! $4 =~ ^-?[0-9]*[.]?[0-9]+([eE][-+]?[0-9]+)?$ ]] ||
+    ! awk -v least="$1" -v most="$2" -v value="$4" 'BEGIN { exit !(value + 0 >= least + 0 && (most == "-" || value + 0 <= most + 0)) }'; then
+    _error "--${3//_/-} '$4': a number $(_range "$1" "$2")"
+  fi
+}
+
+number() { _within "$1" "$2" "$3" "${!3}"; }
+
+numbers() {
+  local value
+  for value in ${!3}; do _within "$1" "$2" "$3" "$value"; done
+}
+
+one_of() {
+  local name=$1 value
+  for value in "${@:2}"; do
+    if [ "$value" = "${!name}" ]; then return; fi
+  done
+  local all="${*:2}"
+  _error "--${name//_/-} '${!name}': ${all// / or }"
+}
+
+# delay_fits CONF: the last token needs a speech embedding that it answers, in the silence after the end.
+delay_fits() {
+  local flush
+  flush=$(sed -n 's/^flush_periods: *\([0-9][0-9]*\).*/\1/p' "$1")
+  whole 0 - delay
+  [ "$delay" -le "${flush:-$delay}" ] || _error "--delay '$delay': at most $flush, which flush_periods is in $1"
 }
 
 # The number of a stage that is given by number or name.

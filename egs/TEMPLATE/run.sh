@@ -36,6 +36,11 @@ exp=${exp:-$here/exp}
 . "$here/path.sh"
 . "$here/../../tools/stages.sh"
 
+whole 1 - nj teacher_epochs epochs
+whole 0 - seed
+delay_fits "$here/conf/speech_reallm.yaml"
+[ -z "$init" ] || [ -d "$init" ] || _error "--init '$init': no such folder: name a bundle or an experiment"
+
 begin data tokenizer teacher align train export decode score report
 settings seed delay init teacher_epochs epochs
 

@@ -43,15 +43,19 @@ exp=${exp:-$here/exp}
 . "$here/path.sh"
 . "$here/../../tools/stages.sh"
 
+whole 1 - nj train_strings data_epochs test_strings dev_strings teacher_epochs epochs
+whole 0 - seed
+number 0 0.3 vocal_tract
+numbers 0.5 2 speeds
+one_of teacher ctc rnnt
+delay_fits "$here/conf/speech_reallm.yaml"
+
 begin data tokenizer teacher align train export decode score report
 settings seed delay teacher from held_out_speaker speeds vocal_tract train_strings data_epochs test_strings dev_strings \
   teacher_epochs epochs
 base=${from:-$exp}
-case $teacher in
-  ctc) teacher_system=ctc ;;
-  rnnt) teacher_system=transducer ;;
-  *) _error "--teacher '$teacher': ctc or rnnt" ;;
-esac
+teacher_system=ctc
+[ "$teacher" = ctc ] || teacher_system=transducer
 [ -z "$from" ] || [ -f "$from/.done/align" ] || _error "--from '$from': no finished alignment there; run its stages 1 to 4 first"
 [ -z "$from" ] || [ -d "$from/$teacher_system" ] || _error "--from '$from': its teacher is not $teacher: give the --teacher that it has"
 

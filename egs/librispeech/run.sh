@@ -50,6 +50,22 @@ exp=${exp:-$here/exp}
 . "$here/path.sh"
 . "$here/../../tools/stages.sh"
 
+whole 1 - nj eval_utterances vocab teacher_epochs epochs
+whole 0 - seed
+[ -z "$synthetic" ] || number 0.001 - synthetic
+one_of train_sets 100 460 960
+one_of features online stored
+for part in $parts; do
+  [[ $part =~ ^(dev|test)-(clean|other)$ ]] || _error "--parts '$part': of dev-clean, dev-other, test-clean and test-other"
+done
+[[ $device =~ ^((cpu|cuda)(:[0-9]+)?)?$ ]] || _error "--device '$device': cpu or cuda"
+[ -z "$alignments" ] || [ -d "$alignments" ] || _error "--alignments '$alignments': no such folder"
+[ -f "$here/$conf/$system.yaml" ] ||
+  _error "no system '$system' in $here/$conf: one of $(cd "$here/$conf" && ls | grep -v -e '^teacher_' -e '^data' -e '^training' | sed -n 's/\.yaml$//p' | paste -s -d ' ')"
+[ -n "$from" ] || [ -f "$here/$conf/teacher_$teacher.yaml" ] ||
+  _error "--teacher '$teacher': $(cd "$here/$conf" && ls | sed -n 's/^teacher_\(.*\)\.yaml$/\1/p' | paste -s -d '|' | sed 's/|/ or /g')"
+[ "$system" != speech_reallm ] || delay_fits "$here/$conf/speech_reallm.yaml"
+
 begin download data tokenizer teacher align train export decode score report
 base=${from:-$exp}
 if [ -n "$from" ]; then
@@ -62,11 +78,6 @@ if [ -n "$from" ]; then
   done <"$from/.done/.settings"
 fi
 settings corpus subset synthetic text eval_utterances train_sets system teacher alignments from conf features vocab seed delay teacher_epochs epochs
-[ -f "$here/$conf/$system.yaml" ] ||
-  _error "no system '$system' in $here/$conf: one of $(cd "$here/$conf" && ls | grep -v -e '^teacher_' -e '^data' -e '^training' | sed -n 's/\.yaml$//p' | paste -s -d ' ')"
-[ -f "$here/$conf/teacher_$teacher.yaml" ] ||
-  _error "--teacher '$teacher': $(cd "$here/$conf" && ls | sed -n 's/^teacher_\(.*\)\.yaml$/\1/p' | paste -s -d '|' | sed 's/|/ or /g')"
-[[ $features =~ ^(online|stored)$ ]] || _error "--features '$features': online or stored"
 on=${device:+--device $device}
 pieces=$base/tokenizer.model
 [ -z "$synthetic" ] || corpus=$base/corpus

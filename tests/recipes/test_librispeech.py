@@ -18,9 +18,15 @@ def calls(script: Path, *options: str) -> list[str]:
     return [line.replace(f"{script.parent}/", "") for line in (top / "calls").read_text().splitlines()]
 
 
+def folder(script: Path, name: str) -> str:
+    """One beside the recipe."""
+    script.with_name(name).mkdir()
+    return str(script.with_name(name))
+
+
 @CALLS
 def test_alignments_made_elsewhere_replace_the_teacher(recipe: Path) -> None:  # noqa: F811
-    made = calls(recipe, "--corpus", "here", "--alignments", "theirs")
+    made = calls(recipe, "--corpus", "here", "--alignments", folder(recipe, "theirs"))
     trained = [line for line in made if line.startswith("train ")]
     assert len(trained) == 1 and "speech_reallm" in trained[0] and "--init" not in trained[0]
     taken = [line for line in made if line.startswith("data alignments")]
@@ -90,11 +96,11 @@ def test_a_subset_without_what_training_needs_is_refused_in_one_line(recipe: Pat
 
 @CALLS
 def test_what_the_base_was_made_with_is_taken_over(recipe: Path, tmp_path: Path) -> None:  # noqa: F811
-    calls(recipe, "--corpus", "here", "--train-sets", "100", "--vocab", "500", "--alignments", "theirs")
+    calls(recipe, "--corpus", "here", "--train-sets", "100", "--vocab", "500", "--alignments", folder(recipe, "theirs"))
     made = calls(recipe, "--exp", str(tmp_path / "aed"), "--from", str(recipe.parent / "exp"), "--system", "aed")
     assert "--init" not in made[0] and not any("--teacher" in line for line in made), "there is no teacher"
     recorded = (tmp_path / "aed/.done/.settings").read_text().splitlines()
-    assert {"corpus=here", "train_sets=100", "vocab=500", "alignments=theirs", "system=aed"} <= set(recorded)
+    assert {"corpus=here", "train_sets=100", "vocab=500", f"alignments={recipe.parent / 'theirs'}", "system=aed"} <= set(recorded)
 
 
 @CALLS

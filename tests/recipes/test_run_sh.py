@@ -72,3 +72,47 @@ def test_a_transducer_may_be_the_teacher_of_the_digits(recipe: Path) -> None:
     assert (wrong.returncode, wrong.stderr) == (2, "error: --teacher 'hmm': ctc or rnnt\n")
     other = run(recipe, "--exp", str(exp) + "3", "--from", str(exp))
     assert (other.returncode, other.stderr) == (2, f"error: --from '{exp}': its teacher is not ctc: give the --teacher that it has\n")
+
+
+COMMON = [
+    (["--epochs", "0"], "--epochs '0': a whole number from 1 on"),
+    (["--teacher-epochs=0"], "--teacher-epochs '0': a whole number from 1 on"),
+    (["--nj", "0"], "--nj '0': a whole number from 1 on"),
+    (["--config", "wrong.sh"], "--seed 'three': a whole number from 0 on"),
+    (["--delay", "5"], "--delay '5': at most "),
+]
+OWN = {
+    "digits": [
+        (["--vocal-tract", "5"], "--vocal-tract '5': a number from 0 to 0.3"),
+        (["--vocal-tract", "-0.1"], "--vocal-tract '-0.1': a number from 0 to 0.3"),
+        (["--vocal-tract="], "--vocal-tract '': a number from 0 to 0.3"),
+        (["--vocal-tract", "0.1x"], "--vocal-tract '0.1x': a number from 0 to 0.3"),
+        (["--speeds", "0.9 1 3"], "--speeds '3': a number from 0.5 to 2"),
+        (["--train-strings", "0"], "--train-strings '0': a whole number from 1 on"),
+        (["--teacher", "hmm"], "--teacher 'hmm': ctc or rnnt"),
+    ],
+    "TEMPLATE": [(["--init", "nowhere"], "--init 'nowhere': no such folder: name a bundle or an experiment")],
+    "librispeech": [
+        (["--train-sets", "50"], "--train-sets '50': 100 or 460 or 960"),
+        (["--synthetic", "0"], "--synthetic '0': a number from 0.001 on"),
+        (["--parts", "test-clean test-claen"], "--parts 'test-claen': of dev-clean, dev-other, test-clean and test-other"),
+        (["--device", "gpu"], "--device 'gpu': cpu or cuda"),
+        (["--alignments", "nowhere"], "--alignments 'nowhere': no such folder"),
+        (["--features", "cached"], "--features 'cached': online or stored"),
+    ],
+}
+
+
+def test_an_option_out_of_its_range_is_told_before_the_first_stage(recipe: Path) -> None:
+    recipe.with_name("wrong.sh").write_text("seed=three\n")
+    for options, message in COMMON + OWN.get(recipe.parent.name, []):
+        done = run(recipe, *options)
+        assert done.returncode == 2 and done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1, (options, done)
+    assert not (recipe.parents[2] / "calls").exists() and not (recipe.parent / "exp").exists()
+
+
+@pytest.mark.parametrize("recipe", ["digits"], indirect=True)
+def test_options_at_the_ends_of_their_ranges(recipe: Path) -> None:
+    done = run(recipe, "--vocal-tract", "3e-1", "--speeds", "0.5 2", "--delay", "3", "--seed", "08", "--stop-stage", "data")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--speed 0.5 --speed 2" in (recipe.parents[2] / "calls").read_text()
