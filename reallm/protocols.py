@@ -266,7 +266,11 @@ class System(Protocol):
     period_samples: int  # samples per frame of Emission.frame
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """The training loss (scalar, to be minimized) and what to log beside it: numbers, or detached scalars left where they are."""
+        """The training loss (scalar, to be minimized) and what to log beside it: numbers, or detached scalars left where they are.
+
+        The loss is a mean over targets (tokens, positions); ``targets`` among the numbers is how many, at least 1. With it the
+        batches of an update, in one process or several, weigh as if they were one batch.
+        """
 
     def flush_samples(self, samples: int) -> int:
         """How many zeros follow ``samples`` of audio: ``recognize``, the end of a stream and training add them."""

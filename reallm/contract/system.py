@@ -135,6 +135,7 @@ def seeded_loss(system: Any, batch: Batch) -> Tensor:
     require(loss.dim() == 0 and bool(loss.isfinite()), f"the loss is {loss}: it must be one finite number")
     plain = all(isinstance(v, float) or (isinstance(v, Tensor) and v.dim() == 0 and not v.requires_grad) for v in logged.values())
     require(plain, f"what is logged must be floats or detached scalars: {logged}")
+    require(float(logged.get("targets", 0)) >= 1, f"what is logged lacks 'targets', the number that the loss is a mean over: {logged}")
     return loss
 
 

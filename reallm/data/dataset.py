@@ -208,11 +208,11 @@ class TrainingData:
         """How many batches an epoch has."""
         return len(self._schedule(epoch))
 
-    def loader(self, epoch: int, start: int = 0) -> DataLoader[Batch]:
-        """The batches of an epoch from number ``start`` on; those before are not loaded."""
+    def loader(self, epoch: int, start: int = 0, step: int = 1) -> DataLoader[Batch]:
+        """Every ``step``-th batch of an epoch from number ``start`` on; the others are not loaded."""
         wanted = set(self._numbers[self._stored(epoch)])
         lines = [line for number, line in enumerate(read_raw_lines(self.path)) if number in wanted]
         if len(lines) != len(wanted):
             raise InputError(f"manifest {self.path} was changed while it was in use: start again")
-        sampler = BatchSampler(self._schedule(epoch), lines, start)
+        sampler = BatchSampler(self._schedule(epoch), lines, start, step)
         return DataLoader(_LoadBatch(self, epoch), sampler=sampler, batch_size=None, num_workers=self.num_workers)

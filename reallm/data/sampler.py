@@ -35,7 +35,7 @@ def schedule(durations: Sequence[float], epoch: int, seed: int, max_duration: fl
     """
     if len(durations) < 2:  # too few for lhotse to tell lengths apart
         return [[index] for index in range(len(durations))]
-    # one process sees every batch: what a rank or a worker gets is decided by who consumes them
+    # Every process knows all batches, so that one process and several take the same ones in the same order.
     sampler = DynamicBucketingSampler(
         CutSet(_Lengths(durations)),
         max_duration=max_duration,
@@ -50,10 +50,10 @@ def schedule(durations: Sequence[float], epoch: int, seed: int, max_duration: fl
 
 
 class BatchSampler(Sampler[list[bytes]]):
-    """The manifest lines of each batch, from batch ``start`` on."""
+    """The manifest lines of every ``step``-th batch from batch ``start`` on: as lhotse's samplers split batches among processes."""
 
-    def __init__(self, batches: Sequence[Sequence[int]], lines: Sequence[bytes], start: int = 0) -> None:
-        self.batches = batches[start:]
+    def __init__(self, batches: Sequence[Sequence[int]], lines: Sequence[bytes], start: int = 0, step: int = 1) -> None:
+        self.batches = batches[start::step]
         self.lines = lines
 
     def __len__(self) -> int:

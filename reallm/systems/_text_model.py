@@ -55,12 +55,13 @@ class TextModel(AcousticModel):
         self.max_tokens_per_second = max_tokens_per_second
 
     def text_loss(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """Mean cross-entropy of logits (B, L, V) where targets (B, L) ask for something, and the share of right answers."""
+        """Mean cross-entropy of logits (B, L, V) where targets (B, L) ask for something, their number, and the share of right answers."""
         loss = F.cross_entropy(
             logits.float().flatten(0, 1), targets.flatten(), ignore_index=NO_TARGET, label_smoothing=self.label_smoothing
         )
         asked = targets != NO_TARGET
-        return loss, {"accuracy": ((logits.detach().argmax(-1) == targets) & asked).sum() / asked.sum()}
+        right = (logits.detach().argmax(-1) == targets) & asked
+        return loss, {"targets": asked.sum(), "accuracy": right.sum() / asked.sum()}
 
     def most_tokens(self, lens: Tensor) -> Tensor:
         """Audio of ``lens`` (B,) samples → the most tokens of its text (B,): with room for them all caches are allocated."""

@@ -68,7 +68,9 @@ class CTC(AcousticModel):
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor | float]]:
         """The CTC loss a token; the texts are all that it needs. Raises InputError for characters the tokenizer does not know."""
         enc, enc_lens = self.hear(batch, self.draw_chunk())
-        return ctc_loss(self._log_probs(enc), enc_lens, *padded_texts(self.tokenizer, batch.texts)), {}
+        token_ids, token_lens = padded_texts(self.tokenizer, batch.texts)
+        loss = ctc_loss(self._log_probs(enc), enc_lens, token_ids, token_lens)
+        return loss, {"targets": token_lens.sum().clamp(min=1)}
 
     @torch.inference_mode()
     def log_probs(self, batch: Batch) -> tuple[Tensor, Tensor]:

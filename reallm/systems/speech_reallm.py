@@ -129,6 +129,7 @@ class SpeechReaLLM(AcousticModel):
             text = asked & ~blank
             right = (logits.argmax(-1) == targets) & asked
             stats: dict[str, Tensor | float] = {
+                "targets": asked.sum(),
                 "loss_blank": torch.where(blank, losses, 0).sum() / blank.sum().clamp(min=1),
                 "loss_text": torch.where(text, losses, 0).sum() / text.sum().clamp(min=1),
                 "accuracy": right.sum() / asked.sum(),

@@ -108,7 +108,8 @@ class Transducer(AcousticModel):
         logits = self.joiner(audio.unsqueeze(2), text.unsqueeze(1)).float()
         lengths = (tokens.int(), enc_lens.int(), token_lens.int())
         losses = rnnt_loss(logits, *lengths, blank=self.blank_id, reduction="none")
-        return losses.sum() / token_lens.sum().clamp(min=1), {}
+        targets = token_lens.sum().clamp(min=1)
+        return losses.sum() / targets, {"targets": targets}
 
     @torch.inference_mode()
     def lattice_scores(self, batch: Batch, token_ids: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:

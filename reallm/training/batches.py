@@ -15,8 +15,8 @@ from reallm.types import Batch
 class TrainingSource(Protocol):
     """What the key ``data`` of a training configuration builds."""
 
-    def loader(self, epoch: int, start: int = 0, /) -> Iterable[Batch]:
-        """The batches of ``epoch`` (from 1) from number ``start`` on: equal to skipping as many of all of them."""
+    def loader(self, epoch: int, start: int = 0, step: int = 1, /) -> Iterable[Batch]:
+        """Every ``step``-th batch of ``epoch`` (from 1) from number ``start`` on: equal to ``[start::step]`` of all of them."""
 
     def batches(self, epoch: int) -> int:
         """How many batches ``epoch`` has."""
@@ -53,26 +53,38 @@ class EpochBatches(IterableDataset[Batch]):
 
     A loader's own position counts what it has prefetched; here the position is what training has *consumed*, and it is
     given from outside before each epoch.
+
+    Args:
+        source: all batches.
+        seed: of what is drawn while a batch is made.
+        rank: of ``processes`` that take turns, this one takes the batches ``rank``, ``rank + processes``, …; all take equally many,
+            and those left over at the end of an epoch are left out.
     """
 
-    def __init__(self, source: TrainingSource, seed: int) -> None:
+    def __init__(self, source: TrainingSource, seed: int, rank: int = 0, processes: int = 1) -> None:
         self.source = source
         self.seed = seed
+        self.rank = rank
+        self.processes = processes
         self.begin(epoch=1, consumed=0)
 
     def begin(self, epoch: int, consumed: int) -> None:
-        """Say which epoch comes next, and how many of its batches were consumed already."""
+        """Say which epoch comes next, and how many of its batches this process consumed already."""
         self.epoch = epoch
         self.consumed = consumed
 
+    def number(self, consumed: int) -> int:
+        """The number in the epoch of the batch that this process takes after ``consumed`` others."""
+        return consumed * self.processes + self.rank
+
     def __len__(self) -> int:
-        return self.source.batches(self.epoch)
+        return self.source.batches(self.epoch) // self.processes
 
     def __iter__(self) -> Iterator[Batch]:
         if self.consumed >= len(self):
             return
-        batches = iter(self.source.loader(self.epoch, self.consumed))
-        for number in range(self.consumed, len(self)):
+        batches = iter(self.source.loader(self.epoch, self.number(self.consumed), self.processes))
+        for consumed in range(self.consumed, len(self)):
             # Before the batch is made: what is drawn in this process while making it must not depend on the batches before.
-            seed_position(self.seed, self.epoch, number, "data")
+            seed_position(self.seed, self.epoch, self.number(consumed), "data")
             yield next(batches)

@@ -1,4 +1,10 @@
-"""The one training loop: SpeechBrain's ``Brain.fit`` as it is, around anything that has ``loss(batch)``."""
+"""The one training loop: SpeechBrain's ``Brain.fit`` as it is, around anything that has ``loss(batch)``.
+
+An update takes several batches where gradients are accumulated, where several processes train, or both. Its loss is the
+mean over the targets of them all, as if they were one batch: the gradient of batch b, a mean over n_b targets, is weighed
+with n_b / n_0, and the sum of an update is divided by Σ n_b / n_0. n_0, the targets of the processes' first batches, is known
+before the first backward pass, so that gradients keep their size, and one batch alone its bits.
+"""
 
 import logging
 import math
@@ -8,13 +14,16 @@ from typing import Any
 import speechbrain
 import torch
 from speechbrain import Stage
-from torch import Tensor
+from speechbrain.utils.distributed import ddp_all_reduce, if_main_process
+from torch import Tensor, nn
+from torch.distributed import ReduceOp
 from torch.optim.lr_scheduler import LambdaLR
 
 from reallm.protocols import System
 from reallm.training.batches import EpochBatches
 from reallm.training.checkpoints import WholeCheckpointer
 from reallm.training.journal import Journal
+from reallm.training.memory import BatchMemory, ran_out
 from reallm.training.randomness import seed_position
 from reallm.training.settings import TrainingSettings
 from reallm.types import Batch
@@ -25,8 +34,22 @@ Validation = Callable[[System], dict[str, float]]
 Output = tuple[Tensor, dict[str, Tensor | float]]
 
 
+class _Loss(nn.Module):
+    """What DistributedDataParallel needs to be called by: the loss as ``forward``."""
+
+    def __init__(self, system: Any) -> None:
+        super().__init__()
+        self.system = system
+
+    def forward(self, batch: Batch) -> Output:
+        loss: Output = self.system.loss(batch)
+        return loss
+
+
 class TrainingBrain(speechbrain.Brain):
     """Trains a system and knows nothing about it.
+
+    Of several processes the first one writes checkpoints and the journal and validates, while the others wait for it.
 
     Args:
         system: a ``torch.nn.Module`` that is a :class:`reallm.protocols.System`.
@@ -54,6 +77,7 @@ class TrainingBrain(speechbrain.Brain):
     ) -> None:
         run_opts = {
             "device": device,
+            "distributed_backend": "gloo" if device == "cpu" else "nccl",
             "precision": settings.precision,
             "grad_accumulation_factor": settings.accumulate,
             "ckpt_interval_minutes": 0,
@@ -61,10 +85,13 @@ class TrainingBrain(speechbrain.Brain):
             "remove_vector_weight_decay": True,
             "noprogressbar": not progressbar,
         }
-        super().__init__({"system": system}, settings.optimizer, run_opts=run_opts, checkpointer=checkpointer)
+        super().__init__({"loss": _Loss(system)}, settings.optimizer, run_opts=run_opts, checkpointer=checkpointer)
         checkpointer.add_recoverable("system", system)
+        self.system = system
         self.settings = settings
         self.batches = batches
+        self.memory = BatchMemory(getattr(batches.source, "max_duration", None))
+        self.first_targets: Tensor | None = None  # n_0 of the update in progress
         self.total_updates = total_updates
         self.journal = journal
         self.validate = validate
@@ -76,28 +103,57 @@ class TrainingBrain(speechbrain.Brain):
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
-        # The epoch in progress is not done: validations of it will happen again.
-        self.journal.begin(self.optimizer_step, self.checkpointer.recoverables["epochs"].current)
+        if if_main_process():
+            # The epoch in progress is not done: validations of it will happen again.
+            self.journal.begin(self.optimizer_step, self.checkpointer.recoverables["epochs"].current)
 
     def on_stage_start(self, stage: Stage, epoch: int | None = None) -> None:
         assert stage == Stage.TRAIN and epoch is not None, "fit is given no validation set: validation is streamed"
         self.epoch = epoch
         self.batches.begin(epoch, consumed=self.step)
         self._forget_window()
+        self.first_targets = None
+
+    def fit_batch(self, batch: Batch) -> Tensor:
+        """As the parent's. Raises InputError, with a size that may fit, for a batch that the memory has no room for."""
+        self.memory.begin(batch, self.system.sample_rate, self.device)
+        try:
+            loss: Tensor = super().fit_batch(batch)
+        except RuntimeError as error:
+            if not ran_out(error):
+                raise
+            raise self.memory.refusal() from error
+        self.memory.end()
+        return loss
 
     def on_fit_batch_start(self, batch: Batch, should_step: bool) -> None:
-        seed_position(self.settings.seed, self.epoch, self.step, "model")
+        seed_position(self.settings.seed, self.epoch, self.batches.number(self.step - 1) + 1, "model")
 
     def compute_forward(self, batch: Batch, stage: Stage) -> Output:
-        return self.modules.system.loss(batch.to(self.device))
+        return self.modules.loss(batch.to(self.device))
 
     def compute_objectives(self, predictions: Output, batch: Batch, stage: Stage) -> Tensor:
-        return predictions[0]
+        loss, numbers = predictions
+        self._targets = torch.as_tensor(numbers.pop("targets"), dtype=torch.float64, device=self.device)
+        together = ddp_all_reduce(self._targets.clone(), ReduceOp.SUM)
+        if self.first_targets is None:
+            self.first_targets, self.update_targets = together, together
+        else:
+            self.update_targets = self.update_targets + together
+        # The value stays the batch's own, for the journal. DistributedDataParallel takes the mean over processes, hence their number.
+        weight = (self.batches.processes * self._targets / self.first_targets).to(loss.dtype)
+        loss.register_hook(lambda gradient: gradient * weight)
+        return loss
 
     def optimizers_step(self) -> None:
         """One update. Beside the parent's: all parameter groups are clipped, a gradient that is not finite is dropped."""
         self.scaler.unscale_(self.optimizer)
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        if self.settings.accumulate > 1:  # the parent has divided by this number
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad *= self.settings.accumulate * self.first_targets / self.update_targets
+        self.first_targets = None
         self._grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm))
         self._lr = self.schedule.get_last_lr()[0]
         if math.isfinite(self._grad_norm) or self.scaler.is_enabled():  # the scaler drops such a gradient by itself
@@ -111,27 +167,28 @@ class TrainingBrain(speechbrain.Brain):
 
     def on_fit_batch_end(self, batch: Batch, outputs: Output, loss: Tensor, should_step: bool) -> None:
         # Summed where they are: reading a number from an accelerator would wait for it, at every batch.
-        for name, number in {"loss": loss, **outputs[1]}.items():
-            self._sums[name] = self._sums.get(name, 0.0) + (number.detach().double() if isinstance(number, Tensor) else number)
-        self._batches += 1
+        for name, number in {"targets": 1.0, "loss": loss, **outputs[1]}.items():
+            value = number.detach().double() if isinstance(number, Tensor) else number
+            self._sums[name] = self._sums.get(name, 0.0) + value * self._targets
         if should_step and self.optimizer_step % self.settings.log_every == 0:
-            means = {name: float(total) / self._batches for name, total in self._sums.items()}
-            numbers = {**means, "lr": float(self._lr), "grad_norm": self._grad_norm}
-            self.journal.write("train", self.optimizer_step, self.epoch, numbers)
+            targets, *sums = (float(total) for total in ddp_all_reduce(torch.stack(list(self._sums.values())), ReduceOp.SUM))
+            if if_main_process():
+                means = {name: total / targets for name, total in zip(list(self._sums)[1:], sums, strict=True)}
+                numbers = {**means, "lr": float(self._lr), "grad_norm": self._grad_norm}
+                self.journal.write("train", self.optimizer_step, self.epoch, numbers)
             self._forget_window()
 
     def _forget_window(self) -> None:
-        self._sums: dict[str, Tensor | float] = {}
-        self._batches = 0
+        self._sums: dict[str, Tensor] = {}  # over all targets since the last line of the journal
 
     def on_stage_end(self, stage: Stage, stage_loss: float, epoch: int | None = None) -> None:
         assert epoch is not None
         logger.info("epoch %d of %d: update %d, loss %.4f", epoch, self.settings.epochs, self.optimizer_step, stage_loss)
         numbers: dict[str, float] = {}
-        if self.validate is not None and (epoch % self.settings.validate_every == 0 or epoch == self.settings.epochs):
+        if self.validate is not None and if_main_process() and (epoch % self.settings.validate_every == 0 or epoch == self.settings.epochs):
             self.modules.eval()
             with torch.no_grad():
-                numbers = {name: float(number) for name, number in self.validate(self.modules.system).items()}
+                numbers = {name: float(number) for name, number in self.validate(self.system).items()}
             self.journal.write("validation", self.optimizer_step, epoch, numbers)
             logger.info("epoch %d validation: %s", epoch, ", ".join(f"{name} {number:.4g}" for name, number in numbers.items()))
         # fit sets these two to 0 after this hook only, and a checkpoint with them would begin the next epoch in its middle.

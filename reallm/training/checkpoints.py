@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from speechbrain.utils.checkpoints import CKPT_PREFIX, METAFNAME, PARAMFILE_EXT, Checkpoint, Checkpointer
+from speechbrain.utils.distributed import if_main_process, main_process_only, run_on_main
 from torch import Tensor
 
 from reallm import fingerprints
@@ -101,6 +102,8 @@ def newest_whole(folder: Path) -> Path | None:
 class WholeCheckpointer(Checkpointer):
     """SpeechBrain's checkpointer, with checkpoints that are whole or absent (see the top of this file).
 
+    Of several processes that train together the first one writes, and decides which checkpoint all of them go on from.
+
     Args:
         folder: where checkpoints lie; what a killed run left half-written or half-deleted there is removed.
         keep: how many to keep, the newest ones.
@@ -109,6 +112,8 @@ class WholeCheckpointer(Checkpointer):
     def __init__(self, folder: Path, keep: int) -> None:
         super().__init__(folder)
         self.keep = keep
+        if not if_main_process():
+            return
         for leftover in [*self.checkpoints_dir.glob(f"{WRITING}*"), *self.checkpoints_dir.glob(f"{DELETING}*")]:
             shutil.rmtree(leftover)
 
@@ -162,6 +167,9 @@ class WholeCheckpointer(Checkpointer):
         self, meta: dict[str, Any] | None = None, end_of_epoch: bool = True, verbosity: int = logging.INFO, **selection: Any
     ) -> None:
         """Write a checkpoint and keep the newest ``keep``: ``selection``, which ``Brain`` would keep by, does not matter here."""
+        run_on_main(self._save_and_keep, (meta, end_of_epoch, verbosity))
+
+    def _save_and_keep(self, meta: dict[str, Any] | None, end_of_epoch: bool, verbosity: int) -> None:
         self.save_checkpoint(meta, end_of_epoch, verbosity=verbosity)
         kept: set[int] = set()
         for path in _newest_first(self.checkpoints_dir):
@@ -175,14 +183,15 @@ class WholeCheckpointer(Checkpointer):
 
     def newest_update(self) -> int:
         """The update that training would go on from; 0 = from the start."""
-        return next((_update(path) for path in whole_checkpoints(self.checkpoints_dir)), 0)
+        update: int = main_process_only(lambda: next((_update(path) for path in whole_checkpoints(self.checkpoints_dir)), 0))()
+        return update
 
     def recover_if_possible(self, *args: Any, **kwargs: Any) -> Checkpoint | None:
         """Go on from the newest whole checkpoint, if there is one.
 
         Raises InputError when there are checkpoints and all of them are damaged.
         """
-        newest = newest_whole(self.checkpoints_dir)
+        newest = main_process_only(newest_whole)(self.checkpoints_dir)
         if newest is None:
             return None
         checkpoint = self._construct_checkpoint_objects([newest])[0]

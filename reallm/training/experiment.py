@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from speechbrain.utils.distributed import ddp_barrier
 from torch import Tensor
 
 from reallm.config import Config
@@ -24,9 +25,10 @@ from reallm.training.batches import TrainingSource, refuse_transcripts
 from reallm.training.checkpoints import disk_full, load_weights, newest_whole
 from reallm.training.initialize import fit_frontend, stored_weights, take_weights
 from reallm.training.origin import Origin
+from reallm.training.processes import joined, rank, world_size
 from reallm.training.randomness import seed_position
 from reallm.training.settings import TrainingSettings
-from reallm.training.trainer import TrainingResult, check_device, train
+from reallm.training.trainer import TrainingResult, check_device, own_device, train
 from reallm.training.validation import StreamingValidation
 
 CONFIG_NAME = "config.yaml"
@@ -58,7 +60,7 @@ def load_trained(exp: Path, average: int | None = None) -> System:
 def run_training(
     conf: Path, exp: Path, overrides: Sequence[str] = (), init: Path | None = None, device: str | None = None, progressbar: bool = True
 ) -> TrainingResult:
-    """Train what a configuration describes in the folder ``exp``, or go on there.
+    """Train what a configuration describes in the folder ``exp``, or go on there, together with the processes that a launcher started.
 
     Args:
         conf: see egs/TEMPLATE and reallm.config.TRAINING_KEYS.
@@ -68,8 +70,13 @@ def run_training(
         device: "cpu" or "cuda"; None = an accelerator if there is one.
 
     Raises InputError for a wrong configuration, missing data, a configuration, training data or ``init`` that differ from
-    what ``exp`` was begun with, and when another process trains in ``exp``; ``exp`` stays as it was then.
+    what ``exp`` was begun with, another number of processes, and when others train in ``exp``; ``exp`` stays as it was then.
     """
+    with joined(own_device(device)):
+        return _run(conf, Path(exp), overrides, None if init is None else Path(init), device, progressbar)
+
+
+def _run(conf: Path, exp: Path, overrides: Sequence[str], init: Path | None, device: str | None, progressbar: bool) -> TrainingResult:
     config = load_config(conf, overrides)
     for key in ("system", "training", "data"):
         if config.value(key) is None:
@@ -82,26 +89,31 @@ def run_training(
         raise InputError(
             f"{config.file}: training is a {type(settings).__name__}: it must be !new:reallm.training.settings.TrainingSettings"
         )
-    chosen = check_device(device, settings.precision)
+    check_device(device, settings.precision)
+    chosen = own_device(device)
+    if rank() > 0:
+        ddp_barrier()  # until the first process has begun the folder, or refused to; its weights are then given to all
+        return train(system, settings, source, exp, device=chosen, progressbar=False)
     dev = Path(built["dev"]) if built.get("dev") else None
     if dev is not None and not dev.is_file():
         raise InputError(f"no manifest {dev}: run the data stage first, or name another file with --dev")
     refuse_transcripts(source, getattr(system, "tokenizer", None))
-    weights = stored_weights(Path(init)) if init is not None else None
-    origin = Origin.of(None if init is None else Path(init), weights, source)
-    with _folder(Path(exp)):
-        if newest_whole(Path(exp) / "checkpoints") is None:
-            origin.begin(Path(exp))
+    weights = stored_weights(init) if init is not None else None
+    origin = Origin.of(init, weights, source, world_size())
+    with _folder(exp):
+        if newest_whole(exp / "checkpoints") is None:
+            origin.begin(exp)
             _initialize(system, weights, source, seed)
-            origin.write(Path(exp))
-            config.dump(Path(exp) / CONFIG_NAME)
+            origin.write(exp)
+            config.dump(exp / CONFIG_NAME)
         else:
             difference = config.difference(read_config(exp))
             if difference:
                 raise InputError(f"{exp} was begun with another configuration ({difference}): name another --exp, or remove {exp}")
-            origin.resume(Path(exp))
+            origin.resume(exp)
+        ddp_barrier()
         validate = StreamingValidation(dev, settings.validate_utterances) if dev is not None else None
-        return train(system, settings, source, Path(exp), validate, chosen, progressbar)
+        return train(system, settings, source, exp, validate, chosen, progressbar)
 
 
 def _initialize(system: Any, weights: dict[str, Tensor] | None, source: TrainingSource, seed: int) -> None:

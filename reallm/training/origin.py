@@ -36,13 +36,15 @@ class Origin:
 
     init: Content | None  # what --init named, by its weights
     data: Content | None  # the training manifest; None: the source has none
+    processes: int = 1  # that take the batches in turns
 
     @classmethod
-    def of(cls, init: Path | None, weights: Mapping[str, Tensor] | None, source: TrainingSource) -> "Origin":
+    def of(cls, init: Path | None, weights: Mapping[str, Tensor] | None, source: TrainingSource, processes: int = 1) -> "Origin":
         """Of a run with the option ``init``, whose weights are ``weights``, on ``source``."""
         return cls(
             None if init is None or weights is None else Content(str(init.resolve()), fingerprints.of_weights(weights)),
             Content(str(source.path.resolve()), fingerprints.of_file(source.path)) if isinstance(source, ManifestSource) else None,
+            processes,
         )
 
     @classmethod
@@ -52,11 +54,12 @@ class Origin:
         try:
             recorded = json.loads(file.read_text(encoding="utf-8"))
             init, data = (None if recorded[key] is None else Content(**recorded[key]) for key in ("init", "data"))
+            processes = int(recorded.get("processes", 1))
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError):
             raise InputError(f"{file} is damaged: what {exp} was begun with is not known; name another --exp, or remove {exp}") from None
-        return cls(init, data)
+        return cls(init, data, processes)
 
     def write(self, exp: Path) -> None:
         """Record it, whole or not at all."""
@@ -86,6 +89,11 @@ class Origin:
             raise InputError(f"{exp} was begun with --init: add --init {shlex.quote(before.init.path)}, or {other}")
         if before.init is None and self.init is not None:
             raise InputError(f"{exp} was begun without --init: leave --init {shlex.quote(self.init.path)} away, or {other}")
+        if before.processes != self.processes:
+            raise InputError(
+                f"{exp} was begun with {before.processes} processes, not with {self.processes}: go on with --devices {before.processes} "
+                f"(or as many by torchrun), or {other}"
+            )
         for what, then, now in (("weights", before.init, self.init), ("training data", before.data, self.data)):
             if (then and then.sha256) != (now and now.sha256):
                 raise InputError(f"{exp} was begun with the {what} of {then}, not with {now}: put them back, or {other}")

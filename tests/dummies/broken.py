@@ -250,6 +250,13 @@ class PaddingLoss(CTC):
         return super().loss(dataclasses.replace(batch, wav_lens=torch.full_like(batch.wav_lens, batch.wav.size(1))))
 
 
+class UncountedLoss(CTC):
+    """Does not say how many targets its loss is a mean over."""
+
+    def loss(self, batch):
+        return super().loss(batch)[0], {}
+
+
 class AlteredAdapter(ConvolutionalAdapter):
     """Its weights are not those that its arguments make."""
 

@@ -13,6 +13,8 @@ from reallm.types import Batch
 class TinySystem(nn.Module):
     """Predicts each sample from the one before, with dropout and noise on the way. Of a system it has what training uses."""
 
+    sample_rate = 16
+
     def __init__(self, width: int = 8, dropout: float = 0.1) -> None:
         super().__init__()
         self.encoder = nn.Sequential(nn.Linear(1, width), nn.Tanh(), nn.Dropout(dropout), nn.Linear(width, width))
@@ -26,14 +28,15 @@ class TinySystem(nn.Module):
         noisy = batch.wav + 0.01 * torch.randn_like(batch.wav)
         predicted = self.head(torch.tanh(self.encoder(noisy[:, :-1, None]))).squeeze(-1)
         loss = (predicted - batch.wav[:, 1:]).square().mean()
-        return loss, {"error": loss.detach().sqrt()}
+        return loss, {"targets": float(predicted.numel()), "error": loss.detach().sqrt()}
 
 
 class TinyData:
-    """``size`` batches an epoch, each a function of (seed, epoch, number)."""
+    """``size`` batches an epoch, each a function of (seed, epoch, number), of ``rows`` rows; every other one has ``more``."""
 
-    def __init__(self, size: int = 7, rows: int = 3, seed: int = 0, noise: float = 0.01) -> None:
+    def __init__(self, size: int = 7, rows: int = 3, seed: int = 0, noise: float = 0.01, more: int = 0) -> None:
         self.size = size
+        self.more = more
         self.rows = rows
         self.seed = seed
         self.noise = noise
@@ -42,14 +45,15 @@ class TinyData:
     def batches(self, epoch: int) -> int:
         return self.size
 
-    def loader(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        for number in range(start, self.size):
+    def loader(self, epoch: int, start: int = 0, step: int = 1) -> Iterator[Batch]:
+        for number in range(start, self.size, step):
+            rows = self.rows + self.more * (number % 2)
             self.served.append((epoch, number))
             generator = torch.Generator().manual_seed(self.seed * 1_000_000 + epoch * 1000 + number)
             # Beside it, noise of the process's own generator, as an augmentation that is careless about it would draw.
-            wav = torch.rand(self.rows, 32, generator=generator).cumsum(1).sin() + self.noise * torch.randn(self.rows, 32)
-            ids = [f"{epoch}-{number}-{row}" for row in range(self.rows)]
-            yield Batch(ids, wav, torch.full((self.rows,), 32), ["one"] * self.rows)
+            wav = torch.rand(rows, 32, generator=generator).cumsum(1).sin() + self.noise * torch.randn(rows, 32)
+            ids = [f"{epoch}-{number}-{row}" for row in range(rows)]
+            yield Batch(ids, wav, torch.full((rows,), 32), ["one"] * rows)
 
 
 def constant_validation(system: Any) -> dict[str, float]:

@@ -1,16 +1,18 @@
-"""Trains in one child process after another, each of which kills itself with SIGKILL at a given place.
+"""Trains in child processes, some of which kill themselves with SIGKILL at a given place.
 
-    python killed_training.py CONF EXP PLACE:COUNT …
+    python killed_training.py PROCESSES CONF EXP PLACE:COUNT[@RANK] … [-- PROCESSES CONF EXP …]
 
 Places: ``batch`` (before the loss of that batch), ``save`` (in the middle of writing that file of a checkpoint),
-``fsync``, ``rename`` (before that call), ``never``; counted in the child from 1. Children are forked after the imports, which take
-longer than the training.
+``fsync``, ``rename`` (before that call), ``never``; counted in the child of that rank from 1. Of several processes the others are
+killed too, as a launcher does. Children are forked after the imports, which take longer than the training.
 """
 
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -52,18 +54,50 @@ def arm(place: str, count: int) -> None:
         setattr(os, place, die_at(count, getattr(os, place)))
 
 
-def main(conf: str, exp: str, *kills: str) -> None:
-    for kill in kills:
-        child = os.fork()
-        if child == 0:
-            place, count = kill.split(":")
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start(rank: int, processes: int, port: int, conf: str, exp: str, kill: str) -> int:
+    child = os.fork()
+    if child == 0:
+        if processes > 1:
+            names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            os.environ.update({name: str(value) for name, value in names.items()})
+        place, _, where = kill.partition("@")
+        if int(where or 0) == rank:
+            place, count = place.split(":")
             arm(place, int(count))
-            run_training(Path(conf), Path(exp), progressbar=False)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        died = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-        print(kill, "killed" if died else "finished" if status == 0 else f"failed with status {status}", flush=True)
+        run_training(Path(conf), Path(exp), device="cpu", progressbar=False)
+        os._exit(0)
+    return child
+
+
+def train(processes: int, conf: str, exp: str, kill: str) -> str:
+    port = free_port()
+    children = {start(rank, processes, port, conf, exp, kill) for rank in range(processes)}
+    died = False
+    while children:
+        child, status = os.wait()
+        children.remove(child)
+        if status and not died:
+            died = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+            for other in children:
+                os.kill(other, signal.SIGKILL)
+            if not died:
+                return f"failed with status {status}"
+    return "killed" if died else "finished"
+
+
+def main(arguments: list[str]) -> None:
+    for between, job in groupby(arguments, key=lambda argument: argument == "--"):
+        if not between:
+            processes, conf, exp, *kills = job
+            for kill in kills:
+                print(kill, train(int(processes), conf, exp, kill), flush=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1:])

@@ -40,7 +40,7 @@ MOST = {"batch": 8, "save": 3, "fsync": 12, "rename": 1}
 
 def run(*command: str) -> str:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -89,7 +89,7 @@ def test_killed_five_times_ends_with_bit_equal_weights(whole: tuple[Path, Path],
     places = ["batch", *draw.sample(["batch", "save", "fsync", "rename"], 4)]
     kills = [f"{place}:{draw.randint(1, MOST[place])}" for place in places]
     exp = tmp_path / "killed"
-    said = run(str(ROOT / "tests/e2e/killed_training.py"), str(conf), str(exp), *kills, "never:0")
+    said = run(str(ROOT / "tests/e2e/killed_training.py"), "1", str(conf), str(exp), *kills, "never:0")
     assert said.count("killed") == 5, said
     assert said.count("finished") == 1, said
     assert_equal(newest(exp), newest(uninterrupted))

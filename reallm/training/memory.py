@@ -1,0 +1,64 @@
+"""A batch that does not fit into memory ends training with a size that may fit."""
+
+import torch
+
+from reallm.errors import InputError
+from reallm.types import Batch
+
+ROOM = 0.9  # of what is free: allocators leave gaps
+GIB = 2**30
+
+
+def ran_out(error: RuntimeError) -> bool:
+    """Whether ``error`` says that there is no memory left. The CPU's allocator has no type of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+class BatchMemory:
+    """What the batches of a run took. Sizes of batches are seconds of audio, padding included.
+
+    Args:
+        max_duration: seconds of audio that the data puts into a batch; None where it has no such setting.
+    """
+
+    def __init__(self, max_duration: float | None) -> None:
+        self.max_duration = max_duration
+        self.largest = 0.0  # of the batches that fitted
+        self.bytes_a_second = 0.0  # the most that one took beside what is always held; 0 = not measured
+
+    def begin(self, batch: Batch, sample_rate: int, device: str) -> None:
+        """A batch begins its step."""
+        self.device = device
+        self.utterances = len(batch.ids)
+        self.seconds = self.utterances * int(batch.wav_lens.max()) / sample_rate
+        if device != "cpu":
+            torch.cuda.reset_peak_memory_stats(device)
+            self.held = torch.cuda.memory_allocated(device)
+
+    def end(self) -> None:
+        """It fitted."""
+        self.largest = max(self.largest, self.seconds)
+        if self.device != "cpu":
+            took = torch.cuda.max_memory_allocated(self.device) - self.held
+            self.bytes_a_second = max(self.bytes_a_second, took / self.seconds)
+
+    def refusal(self) -> InputError:
+        """It did not fit: what to do."""
+        said = f"not enough memory on {self.device} for a batch of {self.utterances} utterances, {self.seconds:.1f} seconds with padding"
+        said += f" (the largest that fitted had {self.largest:.1f})" if self.largest else " (none fitted before)"
+        if self.bytes_a_second:
+            room = torch.cuda.mem_get_info(self.device)[0] + torch.cuda.memory_reserved(self.device) - self.held
+            seconds = may_fit(self.seconds, self.bytes_a_second, room)
+            why = f"an estimate: up to {self.bytes_a_second / GIB:.3f} GiB a second, {room / GIB:.1f} GiB beside the model"
+        else:
+            seconds, why = self.seconds / 2, "half of it, a guess"
+        now = f", now {self.max_duration:g}" if self.max_duration is not None else ""
+        return InputError(
+            f"{said}: make batches of {seconds:.1f} seconds ({why}; 'max_duration' of the data{now}), with a larger 'accumulate' for "
+            "updates of the same size, and train in another --exp"
+        )
+
+
+def may_fit(seconds: float, bytes_a_second: float, room: float) -> float:
+    """The size of a batch that ``room`` bytes may hold, when one of ``seconds`` did not fit."""
+    return ROOM * min(seconds, room / bytes_a_second)

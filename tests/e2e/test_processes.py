@@ -1,0 +1,102 @@
+"""Several processes train as one does."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.e2e.test_resume import CONFIG, ROOT, assert_equal, journal, newest, run
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+EXPERIMENTS = {  # name: processes, batches of an update in each, where they are killed
+    "two": (2, 1, ["never:0"]),
+    "one": (1, 2, ["never:0"]),
+    "two of two": (2, 2, ["never:0"]),
+    "one of four": (1, 4, ["never:0"]),
+    "killed": (2, 1, ["batch:3@1", "save:2", "batch:4", "never:0"]),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All experiments, from batches with unequal numbers of targets."""
+    folder = tmp_path_factory.mktemp("processes")
+    jobs: list[str] = []
+    for name, (processes, accumulate, kills) in EXPERIMENTS.items():
+        conf = folder / f"{accumulate}.yaml"
+        conf.write_text(
+            CONFIG.replace("size: 11", "size: 11\n    more: 2")
+            .replace("epochs: 4", "epochs: 2")
+            .replace("accumulate: 2", f"accumulate: {accumulate}")
+        )
+        jobs += [str(processes), str(conf), str(folder / name), *kills, "--"]
+    said = run(str(ROOT / "tests/e2e/killed_training.py"), *jobs)
+    assert said.count("finished") == 5, said
+    assert said.count("killed") == 3, said
+    return folder
+
+
+@pytest.mark.parametrize(("several", "alone"), [("two", "one"), ("two of two", "one of four")])
+def test_processes_end_as_one_that_accumulates_their_batches(folder: Path, several: str, alone: str) -> None:
+    mine, other = newest(folder / several)["system.ckpt"], newest(folder / alone)["system.ckpt"]
+    for name in mine.keys() - {"batches_seen"}:  # one process also sees the batches left over at the end of an epoch
+        torch.testing.assert_close(mine[name], other[name], rtol=1e-4, atol=1e-6)
+    lines = journal(folder / several)
+    assert len(lines) == {"two": 10, "two of two": 4}[several]
+    for line, expected in zip(lines, journal(folder / alone), strict=True):
+        assert line.pop("kind") == expected.pop("kind")
+        assert line == pytest.approx(expected, rel=1e-4)
+
+
+def test_killed_processes_end_with_bit_equal_weights(folder: Path) -> None:
+    assert_equal(newest(folder / "killed"), newest(folder / "two"))
+    assert journal(folder / "killed") == journal(folder / "two")
+
+
+def train(folder: Path, exp: str, *options: str) -> Any:
+    command = [sys.executable, "-m", "reallm.cli", "train", str(folder / "1.yaml"), "--exp", str(folder / exp), *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, env=ENVIRONMENT)
+
+
+def test_one_command_starts_them(folder: Path) -> None:
+    done = train(folder, "command", "--device", "cpu", "--devices", "2", "--override", "seed=3")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{folder / 'command'}: trained 10 updates, 10 in all\n"
+    assert_equal(newest(folder / "command"), newest(folder / "two"))
+    assert len(list((folder / "command/tensorboard").iterdir())) == 1, "one process writes"
+
+
+@pytest.mark.parametrize(
+    ("way", "says"),
+    [
+        ("alike", ["said: broken audio", "alike: SystemExit 2"]),
+        ("one", ["said: broken audio", "one: SystemExit 2"]),
+        ("killed", ["killed: InputError one of 2 training processes was ended by SIGKILL, most often because memory ran out: the same"]),
+        ("interrupted", ["interrupted: KeyboardInterrupt"]),
+        ("orphaned", []),
+    ],
+)
+def test_all_end_with_one_error(failures: dict[str, list[str]], way: str, says: list[str]) -> None:
+    assert [line[: len(said)] for line, said in zip(failures[way], says, strict=True)] == says
+
+
+@pytest.fixture(scope="module")
+def failures() -> dict[str, list[str]]:
+    """What was said in each way to fail."""
+    ways = ["alike", "one", "killed", "interrupted", "orphaned"]  # the last one kills the launcher
+    command = [sys.executable, str(ROOT / "tests/e2e/failing_processes.py"), *ways]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, env={**ENVIRONMENT, "PYTHONPATH": str(ROOT)})
+    said: dict[str, list[str]] = {}
+    waiting: list[str] = []
+    for line in done.stdout.splitlines():
+        waiting.append(line)
+        way = line.partition(":")[0]
+        if way in ways:
+            said.setdefault(way, []).extend(waiting)
+            waiting = []
+    assert not done.stderr, done.stderr
+    return {way: said.get(way, []) for way in ways}
