@@ -284,7 +284,10 @@ class System(Protocol):
 
 @runtime_checkable
 class StreamingSystem(System, Protocol):
-    """A system that answers while it listens. ``recognize`` is the offline twin of ``step``."""
+    """A system that answers while it listens. ``recognize`` is the offline twin of ``step``.
+
+    One with a ``searcher`` that keeps several hypotheses gives those of a row by ``n_best(emitted, state, row)``, see BeamSearcher.n_best.
+    """
 
     chunk_samples: int  # S_c of step
 
@@ -298,6 +301,11 @@ class StreamingSystem(System, Protocol):
 def times_known(system: System) -> bool:
     """Whether a system measures when words were spoken. The only place that decides it."""
     return bool(getattr(system, "times_known", True))
+
+
+def keeps_n_best(system: System) -> bool:
+    """Whether a system gives the n best hypotheses of a stream. The only place that decides it."""
+    return hasattr(system, "n_best") and hasattr(getattr(system, "searcher", None), "n_best")
 
 
 def streams(system: System) -> TypeGuard[StreamingSystem]:

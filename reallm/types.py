@@ -95,6 +95,22 @@ class Word:
     emitted_at: Seconds | None = None
 
 
+@dataclass(frozen=True)
+class Scored:
+    """One of the n best hypotheses of a search."""
+
+    token_ids: list[int]
+    score: float  # as the search compares: log-probabilities of all answers, less the penalties of BLANK; merged ones included
+
+
+@dataclass(frozen=True)
+class ScoredText:
+    """One of the n best texts of a stream, with the score of the best hypothesis that says it."""
+
+    text: str
+    score: float
+
+
 @dataclass
 class Hypothesis:
     """What a stream has recognized so far."""
@@ -105,3 +121,4 @@ class Hypothesis:
     score: float  # sum of log-probabilities of the tokens
     cap_hits: int = 0
     is_final: bool = False
+    n_best: list[ScoredText] = field(default_factory=list)  # of a final one whose search keeps several: different texts, best first

@@ -17,6 +17,9 @@ def decode(
     limit: Annotated[int | None, typer.Option(min=1, help="Decode the first so many utterances only.")] = None,
     average: Annotated[int | None, typer.Option(min=1, help="Average so many checkpoints of EXP; default: its bundle.")] = None,
     beam: Annotated[int | None, typer.Option(min=1, help="Search with so many hypotheses; default: as the model was exported.")] = None,
+    n_best: Annotated[
+        int | None, typer.Option("--n-best", min=1, help="Write so many of every utterance's texts with their scores; needs --beam.")
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="PART.NAME=NUMBER, as searcher.blank_penalty=2.")] = None,
     input_rate: Annotated[int | None, typer.Option(min=1000, help="Resample the audio to this rate first.")] = None,
     compare_offline: Annotated[bool, typer.Option("--compare-offline", help="List texts that differ from the offline pass.")] = False,
@@ -27,6 +30,9 @@ def decode(
 
     The real-time factor is measured with one stream on one thread: CPU seconds per second of audio.
     """
+    if n_best and n_best > (beam or 0):
+        too_many = f": --beam {beam} keeps {beam} texts at most: raise it to {n_best}, or ask for fewer"
+        raise InputError(f"--n-best {n_best}{too_many if beam else f' is for a beam search: add --beam {n_best}'}")
     import json
 
     from rich.console import Console
@@ -39,7 +45,7 @@ def decode(
     from reallm.metrics.hypotheses import Recognized, read_hypotheses, write_hypotheses
     from reallm.metrics.provenance import training_facts
     from reallm.metrics.results import make_results, one_line
-    from reallm.protocols import times_known
+    from reallm.protocols import keeps_n_best, times_known
     from reallm.registry import spec_of
     from reallm.streaming.measurement import offline_mismatches, real_time_factor
     from reallm.streaming.offline import recognizer_for
@@ -48,6 +54,8 @@ def decode(
     manifest = list(read_cuts(cuts))[:limit]
     system: Any = load_system(model, average)
     settings = {**(use_beam(system, beam) if beam else {}), **apply_settings(system, set_ or [])}
+    if n_best and not keeps_n_best(system):
+        raise InputError(f"--n-best {n_best}: the search of system '{spec_of(system).name}' gives its best text alone: leave it out")
     try:
         system.to(device)
     except (RuntimeError, AssertionError) as error:
@@ -62,7 +70,7 @@ def decode(
     results = stream_utterances(recognizer, map(audio, manifest), piece_ms / 1000)
     console = Console(stderr=True)
     shown = track(results, description="decoding", total=len(manifest), transient=True, console=console, disable=not console.is_terminal)
-    recognized = {key: Recognized.of(key, hypothesis, seconds, texts[key]) for key, hypothesis, seconds in shown}
+    recognized = {key: Recognized.of(key, hypothesis, seconds, texts[key], n_best or 0) for key, hypothesis, seconds in shown}
     facts: dict[str, Any] = {
         "system": spec_of(system).name,
         "times_known": times_known(system),
@@ -74,6 +82,8 @@ def decode(
         "piece_ms": piece_ms,
         "input_rate": input_rate or manifest[0].sampling_rate,
     }
+    if n_best:
+        facts["n_best"] = n_best
     if rtf_utterances:
         facts["rtf"] = round(real_time_factor(system, [audio(cut) for cut in manifest[:rtf_utterances]], piece_ms / 1000), 4)
     if compare_offline:

@@ -9,7 +9,7 @@ from typing import Any
 
 from reallm.data.files import atomic_write
 from reallm.errors import InputError
-from reallm.types import Hypothesis, Seconds, Word
+from reallm.types import Hypothesis, ScoredText, Seconds, Word
 
 
 @dataclass
@@ -23,11 +23,13 @@ class Recognized:
     score: float = 0.0
     cap_hits: int = 0
     ref: str | None = None
+    n_best: list[ScoredText] | None = None  # best first; not in the file where they were not asked for
 
     @classmethod
-    def of(cls, name: str, hypothesis: Hypothesis, seconds: Seconds, ref: str | None = None) -> "Recognized":
-        """The utterance ``name``, of which ``hypothesis`` is the final result."""
-        return cls(name, hypothesis.text, hypothesis.words, seconds, hypothesis.score, hypothesis.cap_hits, ref)
+    def of(cls, name: str, hypothesis: Hypothesis, seconds: Seconds, ref: str | None = None, n_best: int = 0) -> "Recognized":
+        """The utterance ``name``, of which ``hypothesis`` is the final result, with ``n_best`` of its texts."""
+        texts = hypothesis.n_best[:n_best] if n_best else None
+        return cls(name, hypothesis.text, hypothesis.words, seconds, hypothesis.score, hypothesis.cap_hits, ref, texts)
 
 
 def word_to_json(word: Word) -> dict[str, Any]:
@@ -42,6 +44,8 @@ def write_hypotheses(path: Path, recognized: Iterable[Recognized]) -> int:
     with atomic_write(path) as file:
         for utterance in recognized:
             line = {**dataclasses.asdict(utterance), "words": [word_to_json(word) for word in utterance.words]}
+            if utterance.n_best is None:
+                del line["n_best"]
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
             count += 1
     return count
@@ -57,7 +61,10 @@ def read_hypotheses(path: Path) -> list[Recognized]:
         for number, line in enumerate(file, start=1):
             try:
                 fields = json.loads(line)
-                found.append(Recognized(**{**fields, "words": [Word(**word) for word in fields["words"]]}))
+                rebuilt: dict[str, Any] = {"words": [Word(**word) for word in fields["words"]]}
+                if "n_best" in fields:
+                    rebuilt["n_best"] = [ScoredText(**one) for one in fields["n_best"]]
+                found.append(Recognized(**{**fields, **rebuilt}))
             except (ValueError, TypeError, KeyError) as error:
                 raise InputError(f"{path}, line {number} is no hypothesis ({error}): decode again") from None
     if not found:

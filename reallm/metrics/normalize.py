@@ -35,8 +35,13 @@ def normalized(
     split = NORMALIZATIONS[name]
 
     def recognize(hyp: Recognized) -> Recognized:
+        if name == "none":
+            return hyp
         words = [dataclasses.replace(word, word=part) for word in hyp.words for part in split(word.word)]
-        return hyp if name == "none" else dataclasses.replace(hyp, words=words, text=" ".join(word.word for word in words))
+        n_best = hyp.n_best and [
+            dataclasses.replace(one, text=" ".join(p for w in one.text.split() for p in split(w))) for one in hyp.n_best
+        ]
+        return dataclasses.replace(hyp, words=words, text=" ".join(word.word for word in words), n_best=n_best)
 
     def refer(ref: Reference) -> Reference:
         parts = [split(word) for word in ref.words]

@@ -47,6 +47,8 @@ def one_line(results: Mapping[str, Any]) -> str:
     line = f"{results['split']}: WER {results['wer']:.2f} % (95 %: {low:.2f} to {high:.2f})"
     line += f", {results['errors']} errors in {results['words']} words"
     line += f" ({results['insertions']} ins, {results['deletions']} del, {results['substitutions']} sub)"
+    if "oracle_wer" in results:
+        line += f", oracle {results['oracle_wer']:.2f} %"
     if results["emission_delay_ms"]:
         line += f", emission delay {results['emission_delay_ms']['mean']:.0f} ms"
     if results["rtf"] is not None:

@@ -40,6 +40,11 @@ class ScoredUtterance:
         pairs = [(self.recognized.words[p.hyp], self.reference.spoken[p.ref]) for p in self.correct]  # type: ignore[index]
         return [1000 * (getattr(recognized, edge) - getattr(spoken, edge)) for recognized, spoken in pairs]
 
+    def oracle_errors(self) -> int | None:
+        """Word errors of that one of the n best texts which has the fewest; None where there are none."""
+        texts = self.recognized.n_best or []
+        return min((sum(not p.correct for p in align_words(self.reference.words, one.text.split())) for one in texts), default=None)
+
     def _delay_ms(self, pair: WordPair) -> float | None:
         assert pair.ref is not None and pair.hyp is not None
         emitted = self.recognized.words[pair.hyp].emitted_at
@@ -72,7 +77,8 @@ def score(scored: Sequence[ScoredUtterance], seed: int = 0) -> dict[str, Any]:
     """The measured part of ``results.json``.
 
     ``wer_ci95`` draws recordings where every word is known to come from one (a string composed of single recordings),
-    else utterances; ``wer_ci95_over`` says which. Delays need reference times, and are None without.
+    else utterances; ``wer_ci95_over`` says which. Delays need reference times, and are None without. ``oracle_wer``, of each
+    utterance's best one of the n best texts, is there where all utterances have those.
     """
     counts = ErrorCounts()
     grouped: dict[str, tuple[int, int]] = {}
@@ -89,8 +95,10 @@ def score(scored: Sequence[ScoredUtterance], seed: int = 0) -> dict[str, Any]:
         (utterance.recognized.words[p.hyp].confidence, p.correct) for utterance in scored for p in utterance.pairs if p.hyp is not None
     ]
     finals = [delay for utterance in scored if (delay := utterance.final_delay_ms()) is not None]
+    oracle = [fewest for utterance in scored if (fewest := utterance.oracle_errors()) is not None]
     return {
         "wer": round(counts.wer, 3),
+        **({"oracle_wer": round(100 * sum(oracle) / counts.words, 3)} if len(oracle) == len(scored) else {}),
         "wer_ci95": bootstrap_wer([e for e, _ in grouped.values()], [w for _, w in grouped.values()], seed),
         "wer_ci95_over": "recordings" if over_recordings else "utterances",
         "errors": counts.errors,

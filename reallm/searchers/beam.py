@@ -13,7 +13,7 @@ from reallm.registry import register
 from reallm.searchers._hypotheses import Hypotheses
 from reallm.streaming.frame_queue import FrameQueue
 from reallm.streaming.state import StreamingState, map_states, select, tensors
-from reallm.types import Emission
+from reallm.types import Emission, Scored
 
 S = TypeVar("S", bound=StreamingState)
 
@@ -28,14 +28,6 @@ class BeamState(StreamingState):
     hypotheses: Hypotheses
     frame: Tensor  # (B,) int64, the speech embedding that is being answered; -1 before the first
     committed: Tensor  # (B,) int64, tokens put out that all hypotheses share
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One of the n best hypotheses."""
-
-    token_ids: list[int]
-    score: float  # as the search compares: log-probabilities of all answers, less the penalties of BLANK; merged ones included
 
 
 def _flat(state: S) -> S:
@@ -199,20 +191,17 @@ class BeamSearcher:
             candidates.score = scores.logsumexp(2)
         candidates.live = candidates.live & ~equal.tril(-1).any(2)
 
-    def n_best(self, emitted: Sequence[Sequence[int]], state: BeamState) -> list[list[Scored]]:
-        """The hypotheses of each row, best first.
+    def n_best(self, emitted: Sequence[int], state: BeamState, row: int = 0) -> list[Scored]:
+        """The hypotheses of a row, best first.
 
         Args:
-            emitted: all tokens that each row has put out since its start.
+            emitted: all tokens that the row has put out since its start.
             state: after the last step, a final one for whole utterances.
         """
-        found = []
-        for row, tokens in enumerate(emitted):
-            shared, ranking = list(tokens[: int(state.committed[row])]), state.hypotheses.ranking[row]
-            order = [slot for slot in ranking.argsort(descending=True, stable=True).tolist() if ranking[slot] > -torch.inf]
-            held = [state.hypotheses.token_ids[row, s, : state.hypotheses.length[row, s]].tolist() for s in order]
-            found.append([Scored(shared + tail, float(ranking[s])) for s, tail in zip(order, held, strict=True)])
-        return found
+        shared, ranking = list(emitted[: int(state.committed[row])]), state.hypotheses.ranking[row]
+        order = [slot for slot in ranking.argsort(descending=True, stable=True).tolist() if ranking[slot] > -torch.inf]
+        held = [state.hypotheses.token_ids[row, s, : state.hypotheses.length[row, s]].tolist() for s in order]
+        return [Scored(shared + tail, float(ranking[s])) for s, tail in zip(order, held, strict=True)]
 
 
 class _Output:

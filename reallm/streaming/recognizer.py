@@ -20,13 +20,13 @@ import numpy as np
 import torch
 
 from reallm.errors import InputError
-from reallm.protocols import StreamingSystem, System, streams
+from reallm.protocols import StreamingSystem, System, keeps_n_best, streams
 from reallm.streaming.audio_input import as_mono
 from reallm.streaming.resampler import Resampler
 from reallm.streaming.sample_queue import SampleQueue
 from reallm.streaming.state import reset
 from reallm.streaming.transcript import Transcript
-from reallm.types import Emission, Hypothesis, Seconds
+from reallm.types import Emission, Hypothesis, Scored, ScoredText, Seconds
 
 
 class Stream:
@@ -153,6 +153,13 @@ class Stream:
                 "decoder a window"
             )
         self._is_final = final and self._error is None
+
+    def _rank(self, hypotheses: Sequence[Scored]) -> None:
+        """Give the final result these ``hypotheses``, best first; a text that was said in several ways has the best one's score."""
+        texts: dict[str, float] = {}
+        for one in hypotheses:
+            texts.setdefault(self._recognizer.system.tokenizer.decode(one.token_ids), one.score)
+        self.current().n_best = [ScoredText(*item) for item in texts.items()]
 
 
 class _Rows:
@@ -283,6 +290,7 @@ class Recognizer(AnyRecognizer):
             self._initial = system.init_state(1, self.device, self._dtype)
             self._state = system.init_state(max_streams, self.device, self._dtype)
         self._used = [False] * max_streams
+        self._n_best: Any = getattr(system, "n_best", None) if keeps_n_best(system) else None
 
     def _renew(self, row: int) -> None:
         if self._used[row]:
@@ -315,4 +323,6 @@ class Recognizer(AnyRecognizer):
         rows = _Rows(emission, self.system)
         for stream in busy:
             stream._hear(rows, stream._row, bool(final[stream._row]))
+            if stream.is_final and self._n_best is not None:
+                stream._rank(self._n_best(stream.current().token_ids, self._state, stream._row))
         return True

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from reallm.protocols import Adapter, ChunkSpec, Decoder, Encoder, Frontend, Int
 from reallm.registry import find, register
 from reallm.streaming.state import StreamingState
 from reallm.systems._acoustic import AcousticModel, AcousticState, check_decoder
-from reallm.types import Batch, Emission
+from reallm.types import Batch, Emission, Scored
 
 
 @dataclass
@@ -153,6 +154,11 @@ class SpeechReaLLM(AcousticModel):
         speech, speech_lens, adapter = self.adapter.step(enc, enc_lens, final, state.adapter)
         emission, search = self.searcher.step(self._model, speech, speech_lens, final, state.search)
         return emission, SpeechReaLLMState(acoustic, adapter, search)
+
+    def n_best(self, emitted: Sequence[int], state: SpeechReaLLMState, row: int) -> list[Scored]:
+        """The hypotheses of a row that has put out ``emitted`` since its start, where the searcher keeps several."""
+        searcher: Any = self.searcher
+        return list(searcher.n_best(emitted, state.search, row))
 
     @torch.inference_mode()
     def recognize(self, wav: Tensor, lens: Tensor) -> Emission:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from reallm.streaming.state import StreamingState
 from reallm.systems._acoustic import AcousticModel, AcousticState
 from reallm.systems._texts import padded, padded_texts
 from reallm.systems._transducer_decoder import TransducerDecoder
-from reallm.types import Batch, Emission
+from reallm.types import Batch, Emission, Scored
 
 MOST_NUMBERS = 1 << 24  # of the joiner at a time, where no gradient is wanted
 
@@ -146,6 +146,11 @@ class Transducer(AcousticModel):
         enc, enc_lens, acoustic = self.encode_step(wav, lens, final, state.acoustic)
         emission, search = self.searcher.step(self._model, self._decoder.hear(enc), enc_lens, final, state.search)
         return emission, TransducerState(acoustic, search)
+
+    def n_best(self, emitted: Sequence[int], state: TransducerState, row: int) -> list[Scored]:
+        """The hypotheses of a row that has put out ``emitted`` since its start, where the searcher keeps several."""
+        searcher: Any = self.searcher
+        return list(searcher.n_best(emitted, state.search, row))
 
     @torch.inference_mode()
     def recognize(self, wav: Tensor, lens: Tensor) -> Emission:

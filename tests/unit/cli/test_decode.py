@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from reallm.data.cuts import write_cuts
 from reallm.streaming.measurement import real_time_factor
@@ -121,6 +122,43 @@ def test_a_beam_is_chosen_when_decoding(bundle: Path, manifest: Path, tmp_path: 
     assert "it has max_symbols, blank_penalty" in capsys.readouterr().err
     assert run("decode", bundle, *options, "--beam", 3) == 2
     assert "--beam 3: system 'levels'" in capsys.readouterr().err
+
+
+def test_the_n_best_texts_are_written_when_asked_for(bundle: Path, manifest: Path, tmp_path: Path, capsys: Any) -> None:
+    from reallm.bundle import export
+    from reallm.systems.aed import AED
+    from reallm.systems.speech_reallm import SpeechReaLLM
+
+    torch.manual_seed(0)
+    for name, system in (("tiny", SpeechReaLLM.tiny()), ("aed", AED.tiny())):
+        export(system.eval(), tmp_path / name, {"training_data": "none", "license": "CC0"})
+    out = tmp_path / "out"
+    options = ["--cuts", manifest, "--out", out, "--limit", 2, "--rtf-utterances", 0]
+    plain = [*options, "--beam", 4, "--set", "searcher.max_symbols=2"]
+    assert run("decode", tmp_path / "tiny", *plain) == 0
+    without, lines = json.loads((out / "results.json").read_text()), (out / "hyps.jsonl").read_text().splitlines()
+    assert run("decode", tmp_path / "tiny", *plain, "--n-best", 3) == 0
+    results = json.loads((out / "results.json").read_text())
+    assert {**results, "git": None} == {**without, "git": None, "n_best": 3, "oracle_wer": results["oracle_wer"]}
+    assert results["oracle_wer"] <= results["wer"]
+    for line, before in zip((out / "hyps.jsonl").read_text().splitlines(), map(json.loads, lines), strict=True):
+        found = json.loads(line)
+        n_best = found.pop("n_best")
+        assert found == before
+        assert len(n_best) == 3 and n_best[0]["text"] == found["text"]
+        assert [set(one) for one in n_best] == [{"text", "score"}] * 3
+        assert n_best[0]["score"] > n_best[1]["score"] > n_best[2]["score"]
+    assert run("score", out / "hyps.jsonl", "--cuts", manifest, "--out", tmp_path / "again.json") == 0
+    assert {**json.loads((tmp_path / "again.json").read_text()), "git": None} == {**results, "git": None}
+    capsys.readouterr()
+    for model, arguments, message in (
+        ("tiny", ["--n-best", 3], "--n-best 3 is for a beam search: add --beam 3"),
+        ("tiny", ["--n-best", 5, "--beam", 4], "--n-best 5: --beam 4 keeps 4 texts at most: raise it to 5"),
+        ("aed", ["--n-best", 2, "--beam", 3], "--n-best 2: the search of system 'aed' gives its best text alone: leave it out"),
+    ):
+        assert run("decode", tmp_path / model, *options[:2], "--out", tmp_path / "none", *arguments) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
 
 
 def test_missing_things_are_named_and_nothing_is_written(bundle: Path, manifest: Path, tmp_path: Path, capsys: Any) -> None:

@@ -11,7 +11,7 @@ from reallm.metrics.hypotheses import Recognized, read_hypotheses, write_hypothe
 from reallm.metrics.provenance import corpus_of, git_revision, split_of
 from reallm.metrics.references import Reference
 from reallm.metrics.score import pair_up, score
-from reallm.types import Hypothesis, Word
+from reallm.types import Hypothesis, ScoredText, Word
 
 
 def reference(name: str, text: str, timed: bool = True) -> Reference:
@@ -55,6 +55,16 @@ def test_numbers() -> None:
     assert results["wer_ci95"][0] < 60 < results["wer_ci95"][1]
 
 
+def test_the_oracle_of_the_n_best_texts() -> None:
+    references = {r.id: r for r in (reference("u1", "one two three"), reference("u2", "four five"))}
+    hyps = [recognized("u1", ("one", 0.6, 0.9, 0.9)), recognized("u2", ("four", 0.6, 0.9, 0.9), ("five", 1.6, 1.9, 0.9))]
+    assert "oracle_wer" not in score(pair_up(hyps, references))
+    hyps[0].n_best = [ScoredText("one", -1.0), ScoredText("one two", -1.5), ScoredText("six one", -2.0)]
+    hyps[1].n_best = [ScoredText("four five", -1.0), ScoredText("", -3.0)]
+    results = score(pair_up(hyps, references))
+    assert (results["wer"], results["oracle_wer"]) == (40.0, 20.0)
+
+
 def test_without_reference_times_there_are_no_delays() -> None:
     results = score(pair_up([recognized("u", ("one", 0.5, 0.9, 0.9))], {"u": reference("u", "one", timed=False)}))
     assert results["wer"] == 0
@@ -77,8 +87,12 @@ def test_what_was_decoded_and_what_is_scored_must_be_the_same() -> None:
 def test_hypotheses_round_trip(tmp_path: Path) -> None:
     word = Word("one", 0.125, 0.5, 0.75, 0.625)
     before = [Recognized.of("u1", Hypothesis("one", [1, 2], [word], -2.0, 1, True), 1.5, "one\u2028"), Recognized("u2", "", [], 0.0)]
-    assert write_hypotheses(tmp_path / "hyps.jsonl", before) == 2
+    alternatives = Hypothesis("one", [1, 2], [word], -2.0, 1, True, [ScoredText("one", -2.5), ScoredText("nine", -3.0)])
+    before += [Recognized.of(f"u{3 + n}", alternatives, 1.5, n_best=n) for n in (1, 2)]
+    assert write_hypotheses(tmp_path / "hyps.jsonl", before) == 4
     assert read_hypotheses(tmp_path / "hyps.jsonl") == before
+    assert [utterance.n_best and len(utterance.n_best) for utterance in before] == [None, None, 1, 2]
+    assert '"n_best"' not in (tmp_path / "hyps.jsonl").read_text().splitlines()[0]
     with pytest.raises(InputError, match="no hypotheses"):
         read_hypotheses(tmp_path / "none.jsonl")
     (tmp_path / "bad.jsonl").write_text('{"id": "u"}\n')

@@ -89,7 +89,7 @@ def test_without_merging_a_wide_beam_is_exhaustive_search() -> None:
     searcher = BeamSearcher(beam=len(expected), merge="off", max_symbols=2)
     emission, state = whole(searcher, using, x, torch.tensor([3]))
     assert [(t, f) for t, f, _ in rows_of(emission)[0]] == expected[0][0]
-    found = searcher.n_best([[t for t, _, _ in rows_of(emission)[0]]], state)[0]
+    found = searcher.n_best([t for t, _, _ in rows_of(emission)[0]], state)
     assert len(found) == 7**3
     assert [n.score for n in found] == pytest.approx([score for _, score in expected], abs=1e-5)
     assert [n.token_ids for n in found[:50]] == [[t for t, _ in said] for said, _ in expected[:50]]
@@ -132,13 +132,13 @@ def test_equal_texts_are_merged_by_max_or_logadd(merge: Any) -> None:
     unmerged = BeamSearcher(beam=343, merge="off", max_symbols=2)
     emission, state = whole(unmerged, using, x, torch.tensor([3]))
     by_text: dict[tuple[int, ...], list[float]] = {}
-    for path in unmerged.n_best([emission.token_ids[0, : emission.lens[0]].tolist()], state)[0]:
+    for path in unmerged.n_best(emission.token_ids[0, : emission.lens[0]].tolist(), state):
         by_text.setdefault(tuple(path.token_ids), []).append(path.score)
     total = {text: max(scores) if merge == "max" else math.log(sum(map(math.exp, scores))) for text, scores in by_text.items()}
 
     searcher = BeamSearcher(beam=343, merge=merge, max_symbols=2)
     emission, state = whole(searcher, using, x, torch.tensor([3]))
-    found = searcher.n_best([emission.token_ids[0, : emission.lens[0]].tolist()], state)[0]
+    found = searcher.n_best(emission.token_ids[0, : emission.lens[0]].tolist(), state)
     assert len(found) == len(total) < 343
     assert {tuple(n.token_ids): n.score for n in found} == pytest.approx(total, abs=1e-5)
     assert [n.score for n in found] == sorted((n.score for n in found), reverse=True)
@@ -174,7 +174,7 @@ def test_what_is_put_out_is_what_all_hypotheses_share() -> None:
     for m in range(12):
         emission, state = searcher.step(using, x[:, m : m + 1], torch.tensor([1]), torch.tensor([False]), state)
         emitted += emission.token_ids[0, : emission.lens[0]].tolist()
-        texts = [n.token_ids for n in searcher.n_best([emitted], state)[0]]
+        texts = [n.token_ids for n in searcher.n_best(emitted, state)]
         assert len(texts) == 3 and all(text[: len(emitted)] == emitted for text in texts)
         held = state.hypotheses
         first = {(int(held.token_ids[0, k, 0]), int(held.frame[0, k, 0])) for k in range(3)}
@@ -210,7 +210,7 @@ def test_tokens_and_times_put_out_piece_by_piece_are_those_of_one_hypothesis() -
             inputs += [x[0, m], *(using.decoder.embed(torch.tensor(t)) for t in response)]
             targets += [*response, using.interleaver.blank_id]
         log_probs = using.decoder.forward(torch.stack(inputs).unsqueeze(0), torch.tensor([len(inputs)]))[0].log_softmax(-1)
-        best = searcher.n_best([[t for t, _ in said]], state)[0][0]
+        best = searcher.n_best([t for t, _ in said], state)[0]
         assert best.token_ids == [t for t, _ in said]
         assert best.score == pytest.approx(float(log_probs[range(len(targets)), targets].sum()), abs=1e-4)
 
@@ -257,7 +257,7 @@ def test_a_wider_beam_finds_a_better_score() -> None:
     for beam in (1, 16):
         searcher = BeamSearcher(beam, merge="max", max_symbols=3)
         emission, state = whole(searcher, using, x, lens)
-        scores.append(searcher.n_best([emission.token_ids[0, : emission.lens[0]].tolist()], state)[0][0].score)
+        scores.append(searcher.n_best(emission.token_ids[0, : emission.lens[0]].tolist(), state)[0].score)
     assert scores[0] < scores[1] - 1e-3
 
 

@@ -29,6 +29,34 @@ def test_the_streamed_text_is_the_offline_text(name: str, rate: int) -> None:
         assert sum(len(text) for text in streamed.values()) > 3, "nothing was said"
 
 
+@pytest.mark.parametrize("name", ["speech_reallm", "transducer"])
+def test_the_n_best_texts_of_a_stream(name: str) -> None:
+    system: Any = talkative(find("system", name)).float()
+    samples = [np.random.default_rng(n).standard_normal(3000 + 1500 * n).astype(np.float32) * 0.2 for n in range(4)]
+
+    def final(slots: int) -> list[Any]:
+        pieces = stream_utterances(recognizer_for(system, slots), ((row, one, 8000) for row, one in enumerate(samples)))
+        return [result for _, result, _ in sorted(pieces, key=lambda found: found[0])]
+
+    assert [result.n_best for result in final(2)] == [[]] * 4, "greedy search has one text"
+    system.searcher = find("searcher", "beam")(beam=4, max_symbols=3)
+    found = final(3)
+    for result in found:
+        texts, scores = [one.text for one in result.n_best], [one.score for one in result.n_best]
+        assert texts[0] == result.text and len(set(texts)) == len(texts) > 1
+        assert scores == sorted(scores, reverse=True)
+    for result, alone in zip(found, final(1), strict=True):
+        assert [one.text for one in result.n_best] == [one.text for one in alone.n_best], "whatever the neighbours"
+        assert [one.score for one in result.n_best] == pytest.approx([one.score for one in alone.n_best], abs=1e-4)
+    stream = Recognizer(system).stream()
+    stream.accept_waveform(samples[3], 8000)
+    assert stream.result().n_best == [] and stream.finish().n_best == stream.current().n_best != []
+    system.searcher = find("searcher", "beam")(beam=12, max_symbols=1, merge="off", blank_penalty=-4.0)
+    texts = [[one.text for one in result.n_best] for result in final(2)]
+    assert all(len(set(of_one)) == len(of_one) for of_one in texts), "a text that was said at several times is in it once"
+    assert min(map(len, texts)) < 12
+
+
 def test_a_system_in_double_precision_streams_too():
     system = find("system", "speech_reallm").tiny().double().eval()
     stream = Recognizer(system).stream()

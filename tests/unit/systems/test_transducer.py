@@ -151,7 +151,7 @@ def test_a_wide_beam_is_exhaustive(tmp_path: Path) -> None:
     enc, _ = system.encode(wav, lens, system.encoder.chunk)
     state = searcher.init_state(system._model, 1, frames, dtype=torch.float64)
     emission, state = searcher.step(system._model, system._decoder.hear(enc), torch.tensor([frames]), torch.tensor([False]), state)
-    found = searcher.n_best([emission.token_ids[0, : emission.lens[0]].tolist()], state)[0]
+    found = searcher.n_best(emission.token_ids[0, : emission.lens[0]].tolist(), state)
 
     responses = [r for size in range(3) for r in itertools.product(range(tokenizer.vocab_size), repeat=size)]
     scores = []
