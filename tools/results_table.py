@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
-"""Prints decoded experiments as the table of a RESULTS.md: results_table.py [--mean] FILE_OR_FOLDER…
+"""Prints decoded experiments as the table of a RESULTS.md: results_table.py [--mean] [--against SYSTEM] FILE_OR_FOLDER…
 
 Folders are searched for results.json. Real and synthetic recordings never share a table, nor do delays
-against different reference times: that is an error.
+against different reference times: that is an error. --against needs the environment of the toolkit, and the
+hyps.jsonl beside each results.json.
 """
 
 import argparse
 import json
 import statistics
 import sys
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -47,31 +49,74 @@ def row(file: Path, results: dict[str, Any]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def read_alike(places: list[Path]) -> list[tuple[Path, dict[str, Any]]]:
+    """All results below ``places``; ends the program where they may not share a table."""
+    read = [(file, json.loads(file.read_text(encoding="utf-8"))) for file in files_of(places)]
+    kinds = sorted({results["corpus"]["kind"] for _, results in read})
+    if len(kinds) > 1:
+        sys.exit(f"error: these results are of {' and of '.join(kinds)}: give each kind a table of its own")
+    # Where words end is another matter for each aligner: delays against different ones are not comparable.
+    times = sorted({results.get("reference_times") or "the true times" for _, results in read if results.get("emission_delay_ms")})
+    if len(times) > 1:
+        sys.exit(f"error: these delays are against {' and against '.join(times)}: give each a table of its own")
+    return read
+
+
+def name_of(results: dict[str, Any]) -> str:
+    """A system and its size, which tells apart two of one kind."""
+    size = "" if results["parameters"] is None else f" {results['parameters'] / 1e6:.2f} M"
+    return f"{results['system'] or '–'}{size}"
+
+
+def print_means(read: list[tuple[Path, dict[str, Any]]]) -> None:
+    print("\n| system | split | mean WER % | lowest – highest | mean of mean emission delays ms |\n|---|---|---|---|---|")
+    for system, split in sorted({(name_of(results), results["split"]) for _, results in read}):
+        those = [results for _, results in read if (name_of(results), results["split"]) == (system, split)]
+        wers = [results["wer"] for results in those]
+        delays = [results["emission_delay_ms"]["mean"] for results in those if results.get("emission_delay_ms")]
+        delay = f"{statistics.mean(delays):.0f}" if delays else "–"
+        print(f"| {system} | {split} | {statistics.mean(wers):.2f} ({len(wers)} runs) | {min(wers):.2f} – {max(wers):.2f} | {delay} |")
+
+
+def print_differences(read: list[tuple[Path, dict[str, Any]]], against: str) -> None:
+    """Paired bootstrap over utterances; errors of several runs of a system are averaged first."""
+    from reallm.errors import InputError
+    from reallm.metrics.paired import compare, mean_errors, utterance_errors
+
+    print(f"\n| system | split | runs | WER % − that of {against}, points (95 %) | probability of fewer errors |\n|---|---|---|---|---|")
+    for split in sorted({results["split"] for _, results in read}):
+        folders: dict[str, list[Path]] = defaultdict(list)
+        for file, results in read:
+            if results["split"] == split:
+                folders[name_of(results)].append(file.parent)
+        named = [name for name in folders if against in (name, name.partition(" ")[0])]
+        if len(named) != 1:
+            sys.exit(f"error: --against '{against}': {len(named) or 'no'} such systems in {split}, where there are {', '.join(folders)}")
+        try:
+            errors = {name: mean_errors([utterance_errors(folder) for folder in found]) for name, found in folders.items()}
+            for name in sorted(set(folders) - set(named)):
+                difference, low, high, better = compare(errors[name], errors[named[0]])
+                print(f"| {name} | {split} | {len(folders[name])} | {difference:+.2f} ({low:+.2f} to {high:+.2f}) | {better:.3f} |")
+        except InputError as error:
+            sys.exit(f"error: {error}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("places", type=Path, nargs="+", metavar="FILE_OR_FOLDER")
     parser.add_argument("--mean", action="store_true", help="also the mean over the files, of each system and split")
+    parser.add_argument("--against", metavar="SYSTEM", help="also each system's difference to this one, by paired bootstrap")
     arguments = parser.parse_args()
-    files = files_of(arguments.places)
-    read = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    kinds = sorted({results["corpus"]["kind"] for results in read})
-    if len(kinds) > 1:
-        sys.exit(f"error: these results are of {' and of '.join(kinds)}: give each kind a table of its own")
-    # Where words end is another matter for each aligner: delays against different ones are not comparable.
-    measured = [results.get("reference_times") or "the true times" for results in read if results.get("emission_delay_ms")]
-    if len(set(measured)) > 1:
-        sys.exit(f"error: these delays are against {' and against '.join(sorted(set(measured)))}: give each a table of its own")
-    print(f"{kinds[0]}" + (f", delays against {measured[0]}" if measured else "") + f"\n\n{HEAD}")
-    for file, results in zip(files, read, strict=True):
+    read = read_alike(arguments.places)
+    times = [results.get("reference_times") or "the true times" for _, results in read if results.get("emission_delay_ms")]
+    print(read[0][1]["corpus"]["kind"] + (f", delays against {times[0]}" if times else "") + f"\n\n{HEAD}")
+    for file, results in read:
         print(row(file, results))
     if arguments.mean:
-        print("\n| system | split | mean WER % | lowest – highest | mean of mean emission delays ms |\n|---|---|---|---|---|")
-        for system, split in sorted({(results["system"] or "–", results["split"]) for results in read}):
-            those = [results for results in read if (results["system"] or "–", results["split"]) == (system, split)]
-            wers = [results["wer"] for results in those]
-            delays = [results["emission_delay_ms"]["mean"] for results in those if results.get("emission_delay_ms")]
-            delay = f"{statistics.mean(delays):.0f}" if delays else "–"
-            print(f"| {system} | {split} | {statistics.mean(wers):.2f} ({len(wers)} runs) | {min(wers):.2f} – {max(wers):.2f} | {delay} |")
+        print_means(read)
+    if arguments.against:
+        print_differences(read, arguments.against)
 
 
-main()
+if __name__ == "__main__":
+    main()

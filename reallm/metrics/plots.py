@@ -177,3 +177,22 @@ def error_bars(groups: Mapping[str, tuple[float, float, float, int]], overall: f
     axes.set_xlim(-0.5, len(names) - 0.5)
     _style(axes, title, x, "WER, %")
     return figure
+
+
+def delay_curves(curves: Mapping[str, Sequence[tuple[float, float]]], lines: Mapping[str, float], title: str) -> Figure:
+    """Word error rate over mean emission delay.
+
+    Args:
+        curves: streaming systems: name → points (delay in ms, WER in percent) in order of the delay.
+        lines: systems that do not stream: name → WER, whatever the delay.
+        title: above the picture.
+    """
+    figure, axes = _figure(4.6)
+    colours = (BLUE, ORANGE, GREEN, RED, GREY, INK)
+    for number, (name, points) in enumerate(curves.items()):
+        axes.plot(*zip(*points, strict=True), color=colours[number % len(colours)], linewidth=1.6, marker="o", markersize=4, label=name)
+    for number, (name, wer) in enumerate(lines.items(), start=len(curves)):
+        axes.axhline(wer, color=colours[number % len(colours)], linewidth=1.2, linestyle=DASHES, label=f"{name} (offline)")
+    axes.legend(frameon=False, fontsize=8.5, labelcolor=INK)
+    _style(axes, title, "mean emission delay, ms", "WER, %")
+    return figure

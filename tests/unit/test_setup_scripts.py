@@ -337,7 +337,7 @@ def test_a_table_has_a_row_for_each_result_and_their_mean(tmp_path: Path) -> Non
     done = results_table(tmp_path, "real recordings", "real recordings")
     assert done.returncode == 0, done.stderr
     assert "| 1.00 (0.50–3.00) | 1 / 100 | 0 / 1 / 0 | 100 / 1 / 2 / 3 | 0.050 | 1.00 M |" in done.stdout
-    assert "| ctc | test | 1.50 (2 runs) | 1.00 – 2.00 | 100 |" in done.stdout
+    assert "| ctc 1.00 M | test | 1.50 (2 runs) | 1.00 – 2.00 | 100 |" in done.stdout
 
 
 def test_real_and_synthetic_results_never_share_a_table(tmp_path: Path) -> None:
