@@ -18,7 +18,7 @@ def decode(
     average: Annotated[int | None, typer.Option(min=1, help="Average so many checkpoints of EXP; default: its bundle.")] = None,
     beam: Annotated[int | None, typer.Option(min=1, help="Search with so many hypotheses; default: as the model was exported.")] = None,
     n_best: Annotated[
-        int | None, typer.Option("--n-best", min=1, help="Write so many of every utterance's texts with their scores; needs --beam.")
+        int | None, typer.Option("--n-best", min=1, help="Write so many of each utterance's best texts to hyps.jsonl; needs --beam.")
     ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="PART.NAME=NUMBER, as searcher.blank_penalty=2.")] = None,
     input_rate: Annotated[int | None, typer.Option(min=1000, help="Resample the audio to this rate first.")] = None,
