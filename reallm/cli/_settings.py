@@ -1,5 +1,6 @@
 """Run-time settings of a system's components, as ``--set searcher.blank_penalty=2``."""
 
+import dataclasses
 import inspect
 import math
 from collections.abc import Sequence
@@ -11,7 +12,8 @@ from reallm.errors import InputError, nearest
 def apply_settings(system: Any, settings: Sequence[str]) -> dict[str, Any]:
     """Build components of ``system`` anew with other numbers for their constructor; returns what was set.
 
-    Only components without weights, such as the searcher: the others' arguments belong to what was trained.
+    Only components without weights, such as the searcher: the others' arguments belong to what was trained. But for
+    ``encoder.chunk_size`` of a system that streams: encoder frames a chunk, which streams may choose.
 
     Raises InputError for a setting that is not PART.NAME=NUMBER, names something that the system does not have, or gives a
     value that the component refuses.
@@ -26,6 +28,9 @@ def apply_settings(system: Any, settings: Sequence[str]) -> dict[str, Any]:
         part, dot, name = path.partition(".")
         if not (equals and dot):
             raise InputError(f"--set '{setting}': write PART.NAME=NUMBER, such as searcher.blank_penalty=2")
+        if path == "encoder.chunk_size":
+            done[path] = _use_chunk(system, setting, text)
+            continue
         components = {n: getattr(system, n) for n, value in spec_of(system).kwargs.items() if hasattr(value, "component_spec")}
         parts = [n for n, component in components.items() if not isinstance(component, nn.Module)]
         if part not in parts:
@@ -49,6 +54,23 @@ def apply_settings(system: Any, settings: Sequence[str]) -> dict[str, Any]:
         setattr(system, part, rebuilt)
         done[path] = value
     return done
+
+
+def _use_chunk(system: Any, setting: str, text: str) -> int:
+    """Let the encoder stream in chunks of so many frames. Raises InputError for chunks that the system cannot stream in."""
+    from reallm.protocols import streams
+    from reallm.registry import spec_of
+
+    if not streams(system):
+        raise InputError(f"--set '{setting}': system '{spec_of(system).name}' hears the whole utterance first: leave it out")
+    chunk = system.encoder.chunk
+    stride = system.period_samples // system.frame_samples  # encoder frames a token period
+    if not text.isdecimal() or int(text) < max(1, chunk.right) or int(text) % stride:
+        raise InputError(
+            f"--set '{setting}': a chunk is a multiple of {stride} encoder frames (the token period), {max(stride, chunk.right)} at least"
+        )
+    system.encoder.chunk = dataclasses.replace(chunk, size=int(text))
+    return int(text)
 
 
 def use_beam(system: Any, beam: int) -> dict[str, Any]:

@@ -182,10 +182,60 @@ def librispeech(
     _summary(record)
 
 
+@app.command()
+def speechocean762(
+    out: Out,
+    data: Annotated[Path | None, typer.Option(help="The corpus; else $REALLM_DATA/speechocean762.")] = None,
+    dev_speakers: Annotated[int, typer.Option(min=2, help="Speakers taken out of train for dev: half of them children.")] = 8,
+    seed: Annotated[int, typer.Option(help="Of the choice of these.")] = 1,
+    jobs: Jobs = 2,
+) -> None:
+    """speechocean762: train, dev, test-adult (from 16 years on) and test-child."""
+    from reallm.data.corpora.speechocean762 import prepare
+
+    data = data or _at_hand("speechocean762")
+    if data is None:
+        raise InputError("no recordings: name the folder of speechocean762 with --data DIR, or set REALLM_DATA")
+    bar, tick = _bar("files", None)
+    with bar:
+        record = prepare(data, out, dev_speakers, seed, jobs, lambda files: bar.update(bar.task_ids[0], total=files), tick)
+    _summary(record)
+
+
+Text = Annotated[Path | None, typer.Option(help="Folder of train.txt, dev.txt, test.txt; else $REALLM_DATA/text.")]
+
+
+def _text_at_hand() -> Path:
+    found = _at_hand("text")
+    if found is None:
+        raise InputError("no text to speak: name a folder with train.txt, dev.txt and test.txt with --text, or set REALLM_DATA")
+    return found
+
+
+@app.command()
+def synthetic(
+    out: Out,
+    text: Text = None,
+    hours: Annotated[float, typer.Option(min=0.001, help="Of training speech.")] = 1.0,
+    voices: Annotated[int, typer.Option(min=0, help="Of training; 0 = all that are not held out.")] = 0,
+    dev_utterances: Annotated[int, typer.Option(min=1, help="By voices that are nowhere else.")] = 100,
+    test_utterances: Annotated[int, typer.Option(min=1, help="By voices that are nowhere else.")] = 300,
+    seed: Annotated[int, typer.Option(help="Of what is said, by whom and how.")] = 1,
+) -> None:
+    """Sentences spoken by espeak-ng, in every English voice: train, and dev and test by voices that are heard nowhere else."""
+    from reallm.data.corpora.synthetic import SyntheticOptions, prepare
+
+    options = SyntheticOptions(hours, voices, dev_utterances, test_utterances, seed=seed)
+    bar, tick = _bar("seconds of speech", None)
+    with bar:
+        record = prepare(text or _text_at_hand(), out, options, tick)
+    _summary(record)
+
+
 @app.command("synthetic-librispeech")
 def synthetic_librispeech(
     out: Out,
-    text: Annotated[Path | None, typer.Option(help="Folder of train.txt, dev.txt, test.txt; else $REALLM_DATA/text.")] = None,
+    text: Text = None,
     hours: Annotated[float, typer.Option(min=0.001, help="Of training speech.")] = 1.0,
     eval_utterances: Annotated[int, typer.Option(min=1, help="In each of dev-clean, dev-other, test-clean, test-other.")] = 50,
     train_voices: Annotated[int, typer.Option(min=1, help="Speakers of the training data.")] = 40,
@@ -195,10 +245,7 @@ def synthetic_librispeech(
     """A corpus in LibriSpeech's folder layout, spoken by espeak-ng: OUT/LibriSpeech."""
     from reallm.data.corpora.librispeech_synthetic import write_corpus
 
-    if text is None:
-        if not os.environ.get("REALLM_DATA"):
-            raise InputError("no text to speak: name a folder with train.txt, dev.txt and test.txt with --text, or set REALLM_DATA")
-        text = Path(os.environ["REALLM_DATA"]) / "text"
+    text = text or _text_at_hand()
     bar, tick = _bar("seconds of speech", None)
     with bar:
         root = write_corpus(out, text, hours, eval_utterances, train_voices, test_voices, seed, lambda seconds: tick(int(seconds)))

@@ -9,7 +9,7 @@ from reallm.data.corpora.speechocean762 import prepare
 from reallm.data.cuts import read_cuts, speaker_of, text_of
 from reallm.errors import InputError
 from reallm.metrics.provenance import corpus_of
-from tests.unit.data.corpora.test_own_data import table, write_audio
+from tests.unit.data.corpora.test_own_data import run, table, write_audio
 
 # Part → speaker → years; each says two sentences.
 SPEAKERS = {"train": {"0001": 6, "0002": 9, "0003": 20, "0004": 31, "0005": 15}, "test": {"0006": 16, "0007": 15}}
@@ -94,3 +94,13 @@ def test_the_real_corpus(real_data: Path) -> None:
     root = find_root(real_data)
     utterances, ages = _read(root, "test"), _ages(root, "test")
     assert len(utterances) == 2180 and sum(ages[str(u.speaker)] >= 16 for u in utterances) == 900
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REALLM_DATA", raising=False)
+    with pytest.raises(InputError, match="no recordings: name the folder of speechocean762 with --data DIR, or set REALLM_DATA"):
+        run("speechocean762", "--out", tmp_path / "out")
+    write_tables(tmp_path / "data/speechocean762")
+    monkeypatch.setenv("REALLM_DATA", str(tmp_path / "data"))
+    assert "test-child" in run("speechocean762", "--out", tmp_path / "out", "--dev-speakers", 2, "--nj", 1)
+    assert len(read_cuts(tmp_path / "out/dev.jsonl.gz")) == 4

@@ -11,6 +11,7 @@ from reallm.data.cuts import load_audio, read_cuts, speaker_of, text_of
 from reallm.errors import InputError
 from reallm.metrics.provenance import corpus_of
 from tests.unit.data.corpora.test_librispeech_synthetic import TEXT, write_text
+from tests.unit.data.corpora.test_own_data import run
 
 TINY = {"hours": 0.005, "voices": 3, "dev_utterances": 2, "test_utterances": 3}
 
@@ -55,3 +56,14 @@ def test_speech_that_is_there_is_kept_and_other_speech_refused(tmp_path: Path) -
         prepare(text, out, SyntheticOptions(**TINY, seed=2))
     with pytest.raises(InputError, match=r"no text .*train.txt: give --text"):
         prepare(tmp_path / "none", tmp_path / "out2", SyntheticOptions(**TINY))
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ("--hours", 0.001, "--voices", 1, "--dev-utterances", 1, "--test-utterances", 1)
+    monkeypatch.delenv("REALLM_DATA", raising=False)
+    with pytest.raises(InputError, match="no text to speak: name a folder"):
+        run("synthetic", "--out", tmp_path / "out", *options)
+    write_text(tmp_path / "text")
+    monkeypatch.setenv("REALLM_DATA", str(tmp_path))
+    assert "SYNTHETIC" in run("synthetic", "--out", tmp_path / "out", *options)
+    assert len(read_cuts(tmp_path / "out/test.jsonl.gz")) == 1
