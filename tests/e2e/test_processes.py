@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.e2e.killed_training import free_port
 from tests.e2e.test_resume import CONFIG, ROOT, assert_equal, journal, newest, run
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -68,6 +69,27 @@ def test_one_command_starts_them(folder: Path) -> None:
     assert done.stdout == f"{folder / 'command'}: trained 10 updates, 10 in all\n"
     assert_equal(newest(folder / "command"), newest(folder / "two"))
     assert len(list((folder / "command/tensorboard").iterdir())) == 1, "one process writes"
+
+
+SLURM = """#!/bin/sh
+# Two machines, both of which are this one.
+case "$0" in
+*scontrol) printf 'localhost\\nlocalhost\\n' ;;
+*) shift; "$@" & "$@" & wait ;;
+esac
+"""
+
+
+def test_the_script_for_slurm_starts_them_on_several_machines(folder: Path, tmp_path: Path) -> None:
+    for name in ("srun", "scontrol"):
+        (tmp_path / name).write_text(SLURM)
+        (tmp_path / name).chmod(0o755)
+    job = {"SLURM_JOB_ID": str(free_port() - 20000), "SLURM_JOB_NODELIST": "localhost", "SLURM_JOB_NUM_NODES": "2"}
+    path = f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    command = ["tools/slurm_train.sh", str(folder / "1.yaml"), "--exp", str(folder / "slurm"), "--device", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, env={**ENVIRONMENT, **job, "PATH": path})
+    assert done.stdout == f"{folder / 'slurm'}: trained 10 updates, 10 in all\n", done.stderr
+    assert_equal(newest(folder / "slurm"), newest(folder / "two"))
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,19 @@ def test_an_epoch_goes_on_with_equal_batches_whatever_was_drawn_between() -> Non
     assert [torch.equal(one, other) for one, other in zip(rest, whole[3:], strict=True)] == [True, True]
 
 
+def test_processes_take_turns_with_the_batches_that_one_would_take() -> None:
+    data = TinyData(size=8)
+    alone = list(EpochBatches(data, seed=1))
+    taken = [list(EpochBatches(data, seed=1, rank=rank, processes=3)) for rank in range(3)]
+    assert [len(mine) for mine in taken] == [2, 2, 2], "all take equally many"
+    for number, batch in enumerate(alone[:6]):
+        mine = taken[number % 3][number // 3]
+        assert torch.equal(mine.wav, batch.wav), "what is drawn while a batch is made does not depend on who makes it"
+    second = EpochBatches(data, seed=1, rank=2, processes=3)
+    second.begin(epoch=1, consumed=1)
+    assert [batch.ids for batch in second] == [alone[5].ids]
+
+
 def test_an_epoch_that_is_consumed_loads_nothing() -> None:
     data = TinyData(size=5)
     batches = EpochBatches(data, seed=1)

@@ -13,9 +13,10 @@ from torch import Tensor
 from reallm.errors import InputError
 from reallm.training.brain import TrainingBrain
 from reallm.training.journal import read_journal
+from reallm.training.memory import may_fit
 from reallm.training.schedules import WarmupCosine
 from reallm.training.settings import TrainingSettings
-from reallm.training.trainer import check_device, train
+from reallm.training.trainer import check_device, own_device, train
 from reallm.types import Batch
 from tests.dummies.host_reads import host_reads
 from tests.dummies.training import TinyData, TinySystem, constant_validation
@@ -194,6 +195,44 @@ class OnceInfinite(TinySystem):
         return (loss * torch.inf if self.batches_seen == 3 else loss), stats
 
 
+class TooLarge(TinySystem):
+    """Runs out of memory at the third batch, as an accelerator does, or in fact."""
+
+    def __init__(self, error: Exception | None) -> None:
+        super().__init__()
+        self.error = error
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor | float]]:
+        if self.batches_seen == 2:
+            if self.error is not None:
+                raise self.error
+            torch.empty(2**60)
+        return super().loss(batch)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), None], ids=["cuda", "cpu"])
+def test_a_batch_that_does_not_fit_ends_with_a_size_that_may(tmp_path: Path, error: Exception | None) -> None:
+    data = TinyData(size=4, more=2)
+    data.max_duration = 9.0  # type: ignore[attr-defined]
+    with pytest.raises(InputError) as said:
+        run(tmp_path, system=TooLarge(error), data=data)
+    assert str(said.value) == (
+        "not enough memory on cpu for a batch of 3 utterances, 6.0 seconds with padding (the largest that fitted had 10.0): make batches "
+        "of 3.0 seconds (half of it, a guess; 'max_duration' of the data, now 9), with a larger 'accumulate' for updates of the same size, "
+        "and train in another --exp"
+    )
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="shapes"):
+        run(tmp_path, system=TooLarge(RuntimeError("shapes")))
+
+
+def test_the_size_that_may_fit_is_estimated_from_what_others_took() -> None:
+    assert may_fit(100.0, bytes_a_second=2.0, room=120.0) == pytest.approx(54.0), "what there is room for, less a tenth"
+    assert may_fit(100.0, bytes_a_second=1.0, room=120.0) == pytest.approx(90.0), "less than what did not fit, in any case"
+
+
 def test_a_gradient_that_is_not_finite_is_left_out(tmp_path: Path) -> None:
     torch.manual_seed(0)
     system = run(tmp_path, system=OnceInfinite())
@@ -227,3 +266,19 @@ def test_an_epoch_must_have_a_whole_update(tmp_path: Path) -> None:
 def test_a_device_that_cannot_be_is_refused(device: str, precision: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         check_device(device, precision)
+
+
+def test_each_process_needs_an_accelerator_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert check_device(None, processes=2) == "cuda"
+    with pytest.raises(InputError, match=r"3 processes on this machine, which has 2 accelerators"):
+        check_device(None, processes=3)
+    with pytest.raises(InputError, match=r"device 'cuda:1': 2 processes take one accelerator each: --device cuda"):
+        check_device("cuda:1", processes=2)
+    assert check_device("cpu", processes=3) == "cpu"
+    launched = {"RANK": "3", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+    for name, value in launched.items():
+        monkeypatch.setenv(name, value)
+    assert own_device(None) == "cuda:1"
+    assert own_device("cpu") == "cpu"

@@ -54,6 +54,7 @@ def test_train_and_train_again(conf: Path, tmp_path: Path, capsys: pytest.Captur
         (["--dev", "nowhere.jsonl"], "no manifest"),
         (["--init", "nowhere"], "nowhere is neither a bundle"),
         (["--device", "gpu"], "device 'gpu'"),
+        (["--device", "gpu", "--devices", "2"], "device 'gpu'"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(
@@ -64,6 +65,16 @@ def test_mistakes_are_one_line_and_exit_code_2(
     assert message in err
     assert len(err.splitlines()) == 1
     assert not (tmp_path / "exp/config.yaml").exists()
+
+
+def test_a_launched_process_launches_no_others(
+    conf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RANK", "LOCAL_RANK"):
+        monkeypatch.setenv(name, "0")
+    code, _, err = reallm(capsys, "train", conf, "--exp", tmp_path / "exp", "--train", "t", "--devices", "2")
+    assert code == 2
+    assert "--devices 2: the launcher that started this process has said how many" in err
 
 
 def test_a_placeholder_must_be_given(conf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -126,6 +126,16 @@ def test_a_checkpoint_does_not_go_on_with_other_training_data(folder: Path) -> N
     go(folder)
 
 
+def test_a_checkpoint_does_not_go_on_with_another_number_of_processes(folder: Path) -> None:
+    exp = killed(folder, 4)
+    recorded = (exp / ORIGIN_NAME).read_text()
+    (exp / ORIGIN_NAME).write_text(recorded.replace('"processes": 1', '"processes": 2'))
+    with pytest.raises(InputError, match=r"was begun with 2 processes, not with 1: go on with --devices 2 \(or as many by torchrun\), or"):
+        go(folder)
+    (exp / ORIGIN_NAME).write_text(recorded)
+    go(folder)
+
+
 def test_checkpoints_of_which_nobody_knows_where_they_came_from(folder: Path) -> None:
     exp = killed(folder, 4)
     (exp / ORIGIN_NAME).write_text('{"init": null')
