@@ -5,6 +5,7 @@ stopped and goes on draws the same.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from reallm.data.noise import coloured_noise
+from reallm.errors import InputError
 
 
 class Augmentation(Protocol):
@@ -21,11 +23,11 @@ class Augmentation(Protocol):
         """wav (S,) float32 → (S,) float32."""
 
 
+@dataclass(frozen=True)
 class Chain:
     """Several augmentations, one after the other."""
 
-    def __init__(self, augmentations: Sequence[Augmentation]) -> None:
-        self.augmentations = list(augmentations)
+    augmentations: Sequence[Augmentation]
 
     def __call__(self, wav: Tensor, sample_rate: int, rng: np.random.Generator) -> Tensor:
         """wav (S,) → (S,)."""
@@ -34,12 +36,29 @@ class Chain:
         return wav
 
 
-class Gain:
+@dataclass(frozen=True)
+class Drawn:
+    """What is drawn between ``low_…`` and ``high_…``, for a share ``probability`` of the utterances.
+
+    Raises InputError for a range that is upside down, and a share that is none.
+    """
+
+    def __post_init__(self) -> None:
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        for low in (name for name in given if name.startswith("low_")):
+            high = low.replace("low", "high", 1)
+            if not given[low] <= given[high]:
+                raise InputError(f"{type(self).__name__}: {low} is {given[low]}, above {high} {given[high]}: exchange them")
+        if not 0 <= given.get("probability", 0.0) <= 1:
+            raise InputError(f"{type(self).__name__}: probability is {given['probability']}: a share from 0 to 1")
+
+
+@dataclass(frozen=True)
+class Gain(Drawn):
     """A level change, uniform in dB."""
 
-    def __init__(self, low_db: float = -10.0, high_db: float = 10.0) -> None:
-        self.low_db = low_db
-        self.high_db = high_db
+    low_db: float = -10.0
+    high_db: float = 10.0
 
     def __call__(self, wav: Tensor, sample_rate: int, rng: np.random.Generator) -> Tensor:
         """wav (S,) → (S,); never louder than full scale, unless it was."""
@@ -48,16 +67,16 @@ class Gain:
         return wav * min(gain, max(1.0, 1.0 / peak) if peak > 0 else gain)
 
 
-class AdditiveNoise:
+@dataclass(frozen=True)
+class AdditiveNoise(Drawn):
     """Gaussian noise between white and brown, at a signal-to-noise ratio uniform in dB, in a share of the utterances.
 
     The ratio is to the mean power of the utterance, its silences included.
     """
 
-    def __init__(self, low_db: float = 0.0, high_db: float = 30.0, probability: float = 0.5) -> None:
-        self.low_db = low_db
-        self.high_db = high_db
-        self.probability = probability
+    low_db: float = 0.0
+    high_db: float = 30.0
+    probability: float = 0.5
 
     def __call__(self, wav: Tensor, sample_rate: int, rng: np.random.Generator) -> Tensor:
         """wav (S,) → (S,)."""
@@ -68,13 +87,13 @@ class AdditiveNoise:
         return wav + noise * wav.square().mean().sqrt() * 10 ** (-rng.uniform(self.low_db, self.high_db) / 20)
 
 
-class Equalizer:
+@dataclass(frozen=True)
+class Equalizer(Drawn):
     """A random smooth frequency response with zero phase, so that nothing is delayed: other microphones, other rooms' colour."""
 
-    def __init__(self, db: float = 6.0, bands: int = 6, probability: float = 0.5) -> None:
-        self.db = db
-        self.bands = bands
-        self.probability = probability
+    db: float = 6.0
+    bands: int = 6
+    probability: float = 0.5
 
     def __call__(self, wav: Tensor, sample_rate: int, rng: np.random.Generator) -> Tensor:
         """wav (S,) → (S,)."""
@@ -88,7 +107,8 @@ class Equalizer:
         return torch.fft.irfft(spectrum * response, n=len(wav) + sample_rate // 10)[: len(wav)]
 
 
-class Reverberation:
+@dataclass(frozen=True)
+class Reverberation(Drawn):
     """A room: after the direct sound, which is not delayed, noise that decays exponentially (Moorer 1979); in a share of the utterances.
 
     Args:
@@ -97,14 +117,11 @@ class Reverberation:
         probability: of an utterance to be in a room.
     """
 
-    def __init__(
-        self, low_seconds: float = 0.1, high_seconds: float = 0.6, low_db: float = 0.0, high_db: float = 15.0, probability: float = 0.3
-    ) -> None:
-        self.low_seconds = low_seconds
-        self.high_seconds = high_seconds
-        self.low_db = low_db
-        self.high_db = high_db
-        self.probability = probability
+    low_seconds: float = 0.1
+    high_seconds: float = 0.6
+    low_db: float = 0.0
+    high_db: float = 15.0
+    probability: float = 0.3
 
     def __call__(self, wav: Tensor, sample_rate: int, rng: np.random.Generator) -> Tensor:
         """wav (S,) → (S,); what sounds after its end is cut."""
@@ -121,7 +138,8 @@ class Reverberation:
         return torch.fft.irfft(torch.fft.rfft(wav, n=size) * torch.fft.rfft(response, n=size), n=size)[: len(wav)]
 
 
-class BandLimit:
+@dataclass(frozen=True)
+class BandLimit(Drawn):
     """A low-pass filter with zero phase, in a share of the utterances: telephones, and recordings of lower sample rates.
 
     Args:
@@ -129,10 +147,9 @@ class BandLimit:
         probability: of an utterance to be filtered.
     """
 
-    def __init__(self, low_hz: float = 3400.0, high_hz: float = 4000.0, probability: float = 0.3) -> None:
-        self.low_hz = low_hz
-        self.high_hz = high_hz
-        self.probability = probability
+    low_hz: float = 3400.0
+    high_hz: float = 4000.0
+    probability: float = 0.3
 
     def __call__(self, wav: Tensor, sample_rate: int, rng: np.random.Generator) -> Tensor:
         """wav (S,) → (S,)."""

@@ -137,7 +137,7 @@ class TrainingData:
         num_workers: processes that load; 0 = the training's own. The batches are the same for any number.
         features: "online": batches hold audio; "stored": the features of `reallm data features`, which rule out augmentation of the audio.
 
-    Raises InputError for a missing, broken or empty manifest.
+    Raises InputError for a missing, broken or empty manifest, and for a number out of its range.
     """
 
     def __init__(
@@ -156,6 +156,11 @@ class TrainingData:
             raise InputError(f"features '{features}': online or stored")
         if features == "stored" and augmentation is not None:
             raise InputError("stored features cannot be augmented as audio: take augmentation out, or features: online")
+        for name, value, least in (("num_buckets", num_buckets, 1), ("num_workers", num_workers, 0)):
+            if value < least:
+                raise InputError(f"{name} is {value}: at least {least}")
+        if not max_duration > 0:
+            raise InputError(f"max_duration is {max_duration}: give the seconds of audio in a batch, above 0")
         self.path = Path(cuts)
         self.sample_rate = sample_rate
         self.seed = seed

@@ -42,6 +42,7 @@ def problems(conf: Path, old: str, new: str) -> list[str]:
         ("epochs: 5", "epochs: -3", "training: epochs is -3: at least 1"),
         ("    validate_utterances: 100", "    precision: fp61", "training: precision 'fp61' (did you mean 'fp16'?)"),
         ("    validate_utterances: 100", "    keep: 2", "training: keep is 2, but 3 checkpoints are to be averaged: set keep to 3"),
+        ("noise: 0.4", "noise: 4", "data.augmentation: AdditiveNoise: probability is 4: a share from 0 to 1"),
         ("warmup: 100", "warmup: 0", "training.schedule: warmup is 0 updates: at least 1"),
         ("lr: 0.001", "lr: -1", "training.optimizer: Invalid learning rate: -1: give another value"),
         ("lr: 0.001", "lr: '1e-3'", "lr: the text '1e-3' is not a number: write 0.001, without quotes"),

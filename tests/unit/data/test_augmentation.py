@@ -6,6 +6,7 @@ import torch
 
 from reallm.data.augmentation import AdditiveNoise, Augmentation, BandLimit, Chain, Equalizer, Gain, Reverberation
 from reallm.data.noise import coloured_noise
+from reallm.errors import InputError
 
 RATE = 8000
 ALL: list[Augmentation] = [
@@ -82,3 +83,16 @@ def test_a_band_ends_where_it_is_limited() -> None:
     power = torch.fft.rfft(BandLimit(2000, 2000, probability=1.0)(noise, RATE, np.random.default_rng(0))).abs().square()
     assert float(power[4600:].mean() / power[:3400].mean()) < 1e-3
     assert abs(float(power[:3400].mean() / torch.fft.rfft(noise)[:3400].abs().square().mean()) - 1) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        (AdditiveNoise, {"probability": 4.0}, "AdditiveNoise: probability is 4.0: a share from 0 to 1"),
+        (BandLimit, {"low_hz": 4000.0, "high_hz": 3400.0}, "BandLimit: low_hz is 4000.0, above high_hz 3400.0"),
+        (Gain, {"low_db": float("nan")}, "Gain: low_db is nan"),
+    ],
+)
+def test_ranges_that_cannot_be(kind: type, values: dict[str, float], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        kind(**values)

@@ -146,6 +146,12 @@ def test_manifests_that_cannot_be_trained_on(manifests: Path, tmp_path: Path) ->
         make(tmp_path / "mixed.jsonl.gz")
 
 
+@pytest.mark.parametrize(("name", "value"), [("max_duration", 0.0), ("num_buckets", 0), ("num_workers", -1)])
+def test_numbers_out_of_range(manifests: Path, name: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"{name} is {value}"):
+        make(manifests / "train.jsonl.gz", **{name: value})
+
+
 def test_cuts_without_an_epoch_are_in_every_epoch(manifests: Path) -> None:
     data = make(manifests / "dev.jsonl.gz")
     for epoch in range(3):
