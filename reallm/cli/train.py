@@ -25,8 +25,8 @@ def train(
     overrides = list(override or [])
     overrides += [f"{key}={json.dumps(str(path.resolve()))}" for key, path in (("train", train), ("dev", dev)) if path is not None]
     if devices > 1:
+        from reallm.training.devices import check_device
         from reallm.training.processes import launch, launched
-        from reallm.training.trainer import check_device
 
         if launched():
             raise InputError(f"--devices {devices}: the launcher that started this process has said how many: leave it away")

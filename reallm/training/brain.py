@@ -91,7 +91,7 @@ class TrainingBrain(speechbrain.Brain):
         self.settings = settings
         self.batches = batches
         self.memory = BatchMemory(getattr(batches.source, "max_duration", None))
-        self.first_targets: Tensor | None = None  # n_0 of the update in progress
+        self.update_targets: list[Tensor] = []  # of all processes, for each of their batches in the update in progress: n_0, …
         self.total_updates = total_updates
         self.journal = journal
         self.validate = validate
@@ -112,7 +112,7 @@ class TrainingBrain(speechbrain.Brain):
         self.epoch = epoch
         self.batches.begin(epoch, consumed=self.step)
         self._forget_window()
-        self.first_targets = None
+        self.update_targets.clear()
 
     def fit_batch(self, batch: Batch) -> Tensor:
         """As the parent's. Raises InputError, with a size that may fit, for a batch that the memory has no room for."""
@@ -135,13 +135,9 @@ class TrainingBrain(speechbrain.Brain):
     def compute_objectives(self, predictions: Output, batch: Batch, stage: Stage) -> Tensor:
         loss, numbers = predictions
         self._targets = torch.as_tensor(numbers.pop("targets"), dtype=torch.float64, device=self.device)
-        together = ddp_all_reduce(self._targets.clone(), ReduceOp.SUM)
-        if self.first_targets is None:
-            self.first_targets, self.update_targets = together, together
-        else:
-            self.update_targets = self.update_targets + together
+        self.update_targets.append(ddp_all_reduce(self._targets.clone(), ReduceOp.SUM))
         # The value stays the batch's own, for the journal. DistributedDataParallel takes the mean over processes, hence their number.
-        weight = (self.batches.processes * self._targets / self.first_targets).to(loss.dtype)
+        weight = (self.batches.processes * self._targets / self.update_targets[0]).to(loss.dtype)
         loss.register_hook(lambda gradient: gradient * weight)
         return loss
 
@@ -150,10 +146,11 @@ class TrainingBrain(speechbrain.Brain):
         self.scaler.unscale_(self.optimizer)
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         if self.settings.accumulate > 1:  # the parent has divided by this number
+            factor = self.settings.accumulate * self.update_targets[0] / torch.stack(self.update_targets).sum()
             for parameter in parameters:
                 if parameter.grad is not None:
-                    parameter.grad *= self.settings.accumulate * self.first_targets / self.update_targets
-        self.first_targets = None
+                    parameter.grad *= factor
+        self.update_targets.clear()
         self._grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm))
         self._lr = self.schedule.get_last_lr()[0]
         if math.isfinite(self._grad_norm) or self.scaler.is_enabled():  # the scaler drops such a gradient by itself

@@ -23,12 +23,13 @@ from reallm.errors import InputError, nearest
 from reallm.protocols import System
 from reallm.training.batches import TrainingSource, refuse_transcripts
 from reallm.training.checkpoints import disk_full, load_weights, newest_whole
+from reallm.training.devices import check_device, own_device
 from reallm.training.initialize import fit_frontend, stored_weights, take_weights
 from reallm.training.origin import Origin
 from reallm.training.processes import joined, rank, world_size
 from reallm.training.randomness import seed_position
 from reallm.training.settings import TrainingSettings
-from reallm.training.trainer import TrainingResult, check_device, own_device, train
+from reallm.training.trainer import TrainingResult, train
 from reallm.training.validation import StreamingValidation
 
 CONFIG_NAME = "config.yaml"

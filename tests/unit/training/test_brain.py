@@ -12,11 +12,12 @@ from torch import Tensor
 
 from reallm.errors import InputError
 from reallm.training.brain import TrainingBrain
+from reallm.training.devices import check_device, own_device
 from reallm.training.journal import read_journal
 from reallm.training.memory import may_fit
 from reallm.training.schedules import WarmupCosine
 from reallm.training.settings import TrainingSettings
-from reallm.training.trainer import check_device, own_device, train
+from reallm.training.trainer import train
 from reallm.types import Batch
 from tests.dummies.host_reads import host_reads
 from tests.dummies.training import TinyData, TinySystem, constant_validation
