@@ -10,11 +10,11 @@ from reallm.errors import InputError
 
 def tokenizer(
     name: Annotated[str, typer.Argument(metavar="TYPE", help="A component of kind 'tokenizer': character, sentencepiece, word …")],
-    train: Annotated[Path, typer.Option(help="Manifest of lhotse cuts, whose texts are taken.")],
+    train: Annotated[list[Path], typer.Option(metavar="MANIFEST", help="Lhotse cuts, whose texts are taken; give it several times.")],
     out: Annotated[Path, typer.Option(help="File to write.")],
     vocab_size: Annotated[int | None, typer.Option(help="Number of tokens, where the type can choose it.")] = None,
 ) -> None:
-    """Make a tokenizer from the transcripts of a manifest. The same transcripts give the same file."""
+    """Make a tokenizer from the transcripts of manifests. The same transcripts give the same file."""
     import inspect
     import tempfile
 
@@ -27,9 +27,9 @@ def tokenizer(
     options = {} if vocab_size is None else {"vocab_size": vocab_size}
     if vocab_size is not None and "vocab_size" not in inspect.signature(cls.train).parameters:
         raise InputError(f"--vocab-size {vocab_size}: the vocabulary of '{name}' follows from the transcripts: leave it out")
-    texts = [text_of(cut) for cut in read_cuts(train)]
+    texts = [text_of(cut) for manifest in train for cut in read_cuts(manifest)]
     if not "".join(texts).strip():
-        raise InputError(f"{train} holds no transcripts: give cuts that have some")
+        raise InputError(f"{', '.join(map(str, train))} holds no transcripts: give cuts that have some")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         made = cls.train(texts, Path(folder) / out.name, **options)

@@ -56,3 +56,10 @@ def test_mistakes_are_one_line(arguments: list[str], message: str, manifest: Pat
     (line,) = output.strip().splitlines()
     assert message in line
     assert [p.name for p in manifest.parent.iterdir()] == [manifest.name]
+
+
+def test_takes_several_manifests(manifest: Path):
+    other = manifest.parent / "other.jsonl.gz"
+    write_cuts([MonoCut("d", 0, 1, 0, [SupervisionSegment("t", "r", 0, 1, text="nine")])], other)
+    code, output = run("word", "--train", manifest, "--train", other, "--out", manifest.parent / "words.json")
+    assert code == 0 and "4 tokens from 10 transcripts" in output, output
