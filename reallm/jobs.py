@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,12 +29,12 @@ from reallm import __version__
 from reallm.data.files import atomic_write
 from reallm.errors import InputError
 
-PATIENCE = 30  # seconds for a cluster to answer, and to have a worker
+PATIENCE = 30  # seconds for a cluster to answer, and to have workers again
 STAMP, WORK = "run.json", "work.pickle"
 
 Tick = Callable[[int], None]  # is told how many items were just done
 Work = Callable[[Sequence[Any], Tick], Any]  # the items of a shard → what JSON can hold; it and the items can be pickled
-Pool = tuple[Executor, Callable[[], int]]  # and how many shards may be under way in it
+Pool = tuple[Callable[..., Future[bytes]], Callable[[], int]]  # Executor.submit of it; how many shards may be under way in it
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,18 @@ class Workers:
         return self.dask or str(self.jobs)
 
 
+ALONE = Workers()
+
+
 def in_shards(
     work: Work,
     items: Sequence[Any],
     size: int,
     folder: Path,
     key: Mapping[str, Any],
-    workers: Workers = Workers(),
+    workers: Workers = ALONE,
     tick: Tick = lambda count: None,
-) -> Iterator[Any]:
+) -> "Results":
     """What ``work`` makes of each shard of ``items``, in order, when all are done.
 
     Args:
@@ -88,7 +91,17 @@ def in_shards(
         if not any(file.exists() for file in shards):
             shutil.rmtree(folder)
         raise
-    return map(_read, shards)
+    return Results(list(shards))
+
+
+@dataclass(frozen=True)
+class Results:
+    """Those of all shards, read from their files each time."""
+
+    files: Sequence[Path]
+
+    def __iter__(self) -> Iterator[Any]:
+        return (json.loads(gzip.decompress(file.read_bytes())) for file in self.files)
 
 
 def _open(folder: Path, key: dict[str, Any]) -> None:
@@ -101,10 +114,6 @@ def _open(folder: Path, key: dict[str, Any]) -> None:
         shutil.rmtree(folder)
     with atomic_write(folder / STAMP) as file:
         json.dump(key, file)
-
-
-def _read(file: Path) -> Any:
-    return json.loads(gzip.decompress(file.read_bytes()))
 
 
 def _packed(result: Any) -> bytes:
@@ -129,13 +138,13 @@ def _do(work: Work, missing: Mapping[Path, Sequence[Any]], folder: Path, workers
     stored, digest = (folder / WORK).resolve(), hashlib.sha256(pickled).hexdigest()
     waiting = iter(missing.items())
     running: dict[Future[bytes], Path] = {}
-    with _cluster(workers.dask) if workers.dask is not None else _processes(jobs) as (pool, room):
+    with _cluster(workers.dask) if workers.dask is not None else _processes(jobs) as (submit, room):
         while True:
             for file, shard in islice(waiting, max(0, room() - len(running))):
-                running[pool.submit(_shard, stored, digest, shard)] = file
+                running[submit(_shard, stored, digest, shard)] = file
             if not running:
                 return
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            done, _ = wait(running, timeout=PATIENCE, return_when=FIRST_COMPLETED)
             # Those that failed last: they end the run, and the others are to be kept.
             for future in sorted(done, key=lambda each: each.cancelled() or each.exception() is not None):
                 file = running.pop(future)
@@ -169,7 +178,7 @@ def _processes(jobs: int) -> Iterator[Pool]:
     threads = max(1, torch.get_num_threads() // jobs)
     pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin, (threads,))
     try:
-        yield pool, lambda: 2 * jobs
+        yield pool.submit, lambda: 2 * jobs
     except BrokenProcessPool:
         raise InputError(
             f"one of {jobs} processes was killed, for lack of memory perhaps: start the same command again, with fewer --jobs; "
@@ -213,13 +222,32 @@ def _cluster(address: str) -> Iterator[Pool]:
             "that it prints, such as tcp://host:8786"
         ) from None
     with client:
+
+        def room() -> int:
+            try:
+                client.wait_for_workers(1, timeout=PATIENCE)
+            except TimeoutError:
+                raise InputError(
+                    f"--dask {address}: no workers for {PATIENCE} s: start `dask worker {address} --nthreads 1`, and the same command "
+                    "again; what is done is kept"
+                ) from None
+            return 2 * len(client.nthreads())
+
+        def submit(*call: Any) -> Future[bytes]:
+            found: Future[bytes] = Future()
+
+            def pass_on(remote: Any) -> None:
+                try:
+                    found.set_result(remote.result())
+                except BaseException as error:
+                    found.set_exception(error)
+
+            # Not the client's own executor: its futures stay open where the scheduler goes away.
+            client.submit(*call, pure=False).add_done_callback(pass_on)
+            return found
+
         try:
-            client.wait_for_workers(1, timeout=PATIENCE)
-        except TimeoutError:
-            raise InputError(f"--dask {address}: no workers after {PATIENCE} s: start `dask worker {address} --nthreads 1`") from None
-        pool = client.get_executor(pure=False)
-        try:
-            yield pool, lambda: max(1, 2 * len(client.nthreads()))
+            yield submit, room
         except KilledWorker as killed:
             raise InputError(
                 f"--dask {address}: one shard killed {killed.allowed_failures + 1} workers, for lack of memory perhaps: start the same "
@@ -229,5 +257,3 @@ def _cluster(address: str) -> Iterator[Pool]:
             raise InputError(
                 f"--dask {address}: the scheduler went away: start the same command again when it is back; what is done is kept"
             ) from None
-        finally:
-            pool.shutdown(wait=False)

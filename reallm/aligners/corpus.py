@@ -1,9 +1,9 @@
-"""Aligns a manifest: in batches, in parts that survive a kill, with a report."""
+"""Aligns a manifest: in batches, in shards that survive a kill and that several processes share, with a report."""
 
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,11 @@ from reallm.aligners.report import Measurements, make_report
 from reallm.aligners.retokenize import retokenize, token_pieces, word_times
 from reallm.data.files import atomic_write
 from reallm.errors import InputError
+from reallm.jobs import ALONE, Workers, in_shards
 from reallm.protocols import Aligner, AlignmentFailure, Tokenizer
 from reallm.registry import catalogue, spec_of
 
-PART_CUTS = 1000  # cuts of one part: what is lost at most when the run is killed
+SHARD = 250  # cuts that a process aligns at a time, and that are lost at most when it is killed
 BATCH_SECONDS = 300.0  # audio of one batch, padding included
 MOST_FAILED = 0.01
 
@@ -80,6 +81,24 @@ def align_cuts(
     return [done[row] for row in sorted(done)], total
 
 
+@dataclass(frozen=True)
+class ShardAligner:
+    """:func:`align_cuts` with all but its cuts, for :func:`reallm.jobs.in_shards`: cuts → cuts and measurements, for JSON."""
+
+    teacher: Any
+    aligner: Aligner
+    meta: dict[str, Any]
+    device: torch.device | str
+    tokenizer: Tokenizer | None
+
+    def __call__(self, cuts: Sequence[Any], tick: Callable[[int], None]) -> dict[str, Any]:
+        """Align one shard."""
+        from reallm.data.cuts import to_plain
+
+        aligned, found = align_cuts(cuts, self.teacher, self.aligner, self.meta, self.device, tick, self.tokenizer)
+        return {"cuts": [to_plain(cut) for cut in aligned], "measured": asdict(found)}
+
+
 def align_manifest(
     cuts_path: Path,
     out: Path,
@@ -89,8 +108,9 @@ def align_manifest(
     offsets: dict[str, float] | None = None,
     progress: Callable[[int, int], None] = lambda count, total: None,
     tokenizer: Tokenizer | None = None,
+    workers: Workers = ALONE,
 ) -> dict[str, Any]:
-    """Align a manifest into ``out``, with a report beside it; a run that was killed goes on from its last whole part.
+    """Align a manifest into ``out``, with a report beside it; a run that was killed goes on from its last whole shard.
 
     Args:
         cuts_path: manifest of lhotse cuts.
@@ -99,10 +119,13 @@ def align_manifest(
         offsets: constants of the word times ("begin", "end", in ms) that were fitted on other data.
         progress: is told the number of cuts done and of all cuts.
         tokenizer: whose tokens are stored; None = the teacher's.
+        workers: who aligns. The result does not depend on it.
 
-    Raises InputError when more than 1 % of the utterances fail: only the report is written then; and, before anything is
-    done, for a transcript that a tokenizer does not know.
+    Raises InputError when more than 1 % of the utterances fail: only the report is written then; before anything is
+    done, for a transcript that a tokenizer does not know; and as :func:`reallm.jobs.in_shards`.
     """
+    from lhotse.serialization import deserialize_item
+
     from reallm.data.cuts import read_cuts, write_cuts
 
     cuts = list(read_cuts(cuts_path))
@@ -115,8 +138,6 @@ def align_manifest(
         if each is not None:
             encode_texts(cuts, each)
     parts = out.parent / f".{out.name}.parts"
-    open_parts(parts, key)
-    measured = Measurements()
     count = 0
 
     def advance(done: int) -> None:
@@ -124,20 +145,11 @@ def align_manifest(
         count += done
         progress(count, len(cuts))
 
-    paths = []
-    for start in range(0, len(cuts), PART_CUTS):
-        part, notes = parts / f"{start:09d}.jsonl.gz", parts / f"{start:09d}.json"
-        chunk = cuts[start : start + PART_CUTS]
-        if part.exists():
-            measured.extend(Measurements(**json.loads(notes.read_text(encoding="utf-8"))))
-            advance(len(chunk))
-        else:
-            aligned, found = align_cuts(chunk, teacher, aligner, meta, device, advance, tokenizer)
-            with atomic_write(notes) as file:
-                json.dump(asdict(found), file)
-            write_cuts(aligned, part)
-            measured.extend(found)
-        paths.append(part)
+    work = ShardAligner(teacher, aligner, meta, device, tokenizer)
+    shards = in_shards(work, cuts, SHARD, parts, key, workers, advance)
+    measured = Measurements()
+    for shard in shards:
+        measured.extend(Measurements(**shard["measured"]))
     report = make_report(measured, key, offsets)
     with atomic_write(report_path) as file:
         json.dump(report, file, indent=2, ensure_ascii=False)
@@ -149,7 +161,7 @@ def align_manifest(
             f"{report['failed']} of {len(cuts)} utterances of {cuts_path} could not be aligned (most often: {worst}), more than 1 %: "
             f"they are listed in {report_path}; correct the transcripts, and train the teacher longer or complete the alignments"
         )
-    write_cuts(_join(paths), out)
+    write_cuts((deserialize_item(cut) for shard in shards for cut in shard["cuts"]), out)
     shutil.rmtree(parts)
     return report
 
@@ -220,23 +232,3 @@ def read_report(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return report if isinstance(report, dict) else None
-
-
-def open_parts(folder: Path, key: dict[str, Any]) -> None:
-    """Make the folder of parts, emptied where they belong to another run."""
-    stamp = folder / "run.json"
-    if folder.exists() and read_report(stamp) != key:
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_write(stamp) as file:
-        json.dump(key, file)
-
-
-def _join(parts: Sequence[Path]) -> Iterator[Any]:
-    from lhotse.serialization import deserialize_item
-
-    from reallm.data.cuts import read_lines
-
-    for part in parts:
-        for line in read_lines(part):
-            yield deserialize_item(line)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from reallm.cli._workers import Dask, Jobs
 from reallm.errors import InputError
 
 
@@ -26,6 +27,8 @@ def align(
         Path | None, typer.Option(help="Report whose constant offsets are taken off in this report's word errors, such as that of dev.")
     ] = None,
     device: Annotated[str, typer.Option(help="Where the teacher runs: cpu, cuda, …")] = "cpu",
+    jobs: Jobs = 1,
+    dask: Dask = None,
 ) -> None:
     """Find when each token of a manifest was spoken, with the scores of a trained teacher or from a CTM file."""
     import torch
@@ -36,12 +39,14 @@ def align(
     from reallm.aligners.report import describe
     from reallm.bundle import load_teacher
     from reallm.cli.tokenizer import load_tokenizer
+    from reallm.jobs import Workers
     from reallm.registry import find
 
     if ctm is not None and aligner != "ctm":
         raise InputError(f"--ctm {ctm} is for --aligner ctm: add it, or leave --ctm out")
     if ctm is None and aligner == "ctm":
         raise InputError("--aligner ctm needs --ctm FILE")
+    workers = Workers(jobs, dask)
     engine = _engine(find("aligner", aligner), backend, ctm) if aligner is not None else None
     offsets = _offsets(offset_from) if offset_from else None
     target = load_tokenizer(tokenizer) if tokenizer else None
@@ -59,7 +64,7 @@ def align(
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("align", total=None)
         report = align_manifest(
-            cuts, out, teacher, engine, place, offsets, lambda count, total: bar.update(task, completed=count, total=total), target
+            cuts, out, teacher, engine, place, offsets, lambda count, total: bar.update(task, completed=count, total=total), target, workers
         )
     for line in [*describe(report), f"{out}, report in {report_of(out)}"]:
         typer.echo(line)

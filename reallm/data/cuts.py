@@ -218,16 +218,16 @@ def read_cuts(path: Path | str) -> CutSet:
     return cuts
 
 
-def _plain(value: Any) -> Any:
-    """What ``cut.to_dict()`` gives, several times faster: it copies every field of every dataclass deeply."""
+def to_plain(value: Any) -> Any:
+    """What ``cut.to_dict()`` gives, for JSON, several times faster: it copies every field of every dataclass deeply."""
     if isinstance(value, AudioTransform):
         return value.to_dict()
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [to_plain(v) for v in value]
     if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
+        return {k: to_plain(v) for k, v in value.items()}
     if dataclasses.is_dataclass(value):
-        plain = {k: _plain(v) for k, v in vars(value).items() if v is not None}
+        plain = {k: to_plain(v) for k, v in vars(value).items() if v is not None}
         return {**plain, "type": type(value).__name__} if isinstance(value, Cut) else plain
     return value
 
@@ -240,6 +240,6 @@ def write_cuts(cuts: Iterable[Cut], path: Path | str) -> int:
     count = 0
     with atomic_write(path, "wb") as raw, gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=4, mtime=0) as file:
         for cut in cuts:
-            file.write((json.dumps(_plain(cut), ensure_ascii=False) + "\n").encode())
+            file.write((json.dumps(to_plain(cut), ensure_ascii=False) + "\n").encode())
             count += 1
     return count

@@ -18,6 +18,7 @@ from reallm.cli import app
 from reallm.data.alignments import token_alignment, token_meta, words
 from reallm.data.cuts import read_cuts, write_cuts
 from reallm.errors import InputError
+from reallm.jobs import Workers
 from reallm.registry import find
 from reallm.tokenizers.character import CharacterTokenizer
 from reallm.tokenizers.word import WordTokenizer
@@ -135,7 +136,7 @@ class Interrupted(CTCAligner):
 
 
 def test_goes_on_after_a_kill_and_does_nothing_twice(tmp_path: Path, teacher: LevelTeacher, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(corpus, "PART_CUTS", 2)
+    monkeypatch.setattr(corpus, "SHARD", 2)
     manifest = write_strings(tmp_path, teacher.tokenizer, TEXTS)
     whole, out = tmp_path / "whole.jsonl.gz", tmp_path / "out.jsonl.gz"
     expected = align_manifest(manifest, whole, teacher, CTCAligner.tiny())
@@ -150,8 +151,23 @@ def test_goes_on_after_a_kill_and_does_nothing_twice(tmp_path: Path, teacher: Le
     assert not list(tmp_path.glob(".*"))
 
 
+def test_two_processes_align_to_the_same_bytes(tmp_path: Path, teacher: LevelTeacher, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(corpus, "SHARD", 2)
+    manifest = write_strings(tmp_path, teacher.tokenizer, TEXTS)
+    alone, shared = tmp_path / "alone.jsonl.gz", tmp_path / "shared.jsonl.gz"
+    seen: list[tuple[int, int]] = []
+    expected = align_manifest(manifest, alone, teacher, CTCAligner.tiny())
+    found = align_manifest(
+        manifest, shared, teacher, CTCAligner.tiny(), progress=lambda count, total: seen.append((count, total)), workers=Workers(2)
+    )
+    assert found == expected and seen[-1] == (6, 6)
+    assert shared.read_bytes() == alone.read_bytes()
+    assert report_of(shared).read_bytes() == report_of(alone).read_bytes()
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_parts_of_another_teacher_are_not_used(tmp_path: Path, teacher: LevelTeacher, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(corpus, "PART_CUTS", 2)
+    monkeypatch.setattr(corpus, "SHARD", 2)
     manifest = write_strings(tmp_path, teacher.tokenizer, TEXTS)
     out = tmp_path / "out.jsonl.gz"
     with pytest.raises(KeyboardInterrupt):
