@@ -28,6 +28,8 @@ teacher=ctc         # what aligns and gives the first encoder: ctc, or rnnt (the
 from=               # another run's --exp, whose data, teacher and alignments are used
 held_out_speaker=   # this speaker makes the test and is nowhere else
 speeds=             # speed factors that training strings are drawn with: "0.9 1 1.1"
+synthetic_voices=40 # espeak-ng voices that are mixed into training, for speakers that it never hears; 0: none
+synthetic_share=0.4 # share of training strings that they speak
 vocal_tract=0.0     # widest change of the vocal tract's length in training, as a share: 0.1
 train_strings=8000  # training strings an epoch
 data_epochs=2       # epochs of training strings, which the passes take in turn
@@ -44,15 +46,16 @@ exp=${exp:-$here/exp}
 . "$here/../../tools/stages.sh"
 
 whole 1 - nj train_strings data_epochs test_strings dev_strings teacher_epochs epochs
-whole 0 - seed
+whole 0 - seed synthetic_voices
 number 0 0.3 vocal_tract
+number 0 1 synthetic_share
 numbers 0.5 2 speeds
 one_of teacher ctc rnnt
 delay_fits "$here/conf/speech_reallm.yaml"
 
 begin data tokenizer teacher align train export decode score report
-settings seed delay teacher from held_out_speaker speeds vocal_tract train_strings data_epochs test_strings dev_strings \
-  teacher_epochs epochs
+settings seed delay teacher from held_out_speaker speeds synthetic_voices synthetic_share vocal_tract train_strings data_epochs \
+  test_strings dev_strings teacher_epochs epochs
 base=${from:-$exp}
 teacher_system=ctc
 [ "$teacher" = ctc ] || teacher_system=transducer
@@ -63,7 +66,7 @@ if [ -z "$from" ]; then
   if stage data; then
     reallm data digits ${data:+--data "$data"} --out "$exp/data" --seed "$seed" --epochs "$data_epochs" --train-strings "$train_strings" \
       --test-strings "$test_strings" --dev-strings "$dev_strings" ${held_out_speaker:+--held-out-speaker "$held_out_speaker"} \
-      ${speeds:+$(printf -- '--speed %s ' $speeds)}
+      --synthetic-voices "$synthetic_voices" --synthetic-share "$synthetic_share" ${speeds:+$(printf -- '--speed %s ' $speeds)}
     finish
   fi
 

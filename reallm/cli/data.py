@@ -52,8 +52,8 @@ def digits(
     dev_strings: Annotated[int, typer.Option(min=1, help="Development strings.")] = 200,
     held_out_speaker: Annotated[str | None, typer.Option(help="This speaker makes the test, and is nowhere else.")] = None,
     speed: Annotated[list[float] | None, typer.Option(help="Speed factor of training strings; give it several times.")] = None,
-    synthetic_voices: Annotated[int, typer.Option(min=0, help="espeak-ng voices mixed into training.")] = 0,
-    synthetic_share: Annotated[float, typer.Option(min=0, max=1, help="Share of training strings with such a voice.")] = 0.25,
+    synthetic_voices: Annotated[int, typer.Option(min=0, help="espeak-ng voices mixed into training, where recordings are real.")] = 40,
+    synthetic_share: Annotated[float, typer.Option(min=0, max=1, help="Share of training strings that they speak.")] = 0.4,
 ) -> None:
     """Connected digits, composed of the Free Spoken Digit Dataset's recordings."""
     from reallm.data.corpora.digits import DigitsOptions, prepare

@@ -24,7 +24,7 @@ def run(exp: Path, *options: str) -> subprocess.CompletedProcess[str]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     recordings = write_recordings(tmp_path_factory.mktemp("tones"), seconds=0.4)
     exp = tmp_path_factory.mktemp("exp")
-    options = ["--data", str(recordings), "--train-strings", "60", "--test-strings", "6", "--dev-strings", "4"]
+    options = ["--data", str(recordings), "--train-strings", "60", "--synthetic-voices", "1", "--test-strings", "6", "--dev-strings", "4"]
     options += ["--teacher-epochs", "1", "--epochs", "1", "--nj", "1"]
     done = run(exp, *options)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

@@ -38,8 +38,8 @@ class DigitsOptions:
     dev_strings: int = 200
     held_out_speaker: str | None = None
     speeds: tuple[float, ...] = (1.0,)
-    synthetic_voices: int = 0
-    synthetic_share: float = 0.25  # of training strings, where there are synthetic voices
+    synthetic_voices: int = 40  # mixed into training, where the recordings are real
+    synthetic_share: float = 0.4  # of training strings that they speak
     recipe: StringRecipe = field(default_factory=StringRecipe)
 
 
@@ -191,7 +191,8 @@ def prepare(
     for name, why in found.skipped.items():
         announce(f"skipped {folder / name}: {why}")
     synthetic: list[DigitRecording] = []
-    if options.synthetic_voices:
+    if options.synthetic_voices and real:  # else those in the test would be among them
+        announce(f"{options.synthetic_voices} espeak-ng voices speak a share of {options.synthetic_share} of the training strings")
         voices = synthesis.synthesize_digits(out / f"voices-{options.synthetic_voices}", options.synthetic_voices, 2, found.sample_rate)
         synthetic = fsdd.scan(voices).recordings
     record = describe(found.recordings, real, folder, options)

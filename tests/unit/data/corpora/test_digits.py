@@ -30,7 +30,7 @@ def manifests(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(**kwargs: object) -> DigitsOptions:
-    defaults: dict[str, object] = {"seed": 3, "train_strings": 10, "epochs": 2, "test_strings": 8, "dev_strings": 4}
+    defaults: dict[str, object] = {"seed": 3, "train_strings": 10, "epochs": 2, "test_strings": 8, "dev_strings": 4, "synthetic_voices": 0}
     return DigitsOptions(**{**defaults, **kwargs})  # type: ignore[arg-type]
 
 
@@ -234,8 +234,9 @@ def test_synthesized_when_nothing_is_reachable(tmp_path: Path, monkeypatch: pyte
     record = prepare(None, tmp_path / "out", options(), announce=said.append)
     assert record["corpus"] == "espeak-ng digits" and record["real"] is False
     assert said[1].startswith("the dataset cannot be had: ") and said[2].startswith("NOT REAL SPEECH")
-    again = prepare(tmp_path / "out" / "espeak", tmp_path / "out2", options(), **QUIET)
+    again = prepare(tmp_path / "out" / "espeak", tmp_path / "out2", options(synthetic_voices=2, synthetic_share=1.0), **QUIET)
     assert again["real"] is False
+    assert not (tmp_path / "out2" / "voices-2").exists(), "voices of the test would be among them"
 
 
 def test_synthetic_voices_are_in_training_alone(tmp_path: Path) -> None:
@@ -272,10 +273,10 @@ def test_recordings_of_two_rates(tmp_path: Path) -> None:
 
 def test_what_the_command_makes_by_default_is_what_the_recipe_makes() -> None:
     script = (Path(__file__).parents[4] / "egs/digits/run.sh").read_text()
-    recipe = {name: int(value) for name, value in re.findall(r"^(\w+)=(\d+) +#", script, re.MULTILINE)}
+    recipe = {name: float(value) for name, value in re.findall(r"^(\w+)=([\d.]+) +#", script, re.MULTILINE)}
     command = {name: parameter.default for name, parameter in inspect.signature(digits).parameters.items()}
     of_recipe = {"seed": "seed", "train_strings": "train_strings", "epochs": "data_epochs"} | {
-        f"{s}_strings": f"{s}_strings" for s in ("test", "dev")
+        name: name for name in ("test_strings", "dev_strings", "synthetic_voices", "synthetic_share")
     }
     for name, called in of_recipe.items():
         assert command[name] == getattr(DigitsOptions(), name) == recipe[called], name

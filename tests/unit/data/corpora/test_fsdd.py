@@ -47,7 +47,7 @@ def test_a_download_is_used_and_kept(archive: bytes, serve: Callable[[Answer], N
         send(handler, archive, len(archive) if told else None)
 
     serve(answer)
-    options = DigitsOptions(3, 10, 2, 8, 4)
+    options = DigitsOptions(3, 10, 2, 8, 4, synthetic_voices=0)
     seen: list[tuple[int, int | None]] = []
     record = prepare(None, tmp_path / "out", options, announce=lambda line: None, fetched=lambda done, total: seen.append((done, total)))
     assert record["real"] is True and record["recordings"] == 200
