@@ -33,6 +33,8 @@ def export(
     described = [manifest for manifest in manifests if (manifest.parent / "corpus.json").is_file()]
     corpus: dict[str, Any] = corpus_of(described[0]) if described else {}
     about = f"{corpus['name']} ({corpus['kind']})" if corpus.get("licence") else None
+    if about and "mixed_into_training" in corpus:
+        about += f" and {corpus['mixed_into_training']}"
     metadata = {
         "title": title or f"{exp.name} ({type(system).component_name})",
         "training_data": training_data or about,

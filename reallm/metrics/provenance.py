@@ -29,7 +29,10 @@ def corpus_of(manifest: Path) -> dict[str, Any]:
         return {"name": Path(manifest).resolve().parent.name, "kind": "unknown: no corpus.json beside the manifest"}
     known = json.loads(file.read_text(encoding="utf-8"))
     kind = {True: "real recordings", False: "SYNTHETIC speech"}.get(known.get("real"), "unknown")
-    return {"name": known.get("corpus"), "kind": kind, "licence": known.get("licence")}
+    corpus = {"name": known.get("corpus"), "kind": kind, "licence": known.get("licence")}
+    if "mixed_into_training" in known:
+        corpus["mixed_into_training"] = known["mixed_into_training"]
+    return corpus
 
 
 def split_of(manifest: Path) -> str:

@@ -131,6 +131,8 @@ def write_manifests(
 
 def describe(recordings: Sequence[DigitRecording], real: bool, source: Path, options: DigitsOptions) -> dict[str, Any]:
     """What results cite about the corpus (``corpus.json``), before the manifests' sizes are known."""
+    voices = options.synthetic_voices if real else 0  # of speech that is synthesized, those of the test would be among them
+    mixed = f"{voices} espeak-ng voices, which speak {100 * options.synthetic_share:g} % of the training strings"
     return {
         "corpus": "fsdd" if real else "espeak-ng digits",
         "real": real,
@@ -139,6 +141,7 @@ def describe(recordings: Sequence[DigitRecording], real: bool, source: Path, opt
         "recordings": len(recordings),
         "speakers": sorted({d.speaker for d in recordings}),
         "sample_rate": recordings[0].recording.sampling_rate,
+        **({"mixed_into_training": mixed} if voices else {}),
         "options": json.loads(json.dumps(asdict(options))),
     }
 
@@ -190,13 +193,13 @@ def prepare(
     found = fsdd.scan(folder)
     for name, why in found.skipped.items():
         announce(f"skipped {folder / name}: {why}")
-    synthetic: list[DigitRecording] = []
-    if options.synthetic_voices and real:  # else those in the test would be among them
-        announce(f"{options.synthetic_voices} espeak-ng voices speak a share of {options.synthetic_share} of the training strings")
-        voices = synthesis.synthesize_digits(out / f"voices-{options.synthetic_voices}", options.synthetic_voices, 2, found.sample_rate)
-        synthetic = fsdd.scan(voices).recordings
     record = describe(found.recordings, real, folder, options)
     record["skipped"] = found.skipped
+    synthetic: list[DigitRecording] = []
+    if "mixed_into_training" in record:
+        announce(f"mixed into training: {record['mixed_into_training']}")
+        voices = synthesis.synthesize_digits(out / f"voices-{options.synthetic_voices}", options.synthetic_voices, 2, found.sample_rate)
+        synthetic = fsdd.scan(voices).recordings
     marker = out / "corpus.json"
     if marker.is_file():
         old = json.loads(marker.read_text(encoding="utf-8"))

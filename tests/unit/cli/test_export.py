@@ -62,10 +62,11 @@ def test_export(exp: Path, tmp_path: Path, capsys: Any) -> None:
 
 def test_the_card_is_filled_from_the_corpus(exp: Path, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "corpus.json").write_text(json.dumps({"corpus": "fsdd", "real": True, "licence": "CC BY-SA 4.0"}))
+    known = {"corpus": "fsdd", "real": True, "licence": "CC BY-SA 4.0", "mixed_into_training": "a robot's voice"}
+    (tmp_path / "data" / "corpus.json").write_text(json.dumps(known))
     assert run(exp, "--out", tmp_path / "bundle") == 0
     card = (tmp_path / "bundle" / "README.md").read_text()
-    assert "| training data | fsdd (real recordings) |" in card
+    assert "| training data | fsdd (real recordings) and a robot's voice |" in card
     assert "| licence | CC BY-SA 4.0 |" in card
 
 

@@ -236,11 +236,13 @@ def test_synthesized_when_nothing_is_reachable(tmp_path: Path, monkeypatch: pyte
     assert said[1].startswith("the dataset cannot be had: ") and said[2].startswith("NOT REAL SPEECH")
     again = prepare(tmp_path / "out" / "espeak", tmp_path / "out2", options(synthetic_voices=2, synthetic_share=1.0), **QUIET)
     assert again["real"] is False
-    assert not (tmp_path / "out2" / "voices-2").exists(), "voices of the test would be among them"
+    assert "mixed_into_training" not in again and not (tmp_path / "out2" / "voices-2").exists(), "voices of the test would be among them"
 
 
 def test_synthetic_voices_are_in_training_alone(tmp_path: Path) -> None:
-    prepare(write_recordings(tmp_path), tmp_path / "out", options(synthetic_voices=2, synthetic_share=0.5, train_strings=40), **QUIET)
+    mixed = options(synthetic_voices=2, synthetic_share=0.5, train_strings=40)
+    record = prepare(write_recordings(tmp_path), tmp_path / "out", mixed, **QUIET)
+    assert record["real"] and record["mixed_into_training"] == "2 espeak-ng voices, which speak 50 % of the training strings"
     speakers = {name: {c.supervisions[0].speaker for c in load(tmp_path / "out", name)} for name in MANIFESTS}
     assert {"espeakenusm1", "espeakenf1", "ada", "bo"} == speakers["train"]
     assert speakers["test"] | speakers["dev"] == {"ada", "bo"}
