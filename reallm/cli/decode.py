@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from reallm.cli._workers import Dask, Jobs
 from reallm.errors import InputError
 
 
@@ -25,32 +26,36 @@ def decode(
     compare_offline: Annotated[bool, typer.Option("--compare-offline", help="List texts that differ from the offline pass.")] = False,
     rtf_utterances: Annotated[int, typer.Option(min=0, help="Measure the real-time factor on so many.")] = 20,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    jobs: Jobs = 1,
+    dask: Dask = None,
 ) -> None:
     """Stream a manifest through a trained system; write what was recognized and when, and score it.
 
-    The real-time factor is measured with one stream on one thread: CPU seconds per second of audio.
+    The real-time factor is measured afterwards, with one stream on one thread of this process: CPU seconds per second of audio.
     """
     if n_best and n_best > (beam or 0):
         too_many = f": --beam {beam} keeps {beam} texts at most: raise it to {n_best}, or ask for fewer"
         raise InputError(f"--n-best {n_best}{too_many if beam else f' is for a beam search: add --beam {n_best}'}")
     import json
+    import shutil
 
     from rich.console import Console
-    from rich.progress import track
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from reallm.bundle import load_system
     from reallm.cli._settings import apply_settings, use_beam
-    from reallm.data.cuts import load_audio, read_cuts, text_of
+    from reallm.data.cuts import read_cuts
     from reallm.data.files import atomic_write
-    from reallm.metrics.hypotheses import Recognized, read_hypotheses, write_hypotheses
+    from reallm.jobs import Workers, in_shards
+    from reallm.metrics.hypotheses import from_json, read_hypotheses, write_hypotheses
     from reallm.metrics.provenance import training_facts
     from reallm.metrics.results import make_results, one_line
     from reallm.protocols import keeps_n_best, times_known
     from reallm.registry import spec_of
-    from reallm.streaming.measurement import offline_mismatches, real_time_factor
-    from reallm.streaming.offline import recognizer_for
-    from reallm.streaming.simulation import stream_utterances
+    from reallm.streaming.decoding import ShardDecoder
+    from reallm.streaming.measurement import real_time_factor
 
+    workers = Workers(jobs, dask)
     manifest = list(read_cuts(cuts))[:limit]
     system: Any = load_system(model, average)
     settings = {**(use_beam(system, beam) if beam else {}), **apply_settings(system, set_ or [])}
@@ -61,16 +66,14 @@ def decode(
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {device}: {str(error).splitlines()[0]}") from None
 
-    def audio(cut: Any) -> tuple[str, Any, int]:
-        rate = input_rate or cut.sampling_rate
-        return cut.id, load_audio(cut, rate), rate
-
-    texts = {cut.id: text_of(cut) for cut in manifest}
-    recognizer = recognizer_for(system, min(streams, len(manifest)))
-    results = stream_utterances(recognizer, map(audio, manifest), piece_ms / 1000)
+    decoder = ShardDecoder(system, streams, piece_ms / 1000, input_rate, n_best or 0, compare_offline)
+    parts = out.resolve().with_name(f".{out.resolve().name}.parts")
+    columns = (TextColumn("decoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
-    shown = track(results, description="decoding", total=len(manifest), transient=True, console=console, disable=not console.is_terminal)
-    recognized = {key: Recognized.of(key, hypothesis, seconds, texts[key], n_best or 0) for key, hypothesis, seconds in shown}
+    with Progress(*columns, transient=True, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("decode", total=len(manifest))
+        key = decoder.key(cuts, settings)
+        shards = in_shards(decoder, manifest, decoder.shard, parts, key, workers, lambda count: bar.advance(task, count))
     facts: dict[str, Any] = {
         "system": spec_of(system).name,
         "times_known": times_known(system),
@@ -79,21 +82,22 @@ def decode(
         **training_facts(model),
         "settings": settings,
         "device": device,
+        **({"jobs": jobs} if dask is None else {"dask": dask}),
         "piece_ms": piece_ms,
         "input_rate": input_rate or manifest[0].sampling_rate,
     }
     if n_best:
         facts["n_best"] = n_best
     if rtf_utterances:
-        facts["rtf"] = round(real_time_factor(system, [audio(cut) for cut in manifest[:rtf_utterances]], piece_ms / 1000), 4)
+        facts["rtf"] = round(real_time_factor(system, [decoder.audio(cut) for cut in manifest[:rtf_utterances]], piece_ms / 1000), 4)
     if compare_offline:
-        streamed = {key: utterance.text for key, utterance in recognized.items()}
-        facts["offline_mismatches"] = offline_mismatches(system, map(audio, manifest), streamed)
+        facts["offline_mismatches"] = [name for shard in shards for name in shard["mismatches"]]
     out.mkdir(parents=True, exist_ok=True)
-    write_hypotheses(out / "hyps.jsonl", [recognized[cut.id] for cut in manifest])
+    write_hypotheses(out / "hyps.jsonl", (from_json(line) for shard in shards for line in shard["hypotheses"]))
     # Scored as written, with rounded times: reallm score gives the same numbers.
     scored = make_results(read_hypotheses(out / "hyps.jsonl"), manifest, cuts, facts)
     for name, content in (("decode.json", facts), ("results.json", scored)):
         with atomic_write(out / name) as file:
             file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    shutil.rmtree(parts)
     typer.echo(f"{one_line(scored)}\n{out / 'results.json'}")

@@ -38,15 +38,28 @@ def word_to_json(word: Word) -> dict[str, Any]:
     return {"word": word.word, **{name: None if n is None else round(n, 3) for name, n in numbers.items()}}
 
 
+def to_json(utterance: Recognized) -> dict[str, Any]:
+    """A line of ``hyps.jsonl``."""
+    line = {**dataclasses.asdict(utterance), "words": [word_to_json(word) for word in utterance.words]}
+    if utterance.n_best is None:
+        del line["n_best"]
+    return line
+
+
+def from_json(line: dict[str, Any]) -> Recognized:
+    """What :func:`to_json` made a line of. Raises TypeError and KeyError for anything else."""
+    rebuilt: dict[str, Any] = {"words": [Word(**word) for word in line["words"]]}
+    if "n_best" in line:
+        rebuilt["n_best"] = [ScoredText(**one) for one in line["n_best"]]
+    return Recognized(**{**line, **rebuilt})
+
+
 def write_hypotheses(path: Path, recognized: Iterable[Recognized]) -> int:
     """Write ``path`` whole or not at all; returns how many utterances."""
     count = 0
     with atomic_write(path) as file:
         for utterance in recognized:
-            line = {**dataclasses.asdict(utterance), "words": [word_to_json(word) for word in utterance.words]}
-            if utterance.n_best is None:
-                del line["n_best"]
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.write(json.dumps(to_json(utterance), ensure_ascii=False) + "\n")
             count += 1
     return count
 
@@ -60,11 +73,7 @@ def read_hypotheses(path: Path) -> list[Recognized]:
     with path.open(encoding="utf-8") as file:  # read_text().splitlines() also splits at characters that transcripts hold
         for number, line in enumerate(file, start=1):
             try:
-                fields = json.loads(line)
-                rebuilt: dict[str, Any] = {"words": [Word(**word) for word in fields["words"]]}
-                if "n_best" in fields:
-                    rebuilt["n_best"] = [ScoredText(**one) for one in fields["n_best"]]
-                found.append(Recognized(**{**fields, **rebuilt}))
+                found.append(from_json(json.loads(line)))
             except (ValueError, TypeError, KeyError) as error:
                 raise InputError(f"{path}, line {number} is no hypothesis ({error}): decode again") from None
     if not found:

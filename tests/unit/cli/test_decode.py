@@ -1,6 +1,8 @@
 """``reallm decode`` and ``reallm score`` on strings of levels, end to end."""
 
 import json
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from reallm.data.cuts import write_cuts
+import reallm.bundle
+from reallm.data.cuts import load_audio, write_cuts
+from reallm.errors import InputError
+from reallm.streaming import decoding
 from reallm.streaming.measurement import real_time_factor
 from reallm.streaming.recognizer import Recognizer
 from reallm.streaming.simulation import stream_utterances
@@ -180,6 +185,82 @@ def test_audio_that_is_gone_is_one_line_and_nothing_is_written(bundle: Path, man
     assert f"no audio file {gone}: put it back, or make the manifest again" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+class Mortal(LevelSystem):
+    """Its first chunk in another process than that which made it is the end of that process, once."""
+
+    def __init__(self, tokenizer: CharacterTokenizer, marker: Path) -> None:
+        super().__init__(tokenizer)
+        self.marker, self.home = marker, os.getpid()
+
+    def step(self, *arguments: Any) -> Any:
+        if os.getpid() != self.home and not self.marker.exists():
+            self.marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(*arguments)
+
+
+def test_whoever_decodes_the_hypotheses_are_the_same(
+    bundle: Path, manifest: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distributed import LocalCluster
+
+    monkeypatch.setattr(decoding, "SHARD", 4)
+    options = ["--cuts", manifest, "--streams", 1, "--rtf-utterances", 1, "--compare-offline"]
+    assert run("decode", bundle, *options, "--out", tmp_path / "alone") == 0
+    assert run("decode", bundle, *options, "--out", tmp_path / "two", "--jobs", 2) == 0
+
+    system = Mortal(CharacterTokenizer.tiny(tmp_path), tmp_path / "killed").eval()
+    system.component_spec = reallm.bundle.load_system(bundle).component_spec
+    monkeypatch.setattr(reallm.bundle, "load_system", lambda model, average: system)
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        assert run("decode", bundle, *options, "--out", tmp_path / "cluster", "--dask", address) == 0
+    assert (tmp_path / "killed").exists()
+    capsys.readouterr()
+
+    results = {name: json.loads((tmp_path / name / "results.json").read_text()) for name in ("alone", "two", "cluster")}
+    for name, who in (("alone", {"jobs": 1}), ("two", {"jobs": 2}), ("cluster", {"dask": address})):
+        assert (tmp_path / name / "hyps.jsonl").read_bytes() == (tmp_path / "alone/hyps.jsonl").read_bytes()
+        own = {"rtf": results[name]["rtf"], "git": results[name]["git"]}
+        assert {"jobs": None, **results[name]} == {**results["alone"], "jobs": None, **who, **own}
+        assert not (tmp_path / f".{name}.parts").exists()
+    assert run("decode", bundle, *options, "--out", tmp_path / "both", "--dask", address, "--jobs", 2) == 2
+    assert "choose one" in capsys.readouterr().err
+
+
+def test_decoding_goes_on_where_it_was_and_not_with_other_settings(
+    bundle: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "SHARD", 4)
+    options = ["--cuts", manifest, "--streams", 1, "--rtf-utterances", 0]
+    assert run("decode", bundle, *options, "--out", tmp_path / "whole") == 0
+    out, parts = tmp_path / "out", tmp_path / ".out.parts"
+    decoded: list[str] = []
+    gone = "string-09"
+
+    def load(cut: Any, rate: int) -> Any:
+        if cut.id == gone:
+            raise InputError(f"{gone} is gone")
+        decoded.append(cut.id)
+        return load_audio(cut, rate)
+
+    monkeypatch.setattr(decoding, "load_audio", load)
+    assert run("decode", bundle, *options, "--out", out) == 2
+    assert len(list(parts.glob("*.gz"))) == 2 and not out.exists()
+    decoded.clear()
+    gone = ""
+    assert run("decode", bundle, *options, "--out", out) == 0
+    assert sorted(decoded) == [f"string-{number:02}" for number in range(8, 12)]
+    assert (out / "hyps.jsonl").read_bytes() == (tmp_path / "whole/hyps.jsonl").read_bytes()
+
+    gone = "string-09"
+    assert run("decode", bundle, *options, "--out", out) == 2
+    decoded.clear()
+    gone = ""
+    assert run("decode", bundle, *options, "--out", out, "--piece-ms", 40) == 0
+    assert len(decoded) == 12
 
 
 def test_emission_times_are_those_of_one_live_stream() -> None:
