@@ -1,0 +1,255 @@
+#!/usr/bin/env bash
+# Speech ReaLLM and its rivals on the read English of Mandarin speakers, adults and children: one table.
+#
+#   ./run.sh [--data DIR] [--exp DIR] [--systems "NAME…"] [--seeds "N…"] [--hours H] [--stage STAGE] [--stop-stage STAGE]
+#   ./run.sh --exp EXP2 --from EXP [--systems "NAME…"] [--delay N]      # with the data, teacher and alignments of EXP
+#
+# DIR holds speechocean762 (its train/ and test/, or tables of them); else $REALLM_DATA/speechocean762. Stages, by number or name:
+#   1 data       train, dev (speakers taken out of train), test-adult, test-child
+#   2 synth      speech by espeak-ng to begin with: all English voices; dev and test by voices that are heard nowhere else
+#   3 tokenizer  sentencepiece, of both
+#   4 teacher    a CTC model or a transducer, on the synthetic speech, then on the real: it aligns, and gives all systems their first encoder
+#   5 align      when each token was spoken; of the tests too, to measure delays
+#   6 pretrain   each system and seed, on the synthetic speech
+#   7 finetune   … and on the real
+#   8 export     bundles that `reallm transcribe --model` takes
+#   9 decode     the tests, streamed in pieces of 20 ms, with each size of --chunks
+#  10 score      results.json of each
+#  11 report     curves, pictures and error tables of each
+#  12 table      all systems: table.md, and their error rates over the delay
+# A stage that is done is skipped; a run that was stopped goes on where it was. `./table.sh EXP…` prints the table.
+set -euo pipefail
+
+data=               # folder of speechocean762 (else $REALLM_DATA/speechocean762)
+text=               # what is synthesized: a folder of train.txt, dev.txt and test.txt (else $REALLM_DATA/text)
+digits=             # folder of the Free Spoken Digit Dataset, for test-digits (else $REALLM_DATA/fsdd)
+exp=                # where everything is written (else exp/ here)
+stage=1             # first stage
+stop_stage=11       # last stage
+nj=2                # CPU cores to use
+device=             # cpu or cuda (else: training takes an accelerator where there is one, the rest the CPU)
+from=               # another run's --exp, whose data, teacher and alignments are used
+conf=conf           # folder of the configurations
+systems="ctc transducer aed aed_large decoder_only speech_reallm" # what is trained: conf/NAME.yaml
+seeds="1 2 3"       # of the systems: each is trained with each
+seed=1              # of the data and the teacher
+hours=10.0          # of synthetic training speech
+voices=0            # that speak in it; 0 = all that are not held out
+vocab=300           # pieces of the sentencepiece model
+dev_speakers=8      # taken out of train
+teacher=ctc         # what aligns: ctc or rnnt
+teacher_epochs=4    # passes over the synthetic speech, of the teacher
+teacher_finetune_epochs=8 # passes over the real speech, at all --speeds, of the teacher
+pretrain_epochs=4   # passes over the synthetic speech, of each system
+finetune_epochs=8   # passes over the real speech, at all --speeds, of each system
+speeds="0.9 1.1"    # that the real training speech is also played at; "" = none
+finetune_lr=0.0003  # highest learning rate of the passes over the real speech; before, it is that of the configuration
+delay=1             # token periods between the end of a token and its speech embedding
+chunks="4 8 16"     # encoder frames of 40 ms: the streaming systems are decoded with each; the table has the one of conf/encoder.yaml
+tests="test-adult test-child test-synthetic test-digits" # what is decoded and scored
+test_utterances=300 # of test-synthetic and test-digits
+limit=0             # decode the first so many utterances of each test only; 0 = all
+force=false         # run again what is done
+. "$(dirname "${BASH_SOURCE[0]}")/../../tools/parse_options.sh" "$@"
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+exp=${exp:-$here/exp}
+. "$here/path.sh"
+. "$here/../../tools/stages.sh"
+
+whole 1 - nj vocab teacher_epochs teacher_finetune_epochs pretrain_epochs finetune_epochs test_utterances
+whole 2 - dev_speakers
+whole 0 - seed voices limit
+number 0.001 - hours
+number 0 1 finetune_lr
+numbers 0 1e15 seeds
+numbers 0.5 2 speeds
+numbers 1 1000 chunks
+[[ $device =~ ^((cpu|cuda)(:[0-9]+)?)?$ ]] || _error "--device '$device': cpu or cuda"
+known=$(cd "$here/$conf" && grep -l '^system:' ./*.yaml | sed -n 's/^\.\/\(.*\)\.yaml$/\1/p' | grep -v '^teacher_' | paste -s -d ' ')
+for system in $systems; do
+  [[ " $known " == *" $system "* ]] || _error "no system '$system' in $here/$conf: of $known"
+done
+for test in $tests; do
+  [[ $test =~ ^test-(adult|child|synthetic|digits)$ ]] || _error "--tests '$test': of test-adult, test-child, test-synthetic and test-digits"
+done
+[ -f "$here/$conf/teacher_$teacher.yaml" ] || _error "--teacher '$teacher': ctc or rnnt"
+[[ " $systems " != *" speech_reallm "* ]] || delay_fits "$here/$conf/speech_reallm.yaml"
+begin data synth tokenizer teacher align pretrain finetune export decode score report
+base=${from:-$exp}
+if [ -n "$from" ]; then
+  [ -f "$from/.done/align" ] || _error "--from '$from': no finished alignment there; run its stages 1 to 5 first"
+  # What data, teacher and alignments were made with is a matter of that run.
+  while IFS='=' read -r name value; do
+    case $name in
+      data | text | digits | hours | voices | vocab | dev_speakers | speeds | seed | teacher | teacher_epochs | teacher_finetune_epochs | test_utterances)
+        printf -v "$name" %s "$value" ;;
+    esac
+  done <"$from/.done/.settings"
+fi
+settings data text digits hours voices vocab dev_speakers speeds seed teacher teacher_epochs teacher_finetune_epochs test_utterances from conf \
+  systems seeds pretrain_epochs finetune_epochs finetune_lr delay chunks tests limit
+on=${device:+--device $device}
+pieces=$base/tokenizer.model
+default_chunk=$(sed -n 's/^chunk_size: *\([0-9]*\).*/\1/p' "$here/$conf/encoder.yaml")
+
+# manifest TEST: what is decoded.
+manifest() {
+  case $1 in
+    test-synthetic) echo "$base/synth/test.jsonl.gz" ;;
+    test-digits) echo "$base/digits/test_noisy.jsonl.gz" ;;
+    *) echo "$base/data/$1.jsonl.gz" ;;
+  esac
+}
+
+# at_speeds IN OUT: a manifest with its cuts at all speeds.
+at_speeds() {
+  if [ -n "$speeds" ]; then
+    reallm data speed "$1" --out "$2" $(printf -- '--factor %s ' $speeds)
+  else
+    cp "$1" "$2"
+  fi
+}
+
+# each COMMAND…: COMMAND NAME SYSTEM SEED for each system and seed, whose folder is $exp/NAME.
+each() {
+  local system one
+  for system in $systems; do
+    for one in $seeds; do "$@" "$system.$one" "$system" "$one"; done
+  done
+}
+
+# train_system SYSTEM SEED OPTION…; only the Speech ReaLLM has a delay.
+train_system() {
+  local options=(--override tokenizer_path="$pieces" --override seed="$2")
+  [ "$1" != speech_reallm ] || options+=(--override delay="$delay")
+  reallm train "$here/$conf/$1.yaml" "${@:3}" "${options[@]}" $on
+}
+
+pretrain() {
+  train_system "$2" "$3" --exp "$exp/$1/pretrained" --train "$base/align/synth.jsonl.gz" --dev "$base/synth/dev.jsonl.gz" \
+    --init "$base/teacher/pretrained" --override epochs="$pretrain_epochs"
+}
+
+finetune() {
+  train_system "$2" "$3" --exp "$exp/$1" --train "$base/align/train.jsonl.gz" --dev "$base/data/dev.jsonl.gz" \
+    --init "$exp/$1/pretrained" --override epochs="$finetune_epochs" --override lr="$finetune_lr"
+}
+
+export_bundle() {
+  reallm export "$exp/$1" --out "$exp/$1/bundle"
+}
+
+# decodings SYSTEM: a line "TEST CHUNK NAME" for each; NAME is TEST where the chunk is the one that the system was made with.
+decodings() {
+  local test chunk
+  for test in $tests; do
+    echo "$test $default_chunk $test"
+    [[ $1 != aed* && $1 != decoder_only ]] || continue
+    for chunk in $chunks; do
+      [ "$chunk" = "$default_chunk" ] || echo "$test $chunk $test.chunk$chunk"
+    done
+  done
+}
+
+decode() {
+  local test chunk name options
+  while read -r test chunk name <&3; do
+    options=()
+    [ "$limit" = 0 ] || options+=(--limit "$limit")
+    [ "$name" = "$test" ] || options+=(--set encoder.chunk_size="$chunk")
+    reallm decode "$exp/$1/bundle" --cuts "$(manifest "$test")" --out "$exp/$1/decode/$name" "${options[@]}" $on
+  done 3< <(decodings "$2")
+}
+
+# Where the true times are not known, delays are against those of the teacher, the same for all.
+score() {
+  local test chunk name times
+  while read -r test chunk name <&3; do
+    times=(--times "$base/align/$test.jsonl.gz")
+    [ "$test" != test-digits ] || times=()
+    reallm score "$exp/$1/decode/$name/hyps.jsonl" --cuts "$(manifest "$test")" --normalize librispeech \
+      --out "$exp/$1/decode/$name/results.json" "${times[@]}"
+  done 3< <(decodings "$2")
+}
+
+report() {
+  reallm report "$exp/$1" --teacher "$base/teacher"
+}
+
+if [ -z "$from" ]; then
+  if stage data; then
+    [ -n "$data" ] || [ -d "${REALLM_DATA:-}/speechocean762" ] || _error "no recordings: name their folder with --data DIR, or set REALLM_DATA"
+    reallm data speechocean762 ${data:+--data "$data"} --out "$exp/data" --dev-speakers "$dev_speakers" --seed "$seed" --jobs "$nj"
+    if [[ " $tests " == *" test-digits "* ]]; then
+      reallm data digits ${digits:+--data "$digits"} --out "$exp/digits" --test-strings "$test_utterances" --dev-strings 1 --train-strings 1 \
+        --epochs 1
+    fi
+    finish
+  fi
+
+  if stage synth needs data; then
+    reallm data synthetic ${text:+--text "$text"} --out "$exp/synth" --hours "$hours" --voices "$voices" --seed "$seed" \
+      --test-utterances "$test_utterances"
+    finish
+  fi
+
+  if stage tokenizer needs synth; then
+    reallm tokenizer sentencepiece --train "$exp/synth/train.jsonl.gz" --train "$exp/data/train.jsonl.gz" --out "$pieces" --vocab-size "$vocab"
+    finish
+  fi
+
+  if stage teacher needs tokenizer; then
+    reallm train "$here/$conf/teacher_$teacher.yaml" --exp "$exp/teacher/pretrained" --train "$exp/synth/train.jsonl.gz" \
+      --dev "$exp/synth/dev.jsonl.gz" --override seed="$seed" --override epochs="$teacher_epochs" --override tokenizer_path="$pieces" $on
+    at_speeds "$exp/data/train.jsonl.gz" "$exp/data/train_sp.jsonl.gz"
+    reallm train "$here/$conf/teacher_$teacher.yaml" --exp "$exp/teacher" --train "$exp/data/train_sp.jsonl.gz" \
+      --dev "$exp/data/dev.jsonl.gz" --init "$exp/teacher/pretrained" --override seed="$seed" --override epochs="$teacher_finetune_epochs" \
+      --override lr="$finetune_lr" --override tokenizer_path="$pieces" $on
+    finish
+  fi
+
+  if stage align needs teacher; then
+    reallm align "$exp/teacher/pretrained" --cuts "$exp/synth/train.jsonl.gz" --out "$exp/align/synth.jsonl.gz" $on
+    reallm align "$exp/teacher" --cuts "$exp/data/train.jsonl.gz" --out "$exp/align/train_1.jsonl.gz" $on
+    at_speeds "$exp/align/train_1.jsonl.gz" "$exp/align/train.jsonl.gz"
+    for test in $tests; do
+      of=$exp/teacher
+      [ "$test" != test-synthetic ] || of=$exp/teacher/pretrained
+      [ "$test" = test-digits ] || reallm align "$of" --cuts "$(manifest "$test")" --out "$exp/align/$test.jsonl.gz" $on
+    done
+    finish
+  fi
+fi
+
+aligned="needs align"
+[ -z "$from" ] || aligned=
+if stage pretrain $aligned; then
+  each pretrain
+  finish
+fi
+
+if stage finetune needs pretrain; then
+  each finetune
+  finish
+fi
+
+if stage export needs finetune; then
+  each export_bundle
+  finish
+fi
+
+if stage decode needs export; then
+  each decode
+  finish
+fi
+
+if stage score needs decode; then
+  each score
+  finish
+fi
+
+if stage report needs score; then
+  each report
+  finish
+fi

@@ -1,0 +1,70 @@
+"""What egs/speechocean762/run.sh calls, with a `reallm` that only notes it."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.recipes.test_librispeech import calls
+from tests.recipes.test_run_sh import recipe, run  # noqa: F401
+
+CALLS = pytest.mark.parametrize("recipe", ["speechocean762"], indirect=True)
+SYSTEMS = ["ctc", "transducer", "aed", "aed_large", "decoder_only", "speech_reallm"]
+
+
+def option(line: str, name: str) -> str:
+    words = line.split()
+    return words[words.index(name) + 1]
+
+
+@CALLS
+def test_all_systems_are_trained_alike(recipe: Path) -> None:  # noqa: F811
+    made = calls(recipe, "--data", "here", "--seeds", "1 2")
+    trained = [line for line in made if line.startswith("train conf/") and "teacher_" not in line]
+    assert len(trained) == 2 * len(SYSTEMS) * 2
+    for stage, corpus, init in (("/pretrained", "exp/align/synth", "exp/teacher/pretrained"), ("", "exp/align/train", None)):
+        those = [line for line in trained if option(line, "--exp").endswith("/pretrained") == bool(stage)]
+        names = [f"{system}.{seed}" for system in SYSTEMS for seed in (1, 2)]
+        assert [option(line, "--exp") for line in those] == [f"exp/{name}{stage}" for name in names]
+        assert {option(line, "--train") for line in those} == {f"{corpus}.jsonl.gz"}
+        assert [option(line, "--init") for line in those] == [init or f"exp/{name}/pretrained" for name in names]
+        assert len({line[line.index("epochs=") :].split()[0] for line in those}) == 1, "as many updates"
+        assert all(f"seed={name.partition('.')[2]}" in line.split() for name, line in zip(names, those, strict=True))
+        assert [("delay=" in line) for line in those] == ["speech_reallm" in name for name in names]
+
+
+@CALLS
+def test_streaming_systems_alone_are_decoded_with_other_chunks(recipe: Path) -> None:  # noqa: F811
+    made = calls(recipe, "--data", "here", "--seeds", "1", "--tests", "test-child test-digits", "--device", "cuda")
+    decoded = [line for line in made if line.startswith("decode ")]
+    assert sum("chunk_size" in line for line in decoded) == 3 * 2 * 2 and len(decoded) == 12 + 6 * 2
+    assert not any("aed" in line or "decoder_only" in line for line in decoded if "chunk_size" in line)
+    assert all(option(line, "--cuts") in ("exp/data/test-child.jsonl.gz", "exp/digits/test_noisy.jsonl.gz") for line in decoded)
+    assert not any(line.endswith("test-adult.jsonl.gz") for line in made)
+    assert all(line.endswith("--device cuda") for line in made if line.split()[0] in ("train", "align", "decode"))
+
+
+@CALLS
+def test_each_corpus_is_aligned_by_the_teacher_that_heard_it_last(recipe: Path) -> None:  # noqa: F811
+    made = calls(recipe, "--data", "here", "--stop-stage", "align", "--teacher", "rnnt", "--speeds", "0.95 1.05")
+    aligned = {option(line, "--out").split("/")[-1].split(".")[0]: line.split()[1] for line in made if line.startswith("align ")}
+    real = dict.fromkeys(("train_1", "test-adult", "test-child"), "exp/teacher")
+    assert aligned == {**real, "synth": "exp/teacher/pretrained", "test-synthetic": "exp/teacher/pretrained"}
+    assert sum("conf/teacher_rnnt.yaml" in line for line in made) == 2
+    assert sum(line.endswith("--factor 0.95 --factor 1.05") for line in made if line.startswith("data speed")) == 2
+
+
+@CALLS
+def test_another_run_takes_data_teacher_and_alignments(recipe: Path, tmp_path: Path) -> None:  # noqa: F811
+    calls(recipe, "--data", "here", "--stop-stage", "align", "--hours", "2")
+    base = str(recipe.parent / "exp")
+    made = calls(recipe, "--exp", str(tmp_path / "two"), "--from", base, "--systems", "speech_reallm", "--seeds", "3", "--delay", "2")
+    assert {line.split()[0] for line in made} == {"train", "export", "decode", "score", "report"}
+    assert "--init exp/teacher/pretrained" in made[0] and "--override delay=2" in made[0]
+    assert "hours=2" in (tmp_path / "two/.done/.settings").read_text().splitlines()
+    early = run(recipe, "--exp", str(tmp_path / "three"), "--from", str(tmp_path))
+    assert early.returncode == 2 and "no finished alignment there" in early.stderr
+
+
+@CALLS
+def test_systems_that_are_there(recipe: Path) -> None:  # noqa: F811
+    assert sorted(run(recipe, "--data", "here", "--systems", "x").stderr.split(": of ")[1].split()) == sorted(SYSTEMS)
