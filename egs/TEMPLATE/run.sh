@@ -47,7 +47,7 @@ settings seed delay init teacher_epochs epochs
 if stage data; then
   [ -n "$data" ] || _error "no recordings: name their folder with --data DIR, or set REALLM_DATA"
   for split in train dev test; do
-    reallm data tsv "$data/$split.tsv" --out "$exp/data" --name "$split" --corpus "$(basename "$here")" --nj "$nj"
+    reallm data tsv "$data/$split.tsv" --out "$exp/data" --name "$split" --corpus "$(basename "$here")" --jobs "$nj"
   done
   finish
 fi
@@ -64,7 +64,7 @@ if stage teacher needs tokenizer; then
 fi
 
 if stage align needs teacher; then
-  reallm align "$exp/ctc" --cuts "$exp/data/train.jsonl.gz" --out "$exp/align/train.jsonl.gz"
+  reallm align "$exp/ctc" --cuts "$exp/data/train.jsonl.gz" --out "$exp/align/train.jsonl.gz" --jobs "$nj"
   finish
 fi
 
@@ -82,7 +82,7 @@ if stage export needs train; then
 fi
 
 if stage decode needs export; then
-  reallm decode "$exp/speech_reallm/bundle" --cuts "$exp/data/test.jsonl.gz" --out "$exp/speech_reallm/decode/test"
+  reallm decode "$exp/speech_reallm/bundle" --cuts "$exp/data/test.jsonl.gz" --out "$exp/speech_reallm/decode/test" --jobs "$nj"
   finish
 fi
 

@@ -85,9 +85,9 @@ if [ -z "$from" ]; then
   fi
 
   if stage align needs teacher; then
-    reallm align "$exp/$teacher_system" --cuts "$exp/data/dev.jsonl.gz" --out "$exp/align/dev.jsonl.gz"
+    reallm align "$exp/$teacher_system" --cuts "$exp/data/dev.jsonl.gz" --out "$exp/align/dev.jsonl.gz" --jobs "$nj"
     reallm align "$exp/$teacher_system" --cuts "$exp/data/train.jsonl.gz" --out "$exp/align/train.jsonl.gz" \
-      --offset-from "$exp/align/dev.report.json" --tokenizer word="$exp/words.json"
+      --offset-from "$exp/align/dev.report.json" --tokenizer word="$exp/words.json" --jobs "$nj"
     finish
   fi
 fi
@@ -116,7 +116,7 @@ fi
 if stage decode needs export; then
   for system in $systems; do
     for split in test test_noisy; do
-      reallm decode "$exp/$system/bundle" --cuts "$base/data/$split.jsonl.gz" --out "$exp/$system/decode/$split"
+      reallm decode "$exp/$system/bundle" --cuts "$base/data/$split.jsonl.gz" --out "$exp/$system/decode/$split" --jobs "$nj"
     done
   done
   finish

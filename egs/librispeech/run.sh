@@ -28,6 +28,7 @@ exp=                # where everything is written (else exp/ here)
 stage=1             # first stage
 stop_stage=10       # last stage
 nj=2                # CPU cores to use
+dask=               # address of a dask scheduler: its workers prepare, align and decode
 device=             # cpu or cuda (else: training takes an accelerator where there is one, the rest the CPU)
 train_sets=960      # hours of training data: 100, 460 or 960
 system=speech_reallm # what is trained: conf/NAME.yaml
@@ -79,12 +80,17 @@ if [ -n "$from" ]; then
 fi
 settings corpus subset synthetic text eval_utterances train_sets system teacher alignments from conf features vocab seed delay teacher_epochs epochs
 on=${device:+--device $device}
+share="--jobs $nj"
+[ -z "$dask" ] || share="--dask $dask"
+# Processes do not share an accelerator.
+models="$share $on"
+[[ -n $dask || $device != cuda* ]] || models=$on
 pieces=$base/tokenizer.model
 [ -z "$synthetic" ] || corpus=$base/corpus
 
 # reallm_data OPTION…: LibriSpeech from where it is, or where it is downloaded to.
 reallm_data() {
-  local options=(--out "$exp/data" --train-sets "$train_sets" --nj "$nj")
+  local options=(--out "$exp/data" --train-sets "$train_sets" $share)
   if [ -n "$corpus" ]; then options+=(--corpus "$corpus"); else options+=(--download-to "$exp/corpus"); fi
   if [ "$subset" = true ]; then options+=(--subset); fi
   reallm data librispeech "${options[@]}" "$@"
@@ -106,7 +112,7 @@ take_parts() {
 
 # store_features MANIFEST: with --features stored, the features of its cuts; those that lie there already are taken.
 store_features() {
-  [ "$features" = online ] || reallm data features "$1" --conf "$here/$conf/$system.yaml" --store "$exp/features" --out "$1" --nj "$nj"
+  [ "$features" = online ] || reallm data features "$1" --conf "$here/$conf/$system.yaml" --store "$exp/features" --out "$1" $share
 }
 
 # align SPLIT: data/SPLIT with the times of its tokens, in align/.
@@ -115,7 +121,7 @@ align() {
     reallm data alignments --cuts "$exp/data/$1.jsonl.gz" --alignments "$alignments" --out "$exp/align/$1.jsonl.gz" \
       --tokenizer sentencepiece="$pieces"
   else
-    reallm align "$exp/teacher" --cuts "$exp/data/$1.jsonl.gz" --out "$exp/align/$1.jsonl.gz" $on
+    reallm align "$exp/teacher" --cuts "$exp/data/$1.jsonl.gz" --out "$exp/align/$1.jsonl.gz" $models
   fi
 }
 
@@ -184,7 +190,7 @@ fi
 
 if stage decode needs export; then
   for split in $parts; do
-    reallm decode "$exp/$system/bundle" --cuts "$base/data/$split.jsonl.gz" --out "$exp/$system/decode/$split" $on
+    reallm decode "$exp/$system/bundle" --cuts "$base/data/$split.jsonl.gz" --out "$exp/$system/decode/$split" $models
   done
   finish
 fi

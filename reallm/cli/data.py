@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from reallm.cli._workers import Dask, Jobs
 from reallm.errors import InputError
+from reallm.jobs import Workers
 
 app = typer.Typer(help="Make lhotse manifests from a corpus.", no_args_is_help=True)
 
@@ -76,7 +78,6 @@ Corpus = Annotated[str | None, typer.Option("--corpus", help="What results call 
 Synthetic = Annotated[bool, typer.Option("--synthetic", help="The speech is not real: results will say so.")]
 Lower = Annotated[bool, typer.Option("--lower", help="Transcripts in lower case.")]
 Upper = Annotated[bool, typer.Option("--upper", help="Transcripts in upper case.")]
-Jobs = Annotated[int, typer.Option("--nj", min=1, help="Files that are checked at a time.")]
 
 
 def _case(lower: bool, upper: bool) -> str | None:
@@ -94,12 +95,13 @@ def kaldi(
     synthetic: Synthetic = False,
     lower: Lower = False,
     upper: Upper = False,
-    jobs: Jobs = 2,
+    jobs: Jobs = 1,
+    dask: Dask = None,
 ) -> None:
     """A Kaldi data folder: wav.scp, text, and segments and utt2spk where they are there."""
     from reallm.data.corpora.kaldi import read_kaldi
 
-    _table(read_kaldi(folder), folder, out, name, corpus, synthetic, _case(lower, upper), jobs)
+    _table(read_kaldi(folder), folder, out, name, corpus, synthetic, _case(lower, upper), Workers(jobs, dask))
 
 
 @app.command()
@@ -111,12 +113,13 @@ def tsv(
     synthetic: Synthetic = False,
     lower: Lower = False,
     upper: Upper = False,
-    jobs: Jobs = 2,
+    jobs: Jobs = 1,
+    dask: Dask = None,
 ) -> None:
     """A tab-separated table of recordings and transcripts, with a header line."""
     from reallm.data.corpora.tsv import read_tsv
 
-    _table(read_tsv(file), file, out, name, corpus, synthetic, _case(lower, upper), jobs)
+    _table(read_tsv(file), file, out, name, corpus, synthetic, _case(lower, upper), Workers(jobs, dask))
 
 
 @app.command("lhotse")
@@ -127,7 +130,8 @@ def lhotse_dir(
     synthetic: Synthetic = False,
     lower: Lower = False,
     upper: Upper = False,
-    jobs: Jobs = 2,
+    jobs: Jobs = 1,
+    dask: Dask = None,
 ) -> None:
     """A folder of lhotse manifests: cuts, or recordings with supervisions; each becomes OUT/NAME.jsonl.gz.
 
@@ -137,13 +141,13 @@ def lhotse_dir(
     from reallm.data.corpora.manifest import change_case, check_files, write_manifest
     from reallm.data.cuts import audio_files
 
-    case = _case(lower, upper)
+    case, workers = _case(lower, upper), Workers(jobs, dask)
     manifests, known = read_lhotse(folder), described(folder)
     real = not synthetic and known.get("real", True)
     files = {path for cuts in manifests.values() for cut in cuts for path in audio_files(cut)}
     bar, tick = _bar("files", len(files))
     with bar:
-        broken = check_files(sorted(files), jobs, tick)
+        broken = check_files(sorted(files), workers, tick, out)
     record: dict[str, Any] = {}
     for name, cuts in manifests.items():
         bad = {cut.id: broken[path] for cut in cuts for path in audio_files(cut) if path in broken}
@@ -163,12 +167,13 @@ def librispeech(
     download_only: Annotated[
         bool, typer.Option("--download-only", help="Make no manifests; nothing is done where --corpus is given.")
     ] = False,
-    jobs: Jobs = 2,
+    jobs: Jobs = 1,
+    dask: Dask = None,
 ) -> None:
     """LibriSpeech: train, dev-clean, dev-other, test-clean and test-other, by lhotse's recipe."""
     from reallm.data.corpora.librispeech import download, find_root, parts_of, prepare
 
-    parts = parts_of(train_sets)
+    parts, workers = parts_of(train_sets), Workers(jobs, dask)
     corpus = corpus or _at_hand("librispeech")
     bar, tick = _bar("files", None)
     row, fetched = _download_row(bar)
@@ -178,7 +183,7 @@ def librispeech(
             bar.console.print(f"{root} is there")
             return
         bar.update(row, visible=False)
-        record = prepare(root, out, train_sets, subset, jobs, lambda files: bar.update(bar.task_ids[0], total=files), tick)
+        record = prepare(root, out, train_sets, subset, workers, lambda files: bar.update(bar.task_ids[0], total=files), tick)
     _summary(record)
 
 
@@ -188,17 +193,19 @@ def speechocean762(
     data: Annotated[Path | None, typer.Option(help="The corpus; else $REALLM_DATA/speechocean762.")] = None,
     dev_speakers: Annotated[int, typer.Option(min=2, help="Speakers taken out of train for dev: half of them children.")] = 8,
     seed: Annotated[int, typer.Option(help="Of the choice of these.")] = 1,
-    jobs: Jobs = 2,
+    jobs: Jobs = 1,
+    dask: Dask = None,
 ) -> None:
     """speechocean762: train, dev, test-adult (from 16 years on) and test-child."""
     from reallm.data.corpora.speechocean762 import prepare
 
+    workers = Workers(jobs, dask)
     data = data or _at_hand("speechocean762")
     if data is None:
         raise InputError("no recordings: name the folder of speechocean762 with --data DIR, or set REALLM_DATA")
     bar, tick = _bar("files", None)
     with bar:
-        record = prepare(data, out, dev_speakers, seed, jobs, lambda files: bar.update(bar.task_ids[0], total=files), tick)
+        record = prepare(data, out, dev_speakers, seed, workers, lambda files: bar.update(bar.task_ids[0], total=files), tick)
     _summary(record)
 
 
@@ -271,16 +278,18 @@ def features(
     conf: Annotated[Path, typer.Option(help="Configuration whose system's frontend computes them.")],
     store: Annotated[Path, typer.Option(metavar="DIR", help="Where they are stored; those that lie there already are taken.")],
     out: Annotated[Path, typer.Option("--out", help="The manifest to write; it may be MANIFEST.")],
-    jobs: Annotated[int, typer.Option("--nj", min=1, help="Processes that compute.")] = 1,
+    jobs: Jobs = 1,
+    dask: Dask = None,
 ) -> None:
     """Compute and store the features of every cut, for training with `features: stored`."""
     from reallm.data.cuts import read_cuts, write_cuts
     from reallm.data.features import frontend_of, with_features
 
-    frontend, cuts = frontend_of(conf), read_cuts(manifest)
+    workers = Workers(jobs, dask)
+    frontend, cuts = frontend_of(conf), list(read_cuts(manifest))
     bar, tick = _bar("features", len(cuts))
     with bar:
-        count = write_cuts(with_features(cuts, frontend, store, jobs, tick), out)
+        count = write_cuts(with_features(cuts, frontend, store, workers, tick), out)
     typer.echo(f"{out}: features of {count} cuts by {frontend.fingerprint}")
 
 
@@ -313,13 +322,20 @@ def alignments(
 
 
 def _table(
-    utterances: Sequence[Any], source: Path, out: Path, name: str | None, corpus: str | None, synthetic: bool, case: str | None, jobs: int
+    utterances: Sequence[Any],
+    source: Path,
+    out: Path,
+    name: str | None,
+    corpus: str | None,
+    synthetic: bool,
+    case: str | None,
+    workers: Workers,
 ) -> None:
     from reallm.data.corpora.manifest import make_manifest
 
     bar, tick = _bar("files", len({u.path for u in utterances}))
     with bar:
-        record = make_manifest(utterances, source, out, name or source.resolve().stem, case, corpus, not synthetic, jobs, tick)
+        record = make_manifest(utterances, source, out, name or source.resolve().stem, case, corpus, not synthetic, workers, tick)
     _summary(record)
 
 

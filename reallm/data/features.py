@@ -4,11 +4,9 @@
 tract lengths) is then impossible; masks on the features are not.
 """
 
-import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
-from functools import partial
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -18,14 +16,17 @@ import torch
 from lhotse import NumpyFilesWriter
 from lhotse.array import Array
 from lhotse.cut import Cut, MixedCut
+from lhotse.serialization import deserialize_item
 from lhotse.utils import fastcopy
 from torch import Tensor
 
-from reallm.data.cuts import load_audio
+from reallm.data.cuts import load_audio, to_plain
+from reallm.data.files import atomic_write
 from reallm.errors import InputError
+from reallm.jobs import ALONE, Workers, in_shards
 
 FEATURES, FEATURES_BY = "stored_features", "stored_features_by"  # custom fields of a cut
-CHUNK = 20  # cuts that a process takes at a time
+SHARD = 100  # cuts that a process takes at a time
 
 
 def frontend_of(conf: Path) -> Any:
@@ -45,22 +46,37 @@ def frontend_of(conf: Path) -> Any:
 
 
 def with_features(
-    cuts: Iterable[Cut], frontend: Any, folder: Path, jobs: int = 1, tick: Callable[[int], None] = lambda cuts: None
+    cuts: Sequence[Cut], frontend: Any, folder: Path, workers: Workers = ALONE, tick: Callable[[int], None] = lambda cuts: None
 ) -> Iterator[Cut]:
     """The cuts with their features, one file a cut below ``folder``, as 16-bit floats; a file that is there and whole is taken.
 
     Args:
-        jobs: processes that compute.
+        workers: who computes; they write the files, so that those of a cluster must see ``folder``.
         tick: is told the cuts that were just done.
 
-    Raises InputError for a mix of cuts, which has no place for them.
+    Raises InputError for a mix of cuts, which has no place for them, and as :func:`reallm.jobs.in_shards`.
     """
-    one = partial(_with_features, frontend=frontend, place=(folder / frontend.fingerprint).resolve())
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, spawn, torch.set_num_threads, (1,)) if jobs > 1 else nullcontext() as pool:
-        for cut in map(one, cuts) if pool is None else pool.map(one, cuts, chunksize=CHUNK):
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".parts.", dir=folder) as parts:
+        work = ShardFeatures(frontend, (folder / frontend.fingerprint).resolve())
+        for shard in in_shards(work, cuts, SHARD, Path(parts), {}, workers, tick):
+            yield from map(deserialize_item, shard)
+
+
+@dataclass(frozen=True)
+class ShardFeatures:
+    """Stores the features of cuts below ``place``, for :func:`reallm.jobs.in_shards`: cuts → cuts, for JSON."""
+
+    frontend: Any
+    place: Path
+
+    def __call__(self, cuts: Sequence[Cut], tick: Callable[[int], None]) -> list[dict[str, Any]]:
+        """Store those of one shard."""
+        found = []
+        for cut in cuts:
+            found.append(to_plain(_with_features(cut, self.frontend, self.place)))
             tick(1)
-            yield cut
+        return found
 
 
 def _with_features(cut: Cut, frontend: Any, place: Path) -> Cut:
@@ -68,12 +84,13 @@ def _with_features(cut: Cut, frontend: Any, place: Path) -> Cut:
         raise InputError(f"cut '{cut.id}' is a mix, which has no stored features: compute them online")
     samples = round(cut.duration * frontend.sample_rate)
     shape = [-(-samples // frontend.frame_shift) + frontend.tail, frontend.output_dim]
-    writer, key = NumpyFilesWriter(place), f"{cut.id}.npy"
-    file = place / key[:3] / key  # where lhotse puts it
+    key = f"{cut.id}.npy"
+    file = place / key[:3] / key
     if not _whole(file, shape):
         feats = frontend.store(torch.tensor(load_audio(cut, frontend.sample_rate))).numpy().astype(np.float16)
-        (place / writer.store_array(f"{key}.new", feats).storage_key).replace(file)
-    array = Array(writer.name, str(place), f"{key[:3]}/{key}", shape)
+        with atomic_write(file, "wb") as sink:
+            np.save(sink, feats)
+    array = Array(NumpyFilesWriter.name, str(place), f"{key[:3]}/{key}", shape)
     return fastcopy(cut, custom={**(cut.custom or {}), FEATURES: array, FEATURES_BY: frontend.fingerprint})
 
 

@@ -49,10 +49,19 @@ def test_another_system_takes_data_teacher_and_alignments_of_a_run(recipe: Path,
 @CALLS
 def test_a_download_goes_where_everything_goes(recipe: Path) -> None:  # noqa: F811
     made = calls(recipe, "--train-sets", "460", "--device", "cuda")
-    assert made[0] == "data librispeech --out exp/data --train-sets 460 --nj 2 --download-to exp/corpus --download-only"
+    assert made[0] == "data librispeech --out exp/data --train-sets 460 --jobs 2 --download-to exp/corpus --download-only"
     assert made[1] == made[0].removesuffix(" --download-only")
     assert made[2].startswith("data speed exp/data/train.jsonl.gz --out exp/data/train_sp.jsonl.gz")
     assert all(line.endswith("--device cuda") for line in made if line.split()[0] in ("train", "align", "decode"))
+
+
+@CALLS
+def test_a_cluster_prepares_aligns_and_decodes(recipe: Path) -> None:  # noqa: F811
+    made = calls(recipe, "--corpus", "here", "--features", "stored", "--dask", "tcp://there:8786")
+    shared = [line for line in made if "--dask tcp://there:8786" in line]
+    assert {" ".join(line.split()[:2]) for line in shared if line.startswith("data")} == {"data librispeech", "data features"}
+    assert sum(line.startswith("align ") for line in shared) == 5 and sum(line.startswith("decode ") for line in shared) == 4
+    assert not any("--jobs" in line for line in made)
 
 
 @CALLS

@@ -19,6 +19,7 @@ from reallm.data.corpora.text_lines import text_lines
 from reallm.data.download import DownloadError, Progress, fetch
 from reallm.data.files import atomic_folder
 from reallm.errors import InputError
+from reallm.jobs import ALONE, Workers
 
 URL = "https://www.openslr.org/resources/12"
 LICENCE = "CC BY 4.0 (openslr.org/12)"
@@ -155,7 +156,7 @@ def prepare(
     out: Path,
     train_sets: str = "960",
     subset: bool = False,
-    jobs: int = 2,
+    workers: Workers = ALONE,
     begin: Callable[[int], None] = lambda files: None,
     tick: Callable[[int], None] = lambda files: None,
 ) -> dict[str, Any]:
@@ -165,7 +166,7 @@ def prepare(
         root: the folder that holds the parts.
         train_sets: hours of training data: "100", "460" or "960".
         subset: see :func:`check_complete`. A corpus that says it is synthetic is always taken as it is.
-        jobs: recordings that are checked at a time.
+        workers: who checks the recordings.
         begin, tick: are told how many recordings there are to check, and how many were just done.
 
     Raises InputError for a corpus that is not complete, and for broken recordings (over 1 %).
@@ -175,7 +176,7 @@ def prepare(
     found = check_complete(root, parts_of(train_sets), subset or not real)
     files = {_audio(root / part, name): name for part, lines in found.items() for name in lines}
     begin(len(files))
-    broken = {files[path]: why for path, why in check_files(files, jobs, tick).items()}
+    broken = {files[path]: why for path, why in check_files(files, workers, tick, out).items()}
     splits = {**{part: (part,) for part in EVALUATION}, "train": TRAIN_SETS[train_sets]}
     written = []
     for split, parts in splits.items():

@@ -1,6 +1,7 @@
 """One manifest from users' own recordings: checked, counted, written at once."""
 
 import json
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,9 @@ from reallm.data.cuts import write_cuts
 from reallm.data.examine import BrokenAudio, check_whole, refuse_many_broken
 from reallm.data.files import atomic_write
 from reallm.errors import InputError
+from reallm.jobs import ALONE, Workers, in_shards
+
+SHARD = 500  # files that a worker of a cluster checks at a time
 
 
 @dataclass(frozen=True)
@@ -43,23 +47,38 @@ def _cut(utterance: Utterance, recording: Recording) -> Cut:
     return fastcopy(cut, id=utterance.id, supervisions=[supervision])
 
 
-def check_files(paths: Iterable[Path], jobs: int, tick: Callable[[int], None]) -> dict[Path, str]:
-    """Decode every file. Returns those that are broken, and why."""
+def check_files(paths: Iterable[Path], workers: Workers, tick: Callable[[int], None], out: Path) -> dict[Path, str]:
+    """Decode every file. Returns those that are broken, and why.
 
-    def why(path: Path) -> tuple[Path, str | None]:
-        try:
-            check_whole(path)
-        except BrokenAudio as error:
-            return path, str(error)
-        return path, None
+    Args:
+        workers: of this machine: threads, for decoding leaves the interpreter to others.
+        out: a folder that those of a cluster see.
+    """
+    files = list(dict.fromkeys(paths))
+    reasons: list[str | None] = []
+    if workers.dask is None:
+        with ThreadPoolExecutor(max_workers=workers.jobs) as pool:
+            for reason in pool.map(_broken, files):
+                tick(1)
+                reasons.append(reason)
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".parts.", dir=out) as parts:
+            for shard in in_shards(_broken_of_shard, files, SHARD, Path(parts), {}, workers, tick):
+                reasons += shard
+    return {path: reason for path, reason in zip(files, reasons, strict=True) if reason is not None}
 
-    broken = {}
-    with ThreadPoolExecutor(max_workers=jobs) as pool:
-        for path, reason in pool.map(why, list(dict.fromkeys(paths))):
-            tick(1)
-            if reason is not None:
-                broken[path] = reason
-    return broken
+
+def _broken(path: Path) -> str | None:
+    try:
+        check_whole(path)
+    except BrokenAudio as error:
+        return str(error)
+    return None
+
+
+def _broken_of_shard(paths: Sequence[Path], tick: Callable[[int], None]) -> list[str | None]:
+    return [_broken(path) for path in paths]
 
 
 def cuts_of(utterances: Sequence[Utterance], broken: dict[Path, str]) -> tuple[list[Cut], dict[str, str]]:
@@ -157,10 +176,10 @@ def make_manifest(
     case: str | None = None,
     corpus: str | None = None,
     real: bool = True,
-    jobs: int = 2,
+    workers: Workers = ALONE,
     tick: Callable[[int], None] = lambda files: None,
 ) -> dict[str, Any]:
     """Check the audio, and write the manifest as :func:`write_manifest` does."""
     refuse_duplicates((u.id for u in utterances), source)
-    cuts, skipped = cuts_of(utterances, check_files((u.path for u in utterances), jobs, tick))
+    cuts, skipped = cuts_of(utterances, check_files((u.path for u in utterances), workers, tick, out))
     return write_manifest(change_case(cuts, case), skipped, source, out, name, corpus, real)

@@ -15,6 +15,7 @@ from reallm.data.corpora.manifest import Utterance, check_files, cuts_of, keep_s
 from reallm.data.corpora.text_lines import text_lines
 from reallm.data.corpora.tsv import read_tsv
 from reallm.errors import InputError
+from reallm.jobs import ALONE, Workers
 
 CORPUS = "speechocean762"
 LICENCE = "free for commercial and non-commercial use (openslr.org/101)"
@@ -27,7 +28,7 @@ def prepare(
     out: Path,
     dev_speakers: int = 8,
     seed: int = 1,
-    jobs: int = 2,
+    workers: Workers = ALONE,
     begin: Callable[[int], None] = lambda files: None,
     tick: Callable[[int], None] = lambda files: None,
 ) -> dict[str, Any]:
@@ -37,7 +38,7 @@ def prepare(
         data: the corpus, or a folder that holds ``speechocean762``.
         dev_speakers: taken out of train, as many adults as children (one adult more, if it is odd).
         seed: of the choice of these.
-        jobs: recordings that are checked at a time.
+        workers: who checks the recordings.
         begin, tick: are told how many recordings there are to check, and how many were just done.
 
     Raises InputError for a folder that does not hold the corpus, a speaker without age, and broken recordings (over 1 %).
@@ -62,7 +63,7 @@ def prepare(
     }
     paths = [u.path for u in [*train, *test]]
     begin(len(paths))
-    broken = check_files(paths, jobs, tick)
+    broken = check_files(paths, workers, tick, out)
     for name, utterances in splits.items():
         cuts, skipped = cuts_of(utterances, broken)
         write_manifest(cuts, skipped, root, out, name, CORPUS, True, LICENCE)

@@ -120,7 +120,7 @@ def test_the_command(cuts: list[Cut], tmp_path: Path) -> None:
         "    tokenizer: !new:reallm.tokenizers.character.CharacterTokenizer\n        path: not-yet.json\n"
     )
     manifest = tmp_path / "train.jsonl.gz"
-    output = run("features", manifest, "--conf", conf, "--store", tmp_path / "features", "--out", manifest, "--nj", 2)
+    output = run("features", manifest, "--conf", conf, "--store", tmp_path / "features", "--out", manifest, "--jobs", 2)
     assert "features of 3 cuts by log_mel-" in output
     for cut in read_cuts(manifest):
         array = cut.custom[FEATURES].load()

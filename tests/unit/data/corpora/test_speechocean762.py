@@ -102,5 +102,5 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         run("speechocean762", "--out", tmp_path / "out")
     write_tables(tmp_path / "data/speechocean762")
     monkeypatch.setenv("REALLM_DATA", str(tmp_path / "data"))
-    assert "test-child" in run("speechocean762", "--out", tmp_path / "out", "--dev-speakers", 2, "--nj", 1)
+    assert "test-child" in run("speechocean762", "--out", tmp_path / "out", "--dev-speakers", 2, "--jobs", 1)
     assert len(read_cuts(tmp_path / "out/dev.jsonl.gz")) == 4
