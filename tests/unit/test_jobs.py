@@ -146,6 +146,34 @@ def test_bad_input_on_a_cluster_is_its_own_message(cluster: Any, notes: Path, tm
         squares(Squares(notes, refuses=4), tmp_path / "parts", workers=Workers(dask=cluster.scheduler_address))
 
 
+def test_a_cluster_prepares_data(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+    from lhotse import MonoCut, Recording
+
+    from reallm.data import features
+    from reallm.data.corpora import manifest
+    from reallm.registry import find
+    from tests.unit.data.corpora.test_own_data import write_audio
+
+    workers = Workers(dask=cluster.scheduler_address)
+    monkeypatch.setattr(manifest, "SHARD", 2)
+    monkeypatch.setattr(features, "SHARD", 2)
+    write_audio(tmp_path, ["a", "b", "c", "d"], seconds=0.2)
+    files = [tmp_path / f"{name}.wav" for name in "abcd"]
+    cuts = [MonoCut(path.stem, 0, 0.2, 0, recording=Recording.from_file(path)) for path in files]
+    frontend = find("frontend", "log_mel").tiny().eval()
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    stored = {folder: list(features.with_features(cuts, frontend, folder, who)) for folder, who in ((alone, Workers()), (shared, workers))}
+    assert [cut.id for cut in stored[shared]] == list("abcd")
+    for one, other in zip(stored[alone], stored[shared], strict=True):
+        assert np.array_equal(one.stored_features.load(), other.stored_features.load())
+    files[2].write_bytes(files[2].read_bytes()[:1000])
+    seen: list[int] = []
+    broken = manifest.check_files(files, workers, seen.append, tmp_path / "out")
+    assert list(broken) == [files[2]] and "truncated" in broken[files[2]]
+    assert sum(seen) == 4 and not list((tmp_path / "out").iterdir())
+
+
 def test_a_shard_that_kills_every_worker(cluster: Any, notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster.scheduler, "allowed_failures", 0)
     with pytest.raises(InputError, match="one shard killed 1 workers"):
