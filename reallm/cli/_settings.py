@@ -63,13 +63,14 @@ def _use_chunk(system: Any, setting: str, text: str) -> int:
 
     if not streams(system):
         raise InputError(f"--set '{setting}': system '{spec_of(system).name}' hears the whole utterance first: leave it out")
-    chunk = system.encoder.chunk
-    stride = system.period_samples // system.frame_samples  # encoder frames a token period
+    heard: Any = system  # an AcousticModel, as all that stream
+    chunk = heard.encoder.chunk
+    stride = heard.period_samples // heard.frame_samples  # encoder frames a token period
     if not text.isdecimal() or int(text) < max(1, chunk.right) or int(text) % stride:
         raise InputError(
             f"--set '{setting}': a chunk is a multiple of {stride} encoder frames (the token period), {max(stride, chunk.right)} at least"
         )
-    system.encoder.chunk = dataclasses.replace(chunk, size=int(text))
+    heard.encoder.chunk = dataclasses.replace(chunk, size=int(text))
     return int(text)
 
 
