@@ -36,7 +36,7 @@ class Synthesizer:
         try:
             import espeakng_loader
         except ImportError as error:
-            raise InputError(f"espeak-ng is not installed: {how_to_get('synth')}, or give real recordings with --data") from error
+            raise InputError(f"espeak-ng is not installed: {how_to_get('synth')}") from error
         self._library = ctypes.CDLL(espeakng_loader.get_library_path())
         self._pieces: list[np.ndarray] = []
         callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)

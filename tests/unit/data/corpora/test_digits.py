@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -246,6 +247,19 @@ def test_synthetic_voices_are_in_training_alone(tmp_path: Path) -> None:
     speakers = {name: {c.supervisions[0].speaker for c in load(tmp_path / "out", name)} for name in MANIFESTS}
     assert {"espeakenusm1", "espeakenf1", "ada", "bo"} == speakers["train"]
     assert speakers["test"] | speakers["dev"] == {"ada", "bo"}
+
+
+def test_without_espeak_the_way_around_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from reallm.data.synthesis import Synthesizer
+
+    monkeypatch.setattr(Synthesizer, "_instance", None)
+    monkeypatch.setitem(sys.modules, "espeakng_loader", None)
+    extra = r"espeak-ng is not installed: pip install '\.\[synth\]' in your clone of reallm"
+    with pytest.raises(InputError, match=rf"^{extra}, or mix no synthetic voices into training: --synthetic-voices 0$"):
+        prepare(write_recordings(tmp_path), tmp_path / "out", options(synthetic_voices=2), **QUIET)
+    monkeypatch.setattr(fsdd, "ARCHIVE", (tmp_path / "gone").as_uri())
+    with pytest.raises(InputError, match=rf"^{extra}, or give real recordings with --data$"):
+        prepare(None, tmp_path / "out2", options(), **QUIET)
 
 
 def test_trimmed_by_energy() -> None:
