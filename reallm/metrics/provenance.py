@@ -5,6 +5,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from reallm.data.record import read_record
+
 
 def git_revision() -> str | None:
     """The commit of the toolkit's checkout, with ``+`` where tracked files differ from it; None outside of a checkout."""
@@ -24,10 +26,9 @@ def git_revision() -> str | None:
 
 def corpus_of(manifest: Path) -> dict[str, Any]:
     """What ``corpus.json`` beside the manifest says of the recordings; their being real or synthetic is said plainly."""
-    file = Path(manifest).parent / "corpus.json"
-    if not file.is_file():
+    known = read_record(Path(manifest).parent)
+    if known is None:
         return {"name": Path(manifest).resolve().parent.name, "kind": "unknown: no corpus.json beside the manifest"}
-    known = json.loads(file.read_text(encoding="utf-8"))
     kind = {True: "real recordings", False: "SYNTHETIC speech"}.get(known.get("real"), "unknown")
     corpus = {"name": known.get("corpus"), "kind": kind, "licence": known.get("licence")}
     if "mixed_into_training" in known:

@@ -20,6 +20,7 @@ from reallm.data.cuts import write_cuts
 from reallm.data.download import DownloadError, Progress
 from reallm.data.files import atomic_write
 from reallm.data.noise import noise_recording
+from reallm.data.record import read_record
 from reallm.errors import InputError, nearest
 
 SPLITS = ("test", "dev", "train")
@@ -146,10 +147,18 @@ def describe(recordings: Sequence[DigitRecording], real: bool, source: Path, opt
     }
 
 
+def _synthesized(folder: Path, voices: int, repeats: int, rate: int, otherwise: str) -> Path:
+    """Recordings of single digits. Raises InputError, where espeak-ng cannot make them, that says what else can be done."""
+    from reallm.data import synthesis
+
+    try:
+        return synthesis.synthesize_digits(folder, voices, repeats, rate)
+    except InputError as error:
+        raise InputError(f"{error}, or {otherwise}") from error
+
+
 def _find(data: Path | None, out: Path, announce: Callable[[str], None], fetched: Progress) -> Path:
     """The folder of recordings: ``data``'s, or a downloaded or synthesized one in ``out``."""
-    from reallm.data.synthesis import synthesize_digits
-
     if data is not None:
         folder = fsdd.recordings_folder(data) if data.is_dir() else None
         if folder is None:
@@ -165,7 +174,7 @@ def _find(data: Path | None, out: Path, announce: Callable[[str], None], fetched
             announce(f"the dataset cannot be had: {error}")
     if folder is None:
         announce(f"NOT REAL SPEECH: digits are synthesized with espeak-ng (remove {out / 'espeak'} to try the download again)")
-        folder = synthesize_digits(out / "espeak", count=6, repeats=24, rate=8000)
+        folder = _synthesized(out / "espeak", 6, 24, 8000, "give real recordings with --data")
     return folder
 
 
@@ -183,7 +192,8 @@ def prepare(
     where ``out`` already holds these very manifests. ``tick`` is told the strings that were just made, ``fetched`` the bytes of a
     download that have come, and of how many where that is known.
 
-    Raises InputError for a folder without recordings, for broken ones (over 1 %), and for an unknown speaker.
+    Raises InputError for a folder without recordings, for broken ones (over 1 %), for an unknown speaker, and without espeak-ng
+    where that is to speak.
     """
     from reallm.data import synthesis
 
@@ -198,11 +208,10 @@ def prepare(
     synthetic: list[DigitRecording] = []
     if "mixed_into_training" in record:
         announce(f"mixed into training: {record['mixed_into_training']}")
-        voices = synthesis.synthesize_digits(out / f"voices-{options.synthetic_voices}", options.synthetic_voices, 2, found.sample_rate)
-        synthetic = fsdd.scan(voices).recordings
+        count, otherwise = options.synthetic_voices, "mix no synthetic voices into training: --synthetic-voices 0"
+        synthetic = fsdd.scan(_synthesized(out / f"voices-{count}", count, 2, found.sample_rate, otherwise)).recordings
     marker = out / "corpus.json"
-    if marker.is_file():
-        old = json.loads(marker.read_text(encoding="utf-8"))
+    if old := read_record(out):
         if "options" not in old:
             raise InputError(f"{out} already holds the corpus '{old['corpus']}', which is not digits: choose another --out")
         if {k: v for k, v in old.items() if k != "splits"} == record and all((out / f"{n}.jsonl.gz").is_file() for n in old["splits"]):

@@ -9,6 +9,7 @@ from lhotse import CutSet, RecordingSet, SupervisionSet, load_manifest
 from lhotse.cut import Cut
 
 from reallm.data.cuts import CUT_TYPES, read_raw_lines
+from reallm.data.record import read_record
 from reallm.errors import InputError
 
 
@@ -26,8 +27,9 @@ def _load(path: Path) -> CutSet | RecordingSet | SupervisionSet:
 
 def _holds_cuts(path: Path) -> bool:
     """Whether a file of any name is a manifest of cuts, by its first line. Raises InputError where it is cut short."""
+    line = next(read_raw_lines(path), b"null")
     try:
-        first = json.loads(next(read_raw_lines(path), b"null"))
+        first = json.loads(line)
     except ValueError:
         return False
     return isinstance(first, dict) and first.get("type") in CUT_TYPES
@@ -52,7 +54,8 @@ def _manifests(folder: Path) -> Iterator[tuple[str, Path, CutSet]]:
 def read_lhotse(folder: Path) -> dict[str, list[Cut]]:
     """Cuts with one supervision each, by the manifest's name (less ``cuts`` or ``recordings``).
 
-    Raises InputError for a missing folder, one without manifests, recordings without supervisions, and two manifests of one name.
+    Raises InputError for a missing folder, one without manifests, recordings without supervisions, two manifests of one name,
+    and a manifest that was cut short.
     """
     if not folder.is_dir():
         raise InputError(f"folder {folder} is missing: give a folder of lhotse manifests")
@@ -67,9 +70,11 @@ def read_lhotse(folder: Path) -> dict[str, list[Cut]]:
 
 
 def described(folder: Path) -> dict[str, Any]:
-    """What ``corpus.json`` says of manifests that ``reallm data`` wrote: ``corpus``, ``real`` and ``licence``; nothing of others."""
-    marker = folder / "corpus.json"
-    known = json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else {}
+    """What ``corpus.json`` says of manifests that ``reallm data`` wrote: ``corpus``, ``real`` and ``licence``; nothing of others.
+
+    Raises InputError for a broken one.
+    """
+    known = read_record(folder) or {}
     return {key: known[key] for key in ("corpus", "real", "licence") if key in known}
 
 

@@ -16,6 +16,7 @@ from lhotse.utils import fastcopy
 from reallm.data.cuts import write_cuts
 from reallm.data.examine import BrokenAudio, check_whole, refuse_many_broken
 from reallm.data.files import atomic_write
+from reallm.data.record import read_record
 from reallm.errors import InputError
 from reallm.jobs import ALONE, Workers, in_shards
 
@@ -136,8 +137,7 @@ def write_manifest(
     record: dict[str, Any] = {"corpus": corpus or (source.parent if source.is_file() else source).name, "real": real, "splits": {}}
     if licence:
         record["licence"] = licence
-    if marker.is_file():
-        old = json.loads(marker.read_text(encoding="utf-8"))
+    if old := read_record(out):
         if corpus is None:
             record["corpus"] = old["corpus"]
         if (old["corpus"], old["real"]) != (record["corpus"], real):
@@ -158,12 +158,12 @@ def write_manifest(
 
 def keep_splits(out: Path, names: Container[str]) -> dict[str, Any]:
     """Remove from ``out`` the manifests, and their entries in corpus.json, of other splits. Returns what corpus.json holds then."""
-    marker = out / "corpus.json"
-    record: dict[str, Any] = json.loads(marker.read_text(encoding="utf-8"))
+    record = read_record(out)
+    assert record is not None, "manifests were written here"
     for name in [name for name in record["splits"] if name not in names]:
         (out / f"{name}.jsonl.gz").unlink(missing_ok=True)
         del record["splits"][name]
-    with atomic_write(marker) as file:
+    with atomic_write(out / "corpus.json") as file:
         json.dump(record, file, indent=1)
     return record
 

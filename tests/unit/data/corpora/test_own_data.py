@@ -246,6 +246,29 @@ def test_lhotse_takes_what_the_toolkit_wrote(real: bool, tmp_path: Path) -> None
     assert sorted(record["splits"]) == ["dev", "test", "test_noisy", "train"]
 
 
+def test_lhotse_manifests_that_were_cut_short_are_named(tmp_path: Path) -> None:
+    made = write_corpus(tmp_path)
+    manifest, whole = made / "dev.jsonl.gz", (made / "dev.jsonl.gz").read_bytes()
+    for size in (25, len(whole) - 20):
+        manifest.write_bytes(whole[:size])
+        with pytest.raises(InputError, match=rf"{manifest} is (broken after 0 cuts|not a lhotse manifest)"):
+            run("lhotse", made, "--out", tmp_path / "out")
+    manifest.write_bytes(whole)
+    for content in ('{"corpus": "fs', "[]"):
+        (made / "corpus.json").write_text(content)
+        with pytest.raises(InputError, match=rf"^{made}/corpus.json is broken .*: remove it, or make the manifests beside it again"):
+            run("lhotse", made, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_broken_corpus_json_of_out_is_named(tmp_path: Path) -> None:
+    write_audio(tmp_path, ["a"])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/corpus.json").write_text("")
+    with pytest.raises(InputError, match=rf"^{tmp_path}/out/corpus.json is broken"):
+        run("tsv", table(tmp_path / "t.tsv", [("path", "text"), ("a.wav", "one")]), "--out", tmp_path / "out")
+
+
 def test_lhotse_manifests_of_one_name(tmp_path: Path) -> None:
     recordings, supervisions = lhotse_sets(tmp_path)
     cuts = list(CutSet.from_manifests(recordings, supervisions).trim_to_supervisions())
