@@ -75,7 +75,7 @@ def transcribe_file(recognizer: Any, file: Path, live: Any | None) -> dict[str, 
     """
     import soundfile
 
-    from reallm.data.examine import declared_samples
+    from reallm.data.lengths import declared_samples, lacks_ogg_end
 
     if file.is_dir():
         raise InputError(f"{file}: a folder: name the files in it, such as {file}/*.wav")
@@ -105,9 +105,10 @@ def transcribe_file(recognizer: Any, file: Path, live: Any | None) -> dict[str, 
         if show_new:
             show_new(final)
             print(file=live, flush=True)
-        if read < claimed:
-            lengths = f"claims {claimed / rate:.2f} s, and {read / rate:.2f} s of it can be read"
-            print(f"reallm: warning: {file}: its header {lengths}: only those are transcribed", file=sys.stderr, flush=True)
+        if read < claimed or lacks_ogg_end(file):
+            lack = f"its header claims {claimed / rate:.2f} s" if read < claimed else "the end of its Ogg stream is missing"
+            there = f"{read / rate:.2f} s of it can be read: only those are transcribed"
+            print(f"reallm: warning: {file}: {lack}, and {there}", file=sys.stderr, flush=True)
     except (soundfile.LibsndfileError, InputError) as error:
         reason = f"not audio that soundfile reads ({error.error_string})" if isinstance(error, soundfile.LibsndfileError) else str(error)
         raise InputError(f"{file}: {reason}") from None

@@ -1,46 +1,20 @@
 """Whether an audio file is whole: the check that every corpus goes through before its manifest is written."""
 
-import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
+from reallm.data.lengths import UNKNOWN, declared_samples, lacks_ogg_end
 from reallm.errors import InputError
 
 BROKEN_SHARE = 0.01
 BLOCK_SAMPLES = 1 << 18  # decoded at a time
-UNCOMPRESSED = (1, 3, 6, 7, 0xFFFE)  # codings of WAV files: PCM, float, A-law, µ-law; the last names one of them elsewhere
 
 
 class BrokenAudio(Exception):
     """A file that is truncated, empty, or not audio; the message says which."""
-
-
-def declared_samples(path: Path, found: int) -> int:
-    """The samples that the header of a WAV file claims: libsndfile shortens that to what there is, and says nothing.
-
-    Args:
-        found: what libsndfile says, which is returned where a header claims nothing: that of another format, of a compressed coding, or of
-            a stream, whose length was not known when it was written.
-    """
-    try:
-        with path.open("rb") as file:
-            riff, _, form = struct.unpack("<4sI4s", file.read(12))
-            coding = block = 0
-            while (riff, form) == (b"RIFF", b"WAVE"):
-                name, size = struct.unpack("<4sI", file.read(8))
-                if name == b"data":
-                    streamed = size % (1 << 31) >= (1 << 31) - (1 << 12)
-                    return found if streamed or coding not in UNCOMPRESSED else size // block
-                body = file.tell()
-                if name == b"fmt ":
-                    coding, block = struct.unpack("<H10xH", file.read(14))
-                file.seek(body + size + size % 2)
-    except (struct.error, ZeroDivisionError):
-        pass  # no header that can be read: libsndfile knows better, or refuses it
-    return found
 
 
 def _blocks(path: Path) -> Iterator[tuple[np.ndarray, int]]:
@@ -50,6 +24,8 @@ def _blocks(path: Path) -> Iterator[tuple[np.ndarray, int]]:
     read = declared = 0
     try:
         with soundfile.SoundFile(path) as file:
+            if file.frames >= UNKNOWN:  # lhotse cannot read it: its cuts would be as long
+                raise BrokenAudio("its header does not say how long it is, as of a file written into a pipe: convert it to a new one")
             declared, sample_rate = declared_samples(path, file.frames), file.samplerate
             while len(samples := file.read(BLOCK_SAMPLES, dtype="float32", always_2d=True)):
                 if not np.isfinite(samples).all():
@@ -63,6 +39,8 @@ def _blocks(path: Path) -> Iterator[tuple[np.ndarray, int]]:
         raise BrokenAudio((str(error).splitlines() or ["unreadable"])[0]) from error
     if read < declared:
         raise BrokenAudio(f"truncated: {read} of {declared} samples")
+    if lacks_ogg_end(path):
+        raise BrokenAudio("truncated: the end of its Ogg stream is missing")
     if read == 0:
         raise BrokenAudio("empty")
 

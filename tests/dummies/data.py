@@ -34,3 +34,13 @@ def write_corpus(folder: Path, **options: object) -> Path:
     data = write_recordings(folder / "fsdd")
     prepare(data, folder / "manifests", DigitsOptions(**{**defaults, **options}), announce=lambda line: None)  # type: ignore[arg-type]
     return folder / "manifests"
+
+
+def write_flac_of_unknown_length(path: Path, samples: np.ndarray) -> None:
+    """A FLAC file (8 kHz) as it is written into a pipe: the 36 bits of its STREAMINFO that say how long it is are zero."""
+    soundfile.write(path, samples, RATE)
+    content = bytearray(path.read_bytes())
+    assert content[:4] == b"fLaC"
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    path.write_bytes(content)

@@ -16,6 +16,7 @@ from reallm.bundle import load
 from reallm.cli import main
 from reallm.cli._formats import subtitles
 from reallm.streaming.offline import recognizer_for
+from tests.dummies.data import write_flac_of_unknown_length
 from tests.dummies.level_bundle import registered_level_system, write_level_bundle
 from tests.dummies.recognizer import LevelSystem, say, text_of
 
@@ -142,7 +143,7 @@ def test_bad_files_are_reported_and_good_ones_transcribed(bundle: Path, tmp_path
         assert reason in line
 
 
-@pytest.mark.parametrize("suffix", ["wav", "flac"])
+@pytest.mark.parametrize("suffix", ["wav", "flac", "aiff"])
 def test_a_file_that_was_cut_off_is_transcribed_as_far_as_it_goes(suffix: str, bundle: Path, tmp_path: Path, capsys: Any) -> None:
     file, whole = tmp_path / f"a.{suffix}", say(DIGITS * 9)
     soundfile.write(file, whole, 8000)
@@ -156,6 +157,27 @@ def test_a_file_that_was_cut_off_is_transcribed_as_far_as_it_goes(suffix: str, b
     file.write_bytes(file.read_bytes()[:44])
     assert run(file, "--model", bundle) == 2
     assert capsys.readouterr().err.startswith(f"reallm: error: {file}: ")
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_an_ogg_file_without_its_end_is_transcribed_with_a_warning(subtype: str, bundle: Path, tmp_path: Path, capsys: Any) -> None:
+    file = tmp_path / "a.ogg"
+    soundfile.write(file, say(DIGITS * 9), 8000, format="OGG", subtype=subtype)
+    assert run(file, "--model", bundle) == 0
+    assert capsys.readouterr().err == ""
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    assert run(file, "--model", bundle, "--json") == 0
+    out, err = capsys.readouterr()
+    heard = json.loads(out)
+    assert heard["text"]
+    there = f"{heard['seconds_of_audio']:.2f} s of it can be read"
+    assert err == f"reallm: warning: {file}: the end of its Ogg stream is missing, and {there}: only those are transcribed\n"
+
+
+def test_flac_of_unknown_length_is_transcribed_without_a_warning(bundle: Path, tmp_path: Path, capsys: Any) -> None:
+    write_flac_of_unknown_length(tmp_path / "a.flac", say(DIGITS))
+    assert run(tmp_path / "a.flac", "--model", bundle) == 0
+    assert capsys.readouterr() == (text_of(DIGITS) + "\n", "")
 
 
 def test_a_folder_is_told_from_a_file_that_is_missing(bundle: Path, tmp_path: Path, capsys: Any) -> None:
