@@ -29,7 +29,7 @@ def decode(
     jobs: Jobs = 1,
     dask: Dask = None,
 ) -> None:
-    """Stream a manifest through a trained system; write what was recognized and when, and score it.
+    """Stream a manifest through a trained system; write what was recognized and when, and score it where there are transcripts.
 
     The real-time factor is measured afterwards, with one stream on one thread of this process: CPU seconds per second of audio.
     """
@@ -44,7 +44,7 @@ def decode(
 
     from reallm.bundle import load_system
     from reallm.cli._settings import apply_settings, use_beam
-    from reallm.data.cuts import read_cuts
+    from reallm.data.cuts import read_cuts, text_of
     from reallm.data.files import atomic_write
     from reallm.jobs import Workers, in_shards
     from reallm.metrics.hypotheses import from_json, read_hypotheses, write_hypotheses
@@ -95,9 +95,17 @@ def decode(
     out.mkdir(parents=True, exist_ok=True)
     write_hypotheses(out / "hyps.jsonl", (from_json(line) for shard in shards for line in shard["hypotheses"]))
     # Scored as written, with rounded times: reallm score gives the same numbers.
-    scored = make_results(read_hypotheses(out / "hyps.jsonl"), manifest, cuts, facts)
+    known = any(text_of(cut).split() for cut in manifest)
+    scored = make_results(read_hypotheses(out / "hyps.jsonl"), manifest, cuts, facts) if known else None
     for name, content in (("decode.json", facts), ("results.json", scored)):
+        if content is None:
+            (out / name).unlink(missing_ok=True)  # of another decoding
+            continue
         with atomic_write(out / name) as file:
             file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     shutil.rmtree(parts)
-    typer.echo(f"{one_line(scored)}\n{out / 'results.json'}")
+    if scored is None:
+        unscored = f"{cuts} holds no words to score against: {len(manifest)} utterances were decoded, and not scored"
+        typer.echo(f"{unscored}\n{out / 'hyps.jsonl'}")
+    else:
+        typer.echo(f"{one_line(scored)}\n{out / 'results.json'}")

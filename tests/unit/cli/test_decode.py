@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+from lhotse.utils import fastcopy
 
 import reallm.bundle
-from reallm.data.cuts import load_audio, write_cuts
+from reallm.data.cuts import load_audio, read_cuts, write_cuts
 from reallm.errors import InputError
 from reallm.streaming import decoding
 from reallm.streaming.measurement import real_time_factor
@@ -63,6 +64,23 @@ def test_decode_and_score(bundle: Path, manifest: Path, tmp_path: Path, capsys: 
     assert run("score", out / "hyps.jsonl", "--cuts", manifest, "--out", tmp_path / "again.json") == 0
     again = json.loads((tmp_path / "again.json").read_text())
     assert {**again, "git": None} == {**results, "git": None}
+
+
+def test_cuts_without_words_are_decoded_and_not_scored(bundle: Path, manifest: Path, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "out"
+    options = ["--cuts", manifest, "--out", out, "--rtf-utterances", 0, "--limit", 3]
+    assert run("decode", bundle, *options) == 0
+    texts = [json.loads(line)["text"] for line in (out / "hyps.jsonl").read_text().splitlines()]
+    cuts = list(read_cuts(manifest))[:3]
+    write_cuts(
+        [cuts[0].map_supervisions(lambda s: s.transform_text(lambda text: "")), *(fastcopy(c, supervisions=[]) for c in cuts[1:])], manifest
+    )
+    capsys.readouterr()
+    assert run("decode", bundle, *options) == 0
+    said = f"{manifest} holds no words to score against: 3 utterances were decoded, and not scored\n{out / 'hyps.jsonl'}\n"
+    assert capsys.readouterr().out == said
+    assert [json.loads(line)["text"] for line in (out / "hyps.jsonl").read_text().splitlines()] == texts
+    assert sorted(path.name for path in out.iterdir()) == ["decode.json", "hyps.jsonl"], "those of an older decoding are gone"
 
 
 def test_times_that_are_not_known_have_no_errors(bundle: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
