@@ -20,7 +20,13 @@ from reallm.jobs import ALONE, Workers
 CORPUS = "speechocean762"
 LICENCE = "free for commercial and non-commercial use (openslr.org/101)"
 ADULT = 16  # years, from which on a speaker is one
-SPLITS = ("train", "dev", "test-adult", "test-child")
+# Splits, and where each comes from.
+LACKING = {
+    "train": "train must hold speakers besides those of dev",
+    "dev": "choose --dev-speakers above 0",
+    "test-adult": f"test must hold speakers from {ADULT} years on",
+    "test-child": f"test must hold speakers below {ADULT} years",
+}
 
 
 def prepare(
@@ -41,7 +47,8 @@ def prepare(
         workers: who checks the recordings.
         begin, tick: are told how many recordings there are to check, and how many were just done.
 
-    Raises InputError for a folder that does not hold the corpus, a speaker without age, and broken recordings (over 1 %).
+    Raises InputError for a folder that does not hold the corpus, a speaker without age, a split without utterances, and broken
+    recordings (over 1 %).
     """
     root = find_root(data)
     train, test = _read(root, "train"), _read(root, "test")
@@ -61,13 +68,16 @@ def prepare(
         "test-adult": [u for u in test if ages[str(u.speaker)] >= ADULT],
         "test-child": [u for u in test if ages[str(u.speaker)] < ADULT],
     }
+    for name, utterances in splits.items():
+        if not utterances:
+            raise InputError(f"{root}: no utterances for {name}: {LACKING[name]}")
     paths = [u.path for u in [*train, *test]]
     begin(len(paths))
     broken = check_files(paths, workers, tick, out)
     for name, utterances in splits.items():
         cuts, skipped = cuts_of(utterances, broken)
         write_manifest(cuts, skipped, root, out, name, CORPUS, True, LICENCE)
-    return keep_splits(out, SPLITS)
+    return keep_splits(out, splits)
 
 
 def find_root(folder: Path) -> Path:

@@ -85,6 +85,18 @@ def test_what_else_is_refused(tmp_path: Path) -> None:
         prepare(root, tmp_path / "out", dev_speakers=2)
 
 
+@pytest.mark.parametrize(("years", "empty"), [("16", "test-adult"), ("15", "test-child")])
+def test_a_split_without_utterances_is_named_before_anything_is_written(years: str, empty: str, tmp_path: Path) -> None:
+    root = write_tables(tmp_path)
+    other = {"16": "15", "15": "16"}[years]
+    (root / "test.tsv").write_text((root / "test.tsv").read_text().replace(f"\t{years}\t", f"\t{other}\t"))
+    with pytest.raises(InputError, match=rf"^{root}: no utterances for {empty}: "):
+        prepare(root, tmp_path / "out", dev_speakers=2)
+    with pytest.raises(InputError, match=rf"^{root}: no utterances for dev: "):
+        prepare(write_tables(tmp_path), tmp_path / "out", dev_speakers=0)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_real_corpus(real_data: Path) -> None:
     """Its tables alone: the audio is looked at by whoever prepares it."""
     from reallm.data.corpora.speechocean762 import _ages, _read, find_root
