@@ -67,7 +67,8 @@ def speakers_of(voices: int = 0) -> dict[str, list[Speaker]]:
         first += count
     train = parts["train"]
     if voices > len(train):
-        raise InputError(f"{voices} synthetic voices were asked for: at most {len(train)} can be had, since {first - count} are held out")
+        held_out = len(parts["test"]) + len(parts["dev"])
+        raise InputError(f"{voices} synthetic voices were asked for: at most {len(train)} can be had, since {held_out} are held out")
     mixed = [train[n] for n in np.random.default_rng(1).permutation(len(train))]
     parts["train"] = mixed[:voices] if voices else mixed
     return parts
