@@ -27,9 +27,12 @@ def tokenizer(
     options = {} if vocab_size is None else {"vocab_size": vocab_size}
     if vocab_size is not None and "vocab_size" not in inspect.signature(cls.train).parameters:
         raise InputError(f"--vocab-size {vocab_size}: the vocabulary of '{name}' follows from the transcripts: leave it out")
-    texts = [text_of(cut) for manifest in train for cut in read_cuts(manifest)]
-    if not "".join(texts).strip():
-        raise InputError(f"{', '.join(map(str, train))} holds no transcripts: give cuts that have some")
+    texts: list[str] = []
+    for manifest in train:
+        found = [text_of(cut) for cut in read_cuts(manifest)]
+        if not "".join(found).strip():
+            raise InputError(f"{manifest} holds no transcripts: give cuts that have some")
+        texts += found
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
         made = cls.train(texts, Path(folder) / out.name, **options)

@@ -16,7 +16,8 @@ def test_a_manifest_without_transcripts_is_named(kind: str, tmp_path: Path) -> N
     write_audio(tmp_path, ["u"])
     run("tsv", table(tmp_path / "t.tsv", [("path", "text"), ("u.wav", "one")]), "--out", tmp_path)
     manifest = tmp_path / "t.jsonl.gz"
+    write_cuts(read_cuts(manifest), tmp_path / "with.jsonl.gz")
     write_cuts([fastcopy(cut, supervisions=[]) for cut in read_cuts(manifest)], manifest)
-    with pytest.raises(InputError, match=rf"^{manifest} holds no transcripts"):
-        tokenizer(kind, manifest, tmp_path / "out" / "tokens")
+    with pytest.raises(InputError, match=rf"^{manifest} holds no transcripts: give cuts that have some$"):
+        tokenizer(kind, [tmp_path / "with.jsonl.gz", manifest], tmp_path / "out" / "tokens")
     assert not (tmp_path / "out").exists()
