@@ -30,7 +30,9 @@ def _holds_cuts(path: Path) -> bool:
     line = next(read_raw_lines(path), b"null")
     try:
         first = json.loads(line)
-    except ValueError:
+    except ValueError as error:
+        if line.startswith(b"{"):
+            raise InputError(f"{path} is not a lhotse manifest (its first line is cut short): make it again") from error
         return False
     return isinstance(first, dict) and first.get("type") in CUT_TYPES
 

@@ -1,5 +1,6 @@
 """Users' own data: Kaldi folders, tables and lhotse manifests make the same manifests."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -254,6 +255,11 @@ def test_lhotse_manifests_that_were_cut_short_are_named(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=rf"{manifest} is (broken after 0 cuts|not a lhotse manifest)"):
             run("lhotse", made, "--out", tmp_path / "out")
     manifest.write_bytes(whole)
+    plain = made / "more.jsonl"
+    plain.write_bytes(gzip.decompress(whole)[:100])
+    with pytest.raises(InputError, match=rf"^{plain} is not a lhotse manifest .its first line is cut short.: make it again"):
+        run("lhotse", made, "--out", tmp_path / "out")
+    plain.unlink()
     for content in ('{"corpus": "fs', "[]"):
         (made / "corpus.json").write_text(content)
         with pytest.raises(InputError, match=rf"^{made}/corpus.json is broken .*: remove it, or make the manifests beside it again"):
