@@ -29,8 +29,8 @@ def corpus_of(manifest: Path) -> dict[str, Any]:
     known = read_record(Path(manifest).parent)
     if known is None:
         return {"name": Path(manifest).resolve().parent.name, "kind": "unknown: no corpus.json beside the manifest"}
-    kind = {True: "real recordings", False: "SYNTHETIC speech"}.get(known.get("real"), "unknown")
-    corpus = {"name": known.get("corpus"), "kind": kind, "licence": known.get("licence")}
+    kinds: dict[Any, str] = {True: "real recordings", False: "SYNTHETIC speech"}
+    corpus = {"name": known.get("corpus"), "kind": kinds.get(known.get("real"), "unknown"), "licence": known.get("licence")}
     if "mixed_into_training" in known:
         corpus["mixed_into_training"] = known["mixed_into_training"]
     return corpus
