@@ -11,6 +11,13 @@ class InputError(ValueError):
     """
 
 
+def at_least(least: float, **values: float) -> None:
+    """Raises InputError for the first of the named values that is below ``least``."""
+    for name, value in values.items():
+        if not value >= least:
+            raise InputError(f"{name} is {value}: at least {least}")
+
+
 def how_to_get(extra: str) -> str:
     """The command that installs the packages of an extra of setup.cfg."""
     return f"pip install '.[{extra}]' in your clone of reallm"

@@ -5,6 +5,7 @@ from typing import Self
 from torch import nn
 
 from reallm.adapters.windowed import WindowedAdapter
+from reallm.errors import at_least
 from reallm.layers.subsampling import StridedWindow
 from reallm.registry import register
 
@@ -18,9 +19,12 @@ class StackingAdapter(WindowedAdapter):
         output_dim: D_lm.
         stride: encoder frames per speech embedding.
         hidden: width of the hidden layer; 0 = a linear map alone.
+
+    Raises InputError for a size below 1, but for ``hidden``.
     """
 
     def __init__(self, input_dim: int, output_dim: int, stride: int = 2, hidden: int = 0) -> None:
+        at_least(0, hidden=hidden)
         window = StridedWindow(input_dim, hidden or output_dim, stride)
         head = nn.Sequential(nn.GELU(), nn.Linear(hidden, output_dim)) if hidden else nn.Identity()
         super().__init__(window, head, output_dim)

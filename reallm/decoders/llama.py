@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reallm.errors import InputError
+from reallm.errors import InputError, at_least
 from reallm.layers.causal_attention import CausalSelfAttention, window_mask
 from reallm.layers.dropout import Dropout
 from reallm.layers.rope import rotary_angles
@@ -59,7 +59,7 @@ class LlamaDecoder(nn.Module):
         rope_base, norm_eps: as in Llama.
         dropout: of the residual branches, in training; dropout of the attention weights would rule out the fused kernel.
 
-    Raises InputError for a window and a capacity or neither, and for heads that do not divide ``dim``.
+    Raises InputError for a size below 1, a window and a capacity or neither, and heads that do not divide ``dim``.
     """
 
     def __init__(
@@ -76,6 +76,8 @@ class LlamaDecoder(nn.Module):
         norm_eps: float = 1e-5,
         dropout: float = 0.0,
     ) -> None:
+        at_least(1, vocab_size=vocab_size, dim=dim, layers=layers, heads=heads)
+        at_least(0, kv_heads=kv_heads or 0, hidden_dim=hidden_dim or 0, window=window, capacity=capacity)
         super().__init__()
         if (window > 0) == (capacity > 0):
             raise InputError(f"window {window}, capacity {capacity}: give a window, or window 0 and the capacity of full attention")

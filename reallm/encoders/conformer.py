@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from reallm.encoders._chunked import ChunkedEncoder, LayerContext
+from reallm.errors import at_least
 from reallm.layers.chunk_layout import ChunkLayout
 from reallm.layers.chunked_attention import ChunkedAttention
 from reallm.layers.convolution import ConvolutionModule
@@ -63,6 +64,8 @@ class ConformerEncoder(ChunkedEncoder):
         left: encoder frames before the chunk that are attended to.
         right: R, encoder frames after the chunk that are attended to.
         dropout: probability.
+
+    Raises InputError for a size below 1.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class ConformerEncoder(ChunkedEncoder):
         right: int = 0,
         dropout: float = 0.1,
     ) -> None:
+        at_least(1, input_dim=input_dim, dim=dim, layers=layers, heads=heads, hidden=hidden, kernel=kernel, stride=stride)
         super().__init__(
             input_dim,
             dim,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from reallm.encoders._chunked import ChunkedEncoder
-from reallm.errors import InputError
+from reallm.errors import InputError, at_least
 from reallm.layers.chunk_layout import ChunkLayout
 from reallm.layers.chunked_attention import AttentionContext, joined_heads, key_blocks, padded_sequence, query_blocks, split_heads
 from reallm.layers.dropout import Dropout
@@ -67,7 +67,7 @@ class EmformerEncoder(ChunkedEncoder):
         right: R, encoder frames after the chunk that are attended to, torchaudio's right_context_length.
         dropout: probability; that of the attention weights is left out, it would rule out the fused kernel.
 
-    Raises InputError for an unknown activation, and heads that do not divide ``dim``.
+    Raises InputError for a size below 1, an unknown activation, and heads that do not divide ``dim``.
     """
 
     def __init__(
@@ -87,6 +87,7 @@ class EmformerEncoder(ChunkedEncoder):
     ) -> None:
         from torchaudio.models import Emformer  # of the extra 'train': listing components must not need it
 
+        at_least(1, input_dim=input_dim, dim=dim, layers=layers, heads=heads, hidden=hidden, stride=stride)
         if dim % heads:
             raise InputError(f"{heads} heads of a model of width {dim}: choose a width that is a multiple of them")
         if activation not in ("relu", "gelu", "silu"):

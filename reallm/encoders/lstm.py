@@ -6,6 +6,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from reallm.errors import at_least
 from reallm.layers.dropout import Dropout
 from reallm.layers.subsampling import StridedWindow, WindowState
 from reallm.protocols import ChunkSpec
@@ -38,11 +39,14 @@ class LSTMEncoder(nn.Module):
         context: feature frames before its own that an encoder frame's window sees.
         chunk_size: encoder frames per step.
         dropout: probability, after the window and between layers.
+
+    Raises InputError for a size below 1.
     """
 
     def __init__(
         self, input_dim: int, dim: int = 256, layers: int = 3, stride: int = 4, context: int = 0, chunk_size: int = 8, dropout: float = 0.1
     ) -> None:
+        at_least(1, input_dim=input_dim, dim=dim, layers=layers, stride=stride)
         super().__init__()
         self.input_dim = input_dim
         self.output_dim = dim

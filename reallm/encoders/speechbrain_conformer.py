@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from reallm.encoders._chunked import ChunkedEncoder
 from reallm.encoders._speechbrain import Projection, SpeechBrainLayer, StreamingFrontEnd
-from reallm.errors import InputError
+from reallm.errors import InputError, at_least
 from reallm.protocols import ChunkSpec
 from reallm.registry import register
 
@@ -35,7 +35,7 @@ class SpeechBrainConformerEncoder(ChunkedEncoder):
         left: encoder frames before the chunk that are attended to.
         dropout: probability.
 
-    Raises InputError for an even kernel, and heads that do not divide ``dim``.
+    Raises InputError for a size below 1, an even kernel, and heads that do not divide ``dim``.
     """
 
     def __init__(
@@ -55,6 +55,8 @@ class SpeechBrainConformerEncoder(ChunkedEncoder):
         from speechbrain.lobes.models.convolution import ConvolutionFrontEnd
         from speechbrain.lobes.models.transformer.TransformerASR import TransformerASR
 
+        at_least(1, input_dim=input_dim, dim=dim, layers=layers, heads=heads, hidden=hidden, kernel=kernel)
+        at_least(1, **{f"channels[{index}]": size for index, size in enumerate(channels)})
         if kernel % 2 == 0:
             raise InputError(f"kernel {kernel}: a chunk convolution has an odd one")
         if dim % heads:

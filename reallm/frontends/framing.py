@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from reallm.errors import InputError
+from reallm.errors import InputError, at_least
 from reallm.registry import spec_of
 from reallm.streaming.context import length_mask, mask_padding, push_context
 from reallm.streaming.geometry import Geometry
@@ -39,13 +39,15 @@ class FramedFrontend(nn.Module):
         shift_ms: distance of frames.
         output_dim: F.
 
-    Subclasses define ``analyse``. Raises InputError when the shift is no whole number of samples or exceeds the window.
+    Subclasses define ``analyse``. Raises InputError for a size below 1, and a shift that is no
+    whole number of samples or exceeds the window.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, sample_rate: int, window_ms: float, shift_ms: float, output_dim: int) -> None:
+        at_least(1, sample_rate=sample_rate, output_dim=output_dim)
         super().__init__()
         shift, window = sample_rate * shift_ms / 1000, round(sample_rate * window_ms / 1000)
         if shift != int(shift) or shift < 1:

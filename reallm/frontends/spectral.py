@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from reallm.errors import InputError
+from reallm.errors import InputError, at_least
 from reallm.frontends.framing import FramedFrontend
 
 
@@ -17,13 +17,14 @@ class SpectralFrontend(FramedFrontend):
         shift_ms: distance of frames.
         fft: points of the Fourier transform; None = the next power of two from a frame on.
 
-    A subclass calls ``weigh`` in its constructor, and defines ``analyse`` with the help of ``power``.
+    A subclass calls ``weigh`` in its constructor, and defines ``analyse`` with the help of ``power``. Raises InputError without bands.
     """
 
     window: Tensor
     filterbank: Tensor
 
     def __init__(self, sample_rate: int, mels: int, window_ms: float, shift_ms: float, fft: int | None = None) -> None:
+        at_least(1, mels=mels)
         super().__init__(sample_rate, window_ms, shift_ms, output_dim=mels)
         self.fft = 1 << (self.window_samples - 1).bit_length() if fft is None else fft
         self._more_lines = f"a longer window_ms than {window_ms}" if fft is None else f"a larger fft than {fft}"

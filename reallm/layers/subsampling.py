@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from reallm.errors import at_least
 from reallm.streaming.context import mask_padding, push_context
 from reallm.streaming.geometry import Geometry
 from reallm.streaming.state import StreamingState
@@ -32,9 +33,13 @@ class StridedWindow(nn.Module):
         output_dim: D.
         stride: inputs per output.
         context: inputs before its own period that an output sees as well.
+
+    Raises InputError for a size below 1.
     """
 
     def __init__(self, input_dim: int, output_dim: int, stride: int, context: int = 0) -> None:
+        at_least(1, input_dim=input_dim, output_dim=output_dim, stride=stride)
+        at_least(0, context=context)
         super().__init__()
         self.input_dim = input_dim
         self.stride = stride

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from reallm.errors import at_least
 from reallm.layers.lstm import LSTMState, SteppingLSTM
 from reallm.registry import register
 
@@ -16,9 +17,12 @@ class LSTMPredictor(nn.Module):
         dim: width of the label embeddings and of the predictions.
         layers: depth.
         dropout: between layers, in training.
+
+    Raises InputError for a size below 1.
     """
 
     def __init__(self, vocab_size: int, dim: int = 256, layers: int = 1, dropout: float = 0.0) -> None:
+        at_least(1, vocab_size=vocab_size, dim=dim, layers=layers)
         super().__init__()
         self.vocab_size, self.input_dim, self.output_dim = vocab_size, dim, dim
         self.token_embedding = nn.Embedding(vocab_size, dim)

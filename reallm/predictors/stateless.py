@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from reallm.errors import InputError
+from reallm.errors import at_least
 from reallm.layers.subsampling import StridedWindow, WindowState
 from reallm.registry import register
 
@@ -16,12 +16,13 @@ class StatelessPredictor(nn.Module):
         vocab_size: V, BLANK included, which stands for the start of the stream.
         dim: width of the label embeddings and of the predictions.
         context: labels that a prediction is made of; with 1 it is a bigram.
+
+    Raises InputError for a size below 1.
     """
 
     def __init__(self, vocab_size: int, dim: int = 256, context: int = 2) -> None:
+        at_least(1, vocab_size=vocab_size, dim=dim, context=context)
         super().__init__()
-        if context < 1:
-            raise InputError(f"context {context}: a prediction is made of at least one label")
         self.vocab_size, self.input_dim, self.output_dim = vocab_size, dim, dim
         self.token_embedding = nn.Embedding(vocab_size, dim)
         self.window = StridedWindow(dim, dim, stride=1, context=context - 1)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from reallm.errors import InputError
+from reallm.errors import InputError, at_least
 from reallm.layers.cross_attention_decoder import CrossAttentionDecoder, TextState
 from reallm.protocols import Encoder, Frontend, Tokenizer
 from reallm.registry import find, register
@@ -58,6 +58,7 @@ class AED(TextModel):
         )
         if not 0 <= ctc_weight < 1:
             raise InputError(f"ctc_weight {ctc_weight}: choose a share from 0 up to, but not, 1; for CTC alone there is the system ctc")
+        at_least(1, decoder_dim=decoder_dim, decoder_layers=decoder_layers, decoder_heads=decoder_heads, decoder_hidden=decoder_hidden)
         size = tokenizer.vocab_size + 1
         self.decoder = CrossAttentionDecoder(size, encoder.output_dim, decoder_dim, decoder_layers, decoder_heads, decoder_hidden, dropout)
         self.ctc_weight = ctc_weight
