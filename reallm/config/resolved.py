@@ -13,7 +13,6 @@ from ruamel.yaml import YAML
 
 from reallm.config.check import check
 from reallm.config.document import ConfigError, find_file, parse_overrides, read, resolve, tag_of, walk
-from reallm.config.trial import refusal
 from reallm.data.files import atomic_write
 from reallm.errors import InputError, nearest
 
@@ -60,11 +59,8 @@ class Config:
             built: dict[str, Any] = load_hyperpyyaml(text.getvalue())
         except FileNotFoundError as error:
             raise InputError(f"{self.file}: {error.filename}: no such file, make it first") from error
-        except (ValueError, RuntimeError, ZeroDivisionError) as error:
-            said = refusal(error)
-            if said is None:
-                raise
-            raise InputError(f"{self.file}: {said}") from error
+        except ValueError as error:
+            raise InputError(f"{self.file}: {error}") from error
         except TypeError as error:
             # HyperPyYAML says so where a constructor's own call failed: a value of a wrong type, a wrong key in a plain mapping.
             if not str(next(iter(error.args), "")).startswith("Invalid argument to"):

@@ -1,17 +1,16 @@
 """What a configuration describes, built to be judged: components check their values, and how they fit, in their constructors.
 
 Nothing is read and next to nothing allocated: weights are on torch's meta device, which has shapes only, and a tokenizer, whose
-file need not be there yet, has a stand-in. Built are registered components and dataclasses (settings hold values, and check them),
-but those that read files; what cannot be built so is left out, and what needs it too.
+file need not be there yet, has a stand-in. Built are registered components and the dataclasses of reallm (settings hold values, and
+check them), but those that take a path; what cannot be built so is left out, and what needs it too.
 """
 
 import dataclasses
 import functools
 import inspect
 import pydoc
-import sys
 import warnings
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from reallm.config.document import PLACEHOLDER, Steps, tag_of
@@ -61,17 +60,6 @@ class _Tokenizer:
     special_ids: dict[str, int] = {}
 
 
-def refusal(error: Exception) -> str | None:
-    """What a constructor says of its arguments by an exception; None where that is no such exception."""
-    if isinstance(error, ValueError):
-        return str(error)
-    if isinstance(error, ZeroDivisionError):
-        return f"a size or stride is 0 ({error}): at least 1"
-    if isinstance(error, RuntimeError) and "negative dimension" in str(error):  # what torch says of a size below 0
-        return f"a size is negative ({error})"
-    return None
-
-
 class Trial:
     """Builds the nodes of one resolved tree; what is shared is built once."""
 
@@ -117,33 +105,26 @@ class Trial:
         try:
             with place, warnings.catch_warnings(action="ignore"):
                 return function(*given, **keywords)
-        except Exception as error:  # what cannot be built without weights or files is not judged
-            message = refusal(error)
-            if message is not None:
-                self.problems.append((steps, message.removeprefix(f"{'.'.join(steps[-1:])}: ")))
-            return UNKNOWN
+        except ValueError as error:
+            self.problems.append((steps, str(error).removeprefix(f"{'.'.join(steps[-1:])}: ")))
+        except Exception:  # what cannot be built without weights or files is not judged
+            pass
+        return UNKNOWN
 
 
 def _without_memory() -> Any:
-    """A context in which tensors are made on the meta device, but those of modules that are imported meanwhile: these stay."""
+    """A context in which tensors are made on the meta device."""
     import torch
-    from torch.overrides import TorchFunctionMode
 
-    class Meta(TorchFunctionMode):
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            frame = sys._getframe()
-            while frame.f_back is not None and frame.f_code is not Trial._call.__code__:
-                if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
-                    return func(*args, **(kwargs or {}))
-                frame = frame.f_back
-            with torch.device("meta"):
-                return func(*args, **(kwargs or {}))
+    with suppress(ImportError):
+        import torchaudio  # noqa: F401  a constructor's first import of it would make its constant without a value
 
-    return Meta()
+    return torch.device("meta")
 
 
 def _can_be_built(cls: type) -> bool:
-    if "component_kind" not in vars(cls) and not dataclasses.is_dataclass(cls):
+    settings = dataclasses.is_dataclass(cls) and cls.__module__.partition(".")[0] == "reallm"
+    if not settings and "component_kind" not in vars(cls):
         return False
     return not any(takes_path(cls, name) for name in inspect.signature(cls).parameters)
 
