@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from tests.dummies.experiments import CONFIG, ROOT, assert_equal, journal, newest, run_python
 from tests.e2e.killed_training import free_port
-from tests.e2e.test_resume import CONFIG, ROOT, assert_equal, journal, newest, run
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 EXPERIMENTS = {  # name: processes, batches of an update in each, where they are killed
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             .replace("accumulate: 2", f"accumulate: {accumulate}")
         )
         jobs += [str(processes), str(conf), str(folder / name), *kills, "--"]
-    said = run(str(ROOT / "tests/e2e/killed_training.py"), *jobs)
+    said = run_python(str(ROOT / "tests/e2e/killed_training.py"), *jobs)
     assert said.count("finished") == 5, said
     assert said.count("killed") == 3, said
     return folder

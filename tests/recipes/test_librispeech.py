@@ -4,18 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.recipes.test_run_sh import recipe, run  # noqa: F401
+from tests.dummies.recipe import calls, run
 
 CALLS = pytest.mark.parametrize("recipe", ["librispeech"], indirect=True)
-
-
-def calls(script: Path, *options: str) -> list[str]:
-    """One line a call, without the folders of the test."""
-    top = script.parents[2]
-    (top / "calls").unlink(missing_ok=True)
-    done = run(script, *options)
-    assert done.returncode == 0, done.stderr
-    return [line.replace(f"{script.parent}/", "") for line in (top / "calls").read_text().splitlines()]
 
 
 def folder(script: Path, name: str) -> str:
@@ -25,7 +16,7 @@ def folder(script: Path, name: str) -> str:
 
 
 @CALLS
-def test_alignments_made_elsewhere_replace_the_teacher(recipe: Path) -> None:  # noqa: F811
+def test_alignments_made_elsewhere_replace_the_teacher(recipe: Path) -> None:
     made = calls(recipe, "--corpus", "here", "--alignments", folder(recipe, "theirs"))
     trained = [line for line in made if line.startswith("train ")]
     assert len(trained) == 1 and "speech_reallm" in trained[0] and "--init" not in trained[0]
@@ -35,7 +26,7 @@ def test_alignments_made_elsewhere_replace_the_teacher(recipe: Path) -> None:  #
 
 
 @CALLS
-def test_another_system_takes_data_teacher_and_alignments_of_a_run(recipe: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_another_system_takes_data_teacher_and_alignments_of_a_run(recipe: Path, tmp_path: Path) -> None:
     first = calls(recipe, "--corpus", "here", "--teacher", "rnnt")
     assert any("conf/teacher_rnnt.yaml" in line for line in first)
     assert sum("--override delay=" in line for line in first) == 1
@@ -47,7 +38,7 @@ def test_another_system_takes_data_teacher_and_alignments_of_a_run(recipe: Path,
 
 
 @CALLS
-def test_a_download_goes_where_everything_goes(recipe: Path) -> None:  # noqa: F811
+def test_a_download_goes_where_everything_goes(recipe: Path) -> None:
     made = calls(recipe, "--train-sets", "460", "--device", "cuda")
     assert made[0] == "data librispeech --out exp/data --train-sets 460 --jobs 2 --download-to exp/corpus --download-only"
     assert made[1] == made[0].removesuffix(" --download-only")
@@ -56,7 +47,7 @@ def test_a_download_goes_where_everything_goes(recipe: Path) -> None:  # noqa: F
 
 
 @CALLS
-def test_a_cluster_prepares_aligns_and_decodes(recipe: Path) -> None:  # noqa: F811
+def test_a_cluster_prepares_aligns_and_decodes(recipe: Path) -> None:
     made = calls(recipe, "--corpus", "here", "--features", "stored", "--dask", "tcp://there:8786")
     shared = [line for line in made if "--dask tcp://there:8786" in line]
     assert {" ".join(line.split()[:2]) for line in shared if line.startswith("data")} == {"data librispeech", "data features"}
@@ -65,7 +56,7 @@ def test_a_cluster_prepares_aligns_and_decodes(recipe: Path) -> None:  # noqa: F
 
 
 @CALLS
-def test_features_are_stored_for_both_trainings(recipe: Path) -> None:  # noqa: F811
+def test_features_are_stored_for_both_trainings(recipe: Path) -> None:
     made = calls(recipe, "--corpus", "here", "--features", "stored")
     kept = [line for line in made if line.startswith("data features")]
     assert [line.split()[2] for line in kept] == ["exp/data/train_sp.jsonl.gz", "exp/align/train_sp.jsonl.gz"]
@@ -75,7 +66,7 @@ def test_features_are_stored_for_both_trainings(recipe: Path) -> None:  # noqa: 
     assert (wrong.returncode, wrong.stderr) == (2, "error: --features 'cached': online or stored\n")
 
 
-def with_manifests(recipe: Path, *splits: str) -> None:  # noqa: F811
+def with_manifests(recipe: Path, *splits: str) -> None:
     """Its `reallm` makes these splits when it is asked for data."""
     stand_in = recipe.parents[2] / "bin/reallm"
     made = " ".join(f"exp/data/{split}.jsonl.gz" for split in splits)
@@ -85,7 +76,7 @@ def with_manifests(recipe: Path, *splits: str) -> None:  # noqa: F811
 
 
 @CALLS
-def test_a_subset_is_decoded_as_far_as_it_goes(recipe: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_subset_is_decoded_as_far_as_it_goes(recipe: Path, tmp_path: Path) -> None:
     with_manifests(recipe, "train", "dev-clean", "test-other")
     made = calls(recipe, "--corpus", "here", "--subset")
     parts = [line.partition("--cuts exp/data/")[2].partition(".")[0] for line in made if line.startswith("decode ")]
@@ -96,7 +87,7 @@ def test_a_subset_is_decoded_as_far_as_it_goes(recipe: Path, tmp_path: Path) -> 
 
 @CALLS
 @pytest.mark.parametrize("missing", ["train", "dev-clean"])
-def test_a_subset_without_what_training_needs_is_refused_in_one_line(recipe: Path, missing: str) -> None:  # noqa: F811
+def test_a_subset_without_what_training_needs_is_refused_in_one_line(recipe: Path, missing: str) -> None:
     with_manifests(recipe, "test-clean", *({"train", "dev-clean"} - {missing}))
     done = run(recipe, "--corpus", "here", "--subset")
     line = f"error: the corpus has no part for {missing}: with --subset too, a training part and dev-clean are needed\n"
@@ -104,7 +95,7 @@ def test_a_subset_without_what_training_needs_is_refused_in_one_line(recipe: Pat
 
 
 @CALLS
-def test_what_the_base_was_made_with_is_taken_over(recipe: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_what_the_base_was_made_with_is_taken_over(recipe: Path, tmp_path: Path) -> None:
     calls(recipe, "--corpus", "here", "--train-sets", "100", "--vocab", "500", "--alignments", folder(recipe, "theirs"))
     made = calls(recipe, "--exp", str(tmp_path / "aed"), "--from", str(recipe.parent / "exp"), "--system", "aed")
     assert "--init" not in made[0] and not any("--teacher" in line for line in made), "there is no teacher"
@@ -113,7 +104,7 @@ def test_what_the_base_was_made_with_is_taken_over(recipe: Path, tmp_path: Path)
 
 
 @CALLS
-def test_another_text_is_another_corpus(recipe: Path) -> None:  # noqa: F811
+def test_another_text_is_another_corpus(recipe: Path) -> None:
     calls(recipe, "--synthetic", "1", "--text", "one")
     for option, value in (("--text", "two"), ("--eval-utterances", "3")):
         done = run(recipe, "--synthetic", "1", "--text", "one", option, value)
@@ -121,7 +112,7 @@ def test_another_text_is_another_corpus(recipe: Path) -> None:  # noqa: F811
 
 
 @CALLS
-def test_a_teacher_that_is_not_there(recipe: Path) -> None:  # noqa: F811
+def test_a_teacher_that_is_not_there(recipe: Path) -> None:
     (recipe.parent / "conf/teacher_rnnt.yaml").rename(recipe.parent / "conf/teacher_hmm.yaml")
     done = run(recipe, "--teacher", "rnnt")
     assert (done.returncode, done.stderr) == (2, "error: --teacher 'rnnt': ctc or hmm\n")

@@ -1,43 +1,10 @@
 """Every run.sh, with a `reallm` in place of the real one: what a user reads when a stage refuses."""
 
-import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-RECIPES = sorted(path.parent.name for path in ROOT.glob("egs/*/run.sh"))
-REFUSAL = "reallm: error: something is wrong: mend it"
-
-# Counts its calls, and refuses the one whose number is in $REFUSED.
-REALLM = f"""#!/usr/bin/env bash
-echo "$*" >>"$CALLS"
-[ "$(wc -l <"$CALLS")" != "$REFUSED" ] || {{ echo "{REFUSAL}" >&2; exit 2; }}
-"""
-
-
-@pytest.fixture(params=RECIPES)
-def recipe(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """The recipe in a tree of its own, which needs no set-up."""
-    folder = tmp_path / "egs" / request.param
-    shutil.copytree(ROOT / "egs" / request.param, folder, ignore=shutil.ignore_patterns("exp*"))
-    (tmp_path / "tools").mkdir()
-    for tool in ("parse_options.sh", "stages.sh"):
-        shutil.copy(ROOT / "tools" / tool, tmp_path / "tools")
-    (folder / "path.sh").write_text("")
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/reallm").write_text(REALLM)
-    (tmp_path / "bin/reallm").chmod(0o755)
-    return folder / "run.sh"
-
-
-def run(recipe: Path, *options: str, refused: int = 0) -> subprocess.CompletedProcess[str]:
-    top = recipe.parents[2]
-    environment = {**os.environ, "PATH": f"{top / 'bin'}:{os.environ['PATH']}", "CALLS": str(top / "calls"), "REFUSED": str(refused)}
-    environment.pop("REALLM_DATA", None)
-    return subprocess.run(["bash", str(recipe), *options], env=environment, capture_output=True, text=True)
+from tests.dummies.recipe import REFUSAL, run
 
 
 def test_what_a_stage_refuses_is_one_line_and_exit_code_2(recipe: Path) -> None:

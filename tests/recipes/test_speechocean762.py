@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.recipes.test_librispeech import calls
-from tests.recipes.test_run_sh import recipe, run  # noqa: F401
+from tests.dummies.recipe import calls, run
 
 CALLS = pytest.mark.parametrize("recipe", ["speechocean762"], indirect=True)
 SYSTEMS = ["ctc", "transducer", "aed", "aed_large", "decoder_only", "speech_reallm"]
@@ -17,7 +16,7 @@ def option(line: str, name: str) -> str:
 
 
 @CALLS
-def test_all_systems_are_trained_alike(recipe: Path) -> None:  # noqa: F811
+def test_all_systems_are_trained_alike(recipe: Path) -> None:
     made = calls(recipe, "--data", "here", "--seeds", "1 2")
     trained = [line for line in made if line.startswith("train conf/") and "teacher_" not in line]
     assert len(trained) == 2 * len(SYSTEMS) * 2
@@ -33,7 +32,7 @@ def test_all_systems_are_trained_alike(recipe: Path) -> None:  # noqa: F811
 
 
 @CALLS
-def test_streaming_systems_alone_are_decoded_with_other_chunks(recipe: Path) -> None:  # noqa: F811
+def test_streaming_systems_alone_are_decoded_with_other_chunks(recipe: Path) -> None:
     made = calls(recipe, "--data", "here", "--seeds", "1", "--tests", "test-child test-digits", "--device", "cuda")
     decoded = [line for line in made if line.startswith("decode ")]
     assert sum("chunk_size" in line for line in decoded) == 3 * 2 * 2 and len(decoded) == 12 + 6 * 2
@@ -44,7 +43,7 @@ def test_streaming_systems_alone_are_decoded_with_other_chunks(recipe: Path) -> 
 
 
 @CALLS
-def test_each_corpus_is_aligned_by_the_teacher_that_heard_it_last(recipe: Path) -> None:  # noqa: F811
+def test_each_corpus_is_aligned_by_the_teacher_that_heard_it_last(recipe: Path) -> None:
     made = calls(recipe, "--data", "here", "--stop-stage", "align", "--teacher", "rnnt", "--speeds", "0.95 1.05")
     aligned = {option(line, "--out").split("/")[-1].split(".")[0]: line.split()[1] for line in made if line.startswith("align ")}
     real = dict.fromkeys(("train_1", "test-adult", "test-child"), "exp/teacher")
@@ -54,7 +53,7 @@ def test_each_corpus_is_aligned_by_the_teacher_that_heard_it_last(recipe: Path) 
 
 
 @CALLS
-def test_another_run_takes_data_teacher_and_alignments(recipe: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_another_run_takes_data_teacher_and_alignments(recipe: Path, tmp_path: Path) -> None:
     calls(recipe, "--data", "here", "--stop-stage", "align", "--hours", "2")
     base = str(recipe.parent / "exp")
     made = calls(recipe, "--exp", str(tmp_path / "two"), "--from", base, "--systems", "speech_reallm", "--seeds", "3", "--delay", "2")
@@ -66,5 +65,5 @@ def test_another_run_takes_data_teacher_and_alignments(recipe: Path, tmp_path: P
 
 
 @CALLS
-def test_systems_that_are_there(recipe: Path) -> None:  # noqa: F811
+def test_systems_that_are_there(recipe: Path) -> None:
     assert sorted(run(recipe, "--data", "here", "--systems", "x").stderr.split(": of ")[1].split()) == sorted(SYSTEMS)

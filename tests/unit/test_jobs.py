@@ -153,7 +153,7 @@ def test_a_cluster_prepares_data(cluster: Any, tmp_path: Path, monkeypatch: pyte
     from reallm.data import features
     from reallm.data.corpora import manifest
     from reallm.registry import find
-    from tests.unit.data.corpora.test_own_data import write_audio
+    from tests.dummies.own_data import write_audio
 
     workers = Workers(dask=cluster.scheduler_address)
     monkeypatch.setattr(manifest, "SHARD", 2)

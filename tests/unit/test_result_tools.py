@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.unit.metrics.test_paired import write_decoding
+from tests.dummies.hypotheses import write_decoding
 
 TOOLS = Path(__file__).parents[2] / "tools"
 COUNTS = {"wer_ci95": [0, 1], "errors": 1, "words": 2, "insertions": 0, "deletions": 0, "substitutions": 1, "rtf": 0.1}

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from lhotse.utils import fastcopy
-from typer.testing import CliRunner
 
 import reallm.bundle
 from reallm.aligners import corpus
@@ -14,7 +13,6 @@ from reallm.aligners.corpus import align_manifest, batches_by_duration, read_rep
 from reallm.aligners.ctc import CTCAligner
 from reallm.aligners.ctm import CTMAligner
 from reallm.aligners.report import error_ms
-from reallm.cli import app
 from reallm.data.alignments import token_alignment, token_meta, words
 from reallm.data.cuts import read_cuts, write_cuts
 from reallm.errors import InputError
@@ -23,6 +21,7 @@ from reallm.registry import find
 from reallm.tokenizers.character import CharacterTokenizer
 from reallm.tokenizers.word import WordTokenizer
 from tests.dummies.aligners import LevelTeacher, write_strings
+from tests.dummies.command import run_and_read
 
 TEXTS = ["the fox", "a lazy dog", "jumps", "over the fox", "a a a", "quick"]
 
@@ -191,20 +190,15 @@ def test_batches_hold_like_durations():
     assert batches == [[1], [3], [4, 2], [0]]
 
 
-def run(*args: object) -> tuple[int, str]:
-    result = CliRunner().invoke(app, [str(a) for a in args])
-    return result.exit_code, result.output
-
-
 def test_command(tmp_path: Path, teacher: LevelTeacher, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(reallm.bundle, "load_teacher", lambda path: teacher)
     manifest = write_strings(tmp_path, teacher.tokenizer, TEXTS, late=0.05)
     dev, train = tmp_path / "dev.jsonl.gz", tmp_path / "train.jsonl.gz"
-    code, output = run("align", tmp_path, "--cuts", manifest, "--out", dev, "--backend", "torch")
+    code, output = run_and_read("align", tmp_path, "--cuts", manifest, "--out", dev, "--backend", "torch")
     assert code == 0, output
     assert "6 utterances aligned by torch" in output
     assert "word ends against the truth (13 words): median absolute error 50 ms, 0 ms after taking off -50 ms" in output
-    code, output = run(
+    code, output = run_and_read(
         "align", tmp_path, "--cuts", manifest, "--out", train, "--backend", "torch", "--offset-from", tmp_path / "dev.report.json"
     )
     assert code == 0 and len(list(read_cuts(train))) == 6, output
@@ -227,7 +221,7 @@ def test_command(tmp_path: Path, teacher: LevelTeacher, monkeypatch: pytest.Monk
 def test_mistakes_are_one_line(options: list[str], message: str, tmp_path: Path, teacher: LevelTeacher, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(reallm.bundle, "load_teacher", lambda path: teacher)
     manifest = write_strings(tmp_path, teacher.tokenizer, TEXTS[:1])
-    code, output = run("align", tmp_path, "--cuts", manifest, "--out", tmp_path / "out" / "a.jsonl.gz", *options)
+    code, output = run_and_read("align", tmp_path, "--cuts", manifest, "--out", tmp_path / "out" / "a.jsonl.gz", *options)
     assert code == 2
     (line,) = [line for line in output.splitlines() if "error" in line]
     assert message in line
@@ -260,7 +254,7 @@ def test_times_are_carried_over_to_another_tokenizer(tmp_path: Path, teacher: Le
     manifest = write_strings(tmp_path, teacher.tokenizer, TEXTS)
     WordTokenizer.train(TEXTS, tmp_path / "words.json")
     target = WordTokenizer(tmp_path / "words.json")
-    code, shown = run(
+    code, shown = run_and_read(
         "align", tmp_path, "--cuts", manifest, "--out", tmp_path / "a.jsonl.gz", "--tokenizer", f"word={tmp_path / 'words.json'}"
     )
     assert code == 0, shown
@@ -292,16 +286,16 @@ def test_the_aligner_fits_the_teacher(name: str, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(reallm.bundle, "load_teacher", lambda path: system)
     manifest = write_strings(tmp_path, system.tokenizer, TEXTS[:2])
     out = tmp_path / "a.jsonl.gz"
-    code, output = run("align", tmp_path, "--cuts", manifest, "--out", out, "--backend", "torch")
+    code, output = run_and_read("align", tmp_path, "--cuts", manifest, "--out", out, "--backend", "torch")
     assert code == 0, output
     assert read_report(report_of(out))["aligner"] == {"ctc": "ctc", "transducer": "rnnt"}[name]
     other = {"ctc": "rnnt", "transducer": "ctc"}[name]
-    code, output = run("align", tmp_path, "--cuts", manifest, "--out", tmp_path / "b.jsonl.gz", "--aligner", other)
+    code, output = run_and_read("align", tmp_path, "--cuts", manifest, "--out", tmp_path / "b.jsonl.gz", "--aligner", other)
     assert code == 2 and f"name a trained `{'transducer' if name == 'ctc' else 'ctc'}` system" in output.replace("\n", " ")
 
 
 def test_a_teacher_without_any_scores(tmp_path: Path, teacher: LevelTeacher, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(reallm.bundle, "load_teacher", lambda path: find("system", "speech_reallm").tiny())
     manifest = write_strings(tmp_path, teacher.tokenizer, TEXTS[:1])
-    code, output = run("align", tmp_path, "--cuts", manifest, "--out", tmp_path / "a.jsonl.gz")
+    code, output = run_and_read("align", tmp_path, "--cuts", manifest, "--out", tmp_path / "a.jsonl.gz")
     assert code == 2 and "SpeechReaLLM has no scores to align with" in output

@@ -17,7 +17,7 @@ from reallm.errors import InputError
 from reallm.protocols import AlignmentFailure
 from reallm.tokenizers.character import CharacterTokenizer
 from reallm.types import Batch
-from tests.unit.data.corpora.test_own_data import run
+from tests.dummies.command import run_data
 
 RATE = 16000
 SAID = "OLD DON'T GO"
@@ -120,7 +120,7 @@ def write_corpus(folder: Path, utterances: int) -> Path:
         soundfile.write(folder / f"9-1-{number:04d}.flac", torch.zeros(2 * RATE).numpy(), RATE)
         lines.append(f"9-1-{number:04d}\t9-1-{number:04d}.flac\t{SAID}")
     (folder / "train.tsv").write_text("\n".join(lines))
-    run("tsv", folder / "train.tsv", "--out", folder)
+    run_data("tsv", folder / "train.tsv", "--out", folder)
     return folder / "train.jsonl.gz"
 
 
@@ -134,10 +134,10 @@ def test_a_corpus_that_they_do_not_cover(tokenizer: CharacterTokenizer, tmp_path
     command += ["--tokenizer", f"character={tmp_path / 'characters.json'}"]
     if missing == 2:
         with pytest.raises(InputError, match=r"2 of 101 utterances .* more than 1 %: they are listed in .*out.report.json"):
-            run(*command)
+            run_data(*command)
         assert not out.exists()
     else:
-        assert f"left out: 9-1-0000 (not in {tmp_path / 'alignments'})" in run(*command)
+        assert f"left out: 9-1-0000 (not in {tmp_path / 'alignments'})" in run_data(*command)
         cuts = list(read_cuts(out))
         alignment, meta = token_alignment(cuts[0], RATE), token_meta(cuts[0])
         assert len(cuts) == 100 and alignment is not None and alignment.end_samples.tolist()[-1] == 24000
@@ -150,7 +150,7 @@ def test_an_empty_manifest_is_one_line(tokenizer: CharacterTokenizer, tmp_path: 
     write_ctm(tmp_path / "all.ctm", "u")
     write_cuts([], tmp_path / "none.jsonl.gz")
     with pytest.raises(InputError, match=r"none\.jsonl\.gz holds no cuts"):
-        run(
+        run_data(
             *("alignments", "--cuts", tmp_path / "none.jsonl.gz", "--alignments", tmp_path, "--out", tmp_path / "a.jsonl.gz"),
             *("--tokenizer", f"character={tmp_path / 'characters.json'}"),
         )

@@ -1,43 +1,13 @@
 """``reallm export``: from an experiment folder to a bundle, with a model card that says what must be said."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 
 from reallm.bundle import load, load_system
-from reallm.cli import main
-from reallm.systems.ctc import CTC
-
-
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as end:
-        main(["export", *map(str, arguments)])
-    return int(end.value.code or 0)
-
-
-@pytest.fixture
-def exp(tmp_path: Path) -> Path:
-    """An experiment with two checkpoints, trained on cuts in ``align/``, which were made of those in ``data/``."""
-    folder = tmp_path / "exp"
-    folder.mkdir()
-    data, align = tmp_path / "data", tmp_path / "align"
-    (folder / "config.yaml").write_text(
-        f"train: {align}/train.jsonl.gz\ndev: {data}/dev.jsonl.gz\nsystem: !apply:reallm.systems.ctc.CTC.tiny []\n"
-        "training: !new:reallm.training.settings.TrainingSettings\n  seed: 7\n  average: 2\n"
-    )
-    for update in (1, 2):
-        torch.manual_seed(update)
-        checkpoint = folder / "checkpoints" / f"CKPT+{update:08d}"
-        checkpoint.mkdir(parents=True)
-        (checkpoint / "CKPT.yaml").write_text("unixtime: 0\n")
-        torch.save(CTC.tiny().state_dict(), checkpoint / "system.ckpt")
-        sums = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in checkpoint.iterdir()}
-        (checkpoint / "checksums.json").write_text(json.dumps(sums))
-    return folder
+from tests.dummies.command import run
 
 
 def weights(exp: Path, update: int) -> dict[str, torch.Tensor]:
@@ -46,12 +16,12 @@ def weights(exp: Path, update: int) -> dict[str, torch.Tensor]:
 
 def test_export(exp: Path, tmp_path: Path, capsys: Any) -> None:
     options = ["--training-data", "noise", "--license", "CC0", "--full-precision"]
-    assert run(exp, "--out", tmp_path / "bundle", *options) == 0
+    assert run("export", exp, "--out", tmp_path / "bundle", *options) == 0
     assert "parameters" in capsys.readouterr().out
     for name, weight in load(tmp_path / "bundle").state_dict().items():
         first, second = weights(exp, 1)[name], weights(exp, 2)[name]
         assert torch.allclose(weight, (first + second) / 2 if weight.is_floating_point() else second)
-    assert run(exp, "--out", tmp_path / "last", "--average", 1, *options) == 0
+    assert run("export", exp, "--out", tmp_path / "last", "--average", 1, *options) == 0
     assert all(torch.equal(weight, weights(exp, 2)[name]) for name, weight in load(tmp_path / "last").state_dict().items())
     card = (tmp_path / "last" / "README.md").read_text()
     assert "# exp (ctc)" in card
@@ -64,17 +34,17 @@ def test_the_card_is_filled_from_the_corpus(exp: Path, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     known = {"corpus": "fsdd", "real": True, "licence": "CC BY-SA 4.0", "mixed_into_training": "a robot's voice"}
     (tmp_path / "data" / "corpus.json").write_text(json.dumps(known))
-    assert run(exp, "--out", tmp_path / "bundle") == 0
+    assert run("export", exp, "--out", tmp_path / "bundle") == 0
     card = (tmp_path / "bundle" / "README.md").read_text()
     assert "| training data | fsdd (real recordings) and a robot's voice |" in card
     assert "| licence | CC BY-SA 4.0 |" in card
 
 
 def test_what_is_missing_is_named(exp: Path, tmp_path: Path, capsys: Any) -> None:
-    assert run(tmp_path, "--out", tmp_path / "bundle") == 2
+    assert run("export", tmp_path, "--out", tmp_path / "bundle") == 2
     assert "is no experiment" in capsys.readouterr().err
-    assert run(exp, "--out", tmp_path / "bundle") == 2
+    assert run("export", exp, "--out", tmp_path / "bundle") == 2
     assert "--training-data" in capsys.readouterr().err
-    assert run(exp, "--out", tmp_path / "bundle", "--training-data", "noise") == 2
+    assert run("export", exp, "--out", tmp_path / "bundle", "--training-data", "noise") == 2
     assert "--license" in capsys.readouterr().err
     assert not (tmp_path / "bundle").exists()

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from reallm.bundle import export
-from reallm.cli import main
 from reallm.data.cuts import write_cuts
 from reallm.metrics import plots
 from reallm.metrics.report import confusions, group_errors
@@ -18,15 +17,10 @@ from reallm.metrics.score import pair_up
 from reallm.systems.ctc import CTC
 from reallm.systems.transducer import Transducer
 from reallm.types import Word
+from tests.dummies.command import run
+from tests.dummies.hypotheses import recognized, reference
 from tests.dummies.level_bundle import registered_level_system, write_level_bundle
 from tests.dummies.level_strings import make_cut
-from tests.unit.metrics.test_score import recognized, reference
-
-
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as end:
-        main([*map(str, arguments)])
-    return int(end.value.code or 0)
 
 
 def journal(exp: Path) -> None:

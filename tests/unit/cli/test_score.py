@@ -13,7 +13,8 @@ from reallm.data.cuts import read_cuts, write_cuts
 from reallm.errors import InputError
 from reallm.metrics.hypotheses import Recognized, write_hypotheses
 from reallm.types import Alignment, Word
-from tests.unit.data.corpora.test_own_data import run, table, write_audio
+from tests.dummies.command import run_data
+from tests.dummies.own_data import table, write_audio
 
 RATE = 16000
 
@@ -22,7 +23,7 @@ RATE = 16000
 def manifest(tmp_path: Path) -> Path:
     """One utterance of a second, and beside it what was recognized."""
     write_audio(tmp_path, ["u"])
-    run("tsv", table(tmp_path / "test.tsv", [("path", "text"), ("u.wav", "IT'S LATE")]), "--out", tmp_path)
+    run_data("tsv", table(tmp_path / "test.tsv", [("path", "text"), ("u.wav", "IT'S LATE")]), "--out", tmp_path)
     words = [Word("It's", 0.1, 0.3, 0.9, 0.5), Word("late.", 0.4, 0.7, 0.9, 1.0)]
     write_hypotheses(tmp_path / "hyps.jsonl", [Recognized("u", "It's late.", words, 1.0)])
     return tmp_path / "test.jsonl.gz"

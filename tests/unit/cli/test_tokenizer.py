@@ -8,13 +8,14 @@ from lhotse.utils import fastcopy
 from reallm.cli.tokenizer import tokenizer
 from reallm.data.cuts import read_cuts, write_cuts
 from reallm.errors import InputError
-from tests.unit.data.corpora.test_own_data import run, table, write_audio
+from tests.dummies.command import run_data
+from tests.dummies.own_data import table, write_audio
 
 
 @pytest.mark.parametrize("kind", ["character", "word", "sentencepiece"])
 def test_a_manifest_without_transcripts_is_named(kind: str, tmp_path: Path) -> None:
     write_audio(tmp_path, ["u"])
-    run("tsv", table(tmp_path / "t.tsv", [("path", "text"), ("u.wav", "one")]), "--out", tmp_path)
+    run_data("tsv", table(tmp_path / "t.tsv", [("path", "text"), ("u.wav", "one")]), "--out", tmp_path)
     manifest = tmp_path / "t.jsonl.gz"
     write_cuts(read_cuts(manifest), tmp_path / "with.jsonl.gz")
     write_cuts([fastcopy(cut, supervisions=[]) for cut in read_cuts(manifest)], manifest)

@@ -13,9 +13,9 @@ import pytest
 import soundfile
 
 from reallm.bundle import load
-from reallm.cli import main
 from reallm.cli._formats import subtitles
 from reallm.streaming.offline import recognizer_for
+from tests.dummies.command import run
 from tests.dummies.data import write_flac_of_unknown_length
 from tests.dummies.level_bundle import registered_level_system, write_level_bundle
 from tests.dummies.recognizer import LevelSystem, say, text_of
@@ -29,18 +29,12 @@ def bundle(tmp_path: Path) -> Iterator[Path]:
         yield write_level_bundle(tmp_path / "bundle")
 
 
-def run(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as end:
-        main(["transcribe", *map(str, arguments)])
-    return int(end.value.code or 0)
-
-
 @pytest.mark.parametrize(
     ("name", "rate", "channels"), [("a.wav", 8000, 1), ("b.flac", 44100, 2), ("c.ogg", 16000, 1), ("d.aiff", 48000, 3), ("e.w64", 11025, 1)]
 )
 def test_any_rate_format_and_channels(bundle: Path, tmp_path: Path, name: str, rate: int, channels: int, capsys: Any) -> None:
     soundfile.write(tmp_path / name, np.stack([say(DIGITS, rate)] * channels, axis=1), rate)
-    assert run(tmp_path / name, "--model", bundle) == 0
+    assert run("transcribe", tmp_path / name, "--model", bundle) == 0
     assert capsys.readouterr().out == text_of(DIGITS) + "\n"
 
 
@@ -48,7 +42,7 @@ def test_json_has_what_the_manual_says(bundle: Path, tmp_path: Path, capsys: Any
     files = [tmp_path / "one.wav", tmp_path / "two.wav"]
     soundfile.write(files[0], say([1], 8000), 8000)
     soundfile.write(files[1], say(DIGITS, 16000), 16000)
-    assert run(*files, "--model", bundle, "--json") == 0
+    assert run("transcribe", *files, "--model", bundle, "--json") == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["text"] for line in lines] == ["one", text_of(DIGITS)]
     assert list(lines[1]) == ["file", "text", "words", "seconds_of_audio", "rtf"]
@@ -61,7 +55,7 @@ def test_json_has_what_the_manual_says(bundle: Path, tmp_path: Path, capsys: Any
 def test_words_of_a_file_are_emitted_when_a_live_listener_would_have_seen_them(bundle: Path, tmp_path: Path, capsys: Any) -> None:
     wav = np.concatenate([say(DIGITS), np.zeros(16000, dtype=np.float32)])
     soundfile.write(tmp_path / "a.wav", wav, 8000, subtype="FLOAT")
-    assert run(tmp_path / "a.wav", "--model", bundle, "--json") == 0
+    assert run("transcribe", tmp_path / "a.wav", "--model", bundle, "--json") == 0
     told = [word["emitted_at"] for word in json.loads(capsys.readouterr().out)["words"]]
     stream = recognizer_for(load(bundle)).stream()
     for start in range(0, len(wav), 160):
@@ -75,11 +69,11 @@ def test_words_of_a_file_are_emitted_when_a_live_listener_would_have_seen_them(b
 def test_subtitles_and_ctm(bundle: Path, tmp_path: Path, capsys: Any) -> None:
     file = tmp_path / "my talk.wav"
     soundfile.write(file, say(DIGITS), 8000)
-    assert run(file, "--model", bundle, "--ctm") == 0
+    assert run("transcribe", file, "--model", bundle, "--ctm") == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [(row[0], row[1], row[4]) for row in rows] == [("my_talk", "1", word) for word in text_of(DIGITS).split()]
     assert all(len(row) == 6 for row in rows)
-    assert run(file, "--model", bundle, "--srt") == 0
+    assert run("transcribe", file, "--model", bundle, "--srt") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "1"
     assert lines[1].startswith("00:00:00,") and " --> 00:00:0" in lines[1]
@@ -90,11 +84,11 @@ def test_times_that_are_not_known_are_not_told(bundle: Path, tmp_path: Path, cap
     monkeypatch.setattr(LevelSystem, "times_known", False, raising=False)
     soundfile.write(tmp_path / "a.wav", say(DIGITS), 8000)
     for option in ("--ctm", "--srt"):
-        assert run(tmp_path / "a.wav", "--model", bundle, option) == 2
+        assert run("transcribe", tmp_path / "a.wav", "--model", bundle, option) == 2
         said = capsys.readouterr()
         fix = "does not know when words were spoken: use plain text or --json"
         assert (said.out, said.err) == ("", f"reallm: error: {option}: system 'levels' {fix}\n")
-    assert run(tmp_path / "a.wav", "--model", bundle, "--json") == 0
+    assert run("transcribe", tmp_path / "a.wav", "--model", bundle, "--json") == 0
     words = json.loads(capsys.readouterr().out)["words"]
     assert [(w["word"], w["start"], w["end"]) for w in words] == [(word, None, None) for word in text_of(DIGITS).split()]
     assert all(w["emitted_at"] > 0 for w in words)
@@ -105,12 +99,12 @@ def test_files_that_ctm_would_call_the_same_are_refused_before_any_is_transcribe
     for file in files:
         file.parent.mkdir()
         soundfile.write(file, say(DIGITS), 8000)
-    assert run(*files, "--model", bundle, "--ctm") == 2
+    assert run("transcribe", *files, "--model", bundle, "--ctm") == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err == f"reallm: error: --ctm: {files[0]} and {files[1]} are both called 'my_talk': call it once for each, or rename one\n"
-    assert run(files[0], files[0], "--model", bundle, "--ctm") == 2
-    assert run(*files, "--model", bundle, "--json") == 0
+    assert run("transcribe", files[0], files[0], "--model", bundle, "--ctm") == 2
+    assert run("transcribe", *files, "--model", bundle, "--json") == 0
 
 
 def test_cues_are_short() -> None:
@@ -131,7 +125,7 @@ def test_bad_files_are_reported_and_good_ones_transcribed(bundle: Path, tmp_path
     broken[-10] = np.nan
     soundfile.write(nan, broken, 8000, subtype="FLOAT")
     noise.write_bytes(b"this is not audio" * 100)
-    assert run(empty, nan, noise, tmp_path / "gone.wav", good, "--model", bundle) == 2
+    assert run("transcribe", empty, nan, noise, tmp_path / "gone.wav", good, "--model", bundle) == 2
     out, err = capsys.readouterr()
     assert out == f"{good}: {text_of(DIGITS)}\n"
     errors = err.splitlines()
@@ -148,14 +142,14 @@ def test_a_file_that_was_cut_off_is_transcribed_as_far_as_it_goes(suffix: str, b
     file, whole = tmp_path / f"a.{suffix}", say(DIGITS * 9)
     soundfile.write(file, whole, 8000)
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    assert run(file, "--model", bundle, "--json") == 0
+    assert run("transcribe", file, "--model", bundle, "--json") == 0
     out, err = capsys.readouterr()
     heard = json.loads(out)
     assert text_of(DIGITS * 9).startswith(heard["text"]) and len(heard["text"].split()) >= 5
     claimed, there = f"{len(whole) / 8000:.2f} s", f"{heard['seconds_of_audio']:.2f} s"
     assert err == f"reallm: warning: {file}: its header claims {claimed}, and {there} of it can be read: only those are transcribed\n"
     file.write_bytes(file.read_bytes()[:44])
-    assert run(file, "--model", bundle) == 2
+    assert run("transcribe", file, "--model", bundle) == 2
     assert capsys.readouterr().err.startswith(f"reallm: error: {file}: ")
 
 
@@ -163,10 +157,10 @@ def test_a_file_that_was_cut_off_is_transcribed_as_far_as_it_goes(suffix: str, b
 def test_an_ogg_file_without_its_end_is_transcribed_with_a_warning(subtype: str, bundle: Path, tmp_path: Path, capsys: Any) -> None:
     file = tmp_path / "a.ogg"
     soundfile.write(file, say(DIGITS * 9), 8000, format="OGG", subtype=subtype)
-    assert run(file, "--model", bundle) == 0
+    assert run("transcribe", file, "--model", bundle) == 0
     assert capsys.readouterr().err == ""
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    assert run(file, "--model", bundle, "--json") == 0
+    assert run("transcribe", file, "--model", bundle, "--json") == 0
     out, err = capsys.readouterr()
     heard = json.loads(out)
     assert heard["text"]
@@ -176,12 +170,12 @@ def test_an_ogg_file_without_its_end_is_transcribed_with_a_warning(subtype: str,
 
 def test_flac_of_unknown_length_is_transcribed_without_a_warning(bundle: Path, tmp_path: Path, capsys: Any) -> None:
     write_flac_of_unknown_length(tmp_path / "a.flac", say(DIGITS))
-    assert run(tmp_path / "a.flac", "--model", bundle) == 0
+    assert run("transcribe", tmp_path / "a.flac", "--model", bundle) == 0
     assert capsys.readouterr() == (text_of(DIGITS) + "\n", "")
 
 
 def test_a_folder_is_told_from_a_file_that_is_missing(bundle: Path, tmp_path: Path, capsys: Any) -> None:
-    assert run(tmp_path, "--model", bundle) == 2
+    assert run("transcribe", tmp_path, "--model", bundle) == 2
     fix = f"name the files in it, such as {tmp_path}/*.wav"
     assert capsys.readouterr().err == f"reallm: error: {tmp_path}: a folder: {fix}\n"
 
@@ -190,10 +184,10 @@ def test_real_time_shows_words_as_they_come(bundle: Path, tmp_path: Path, capsys
     audio = say([2, 5], trailing=0.1)
     soundfile.write(tmp_path / "a.wav", audio, 8000)
     begun = time.perf_counter()
-    assert run(tmp_path / "a.wav", "--model", bundle, "--realtime") == 0
+    assert run("transcribe", tmp_path / "a.wav", "--model", bundle, "--realtime") == 0
     assert time.perf_counter() - begun >= len(audio) / 8000
     assert capsys.readouterr().out == "two five\n"
-    assert run(tmp_path / "a.wav", "--model", bundle, "--realtime", "--json") == 0
+    assert run("transcribe", tmp_path / "a.wav", "--model", bundle, "--realtime", "--json") == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["text"] == err.strip() == "two five"
     assert json.loads(out)["rtf"] < 0.9, "waiting for the speech counts as work"
@@ -226,7 +220,7 @@ def test_the_microphone(bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: A
             return super().get(*args)
 
     monkeypatch.setattr(queue, "SimpleQueue", Queue)
-    assert run("--mic", "--model", bundle) == 0
+    assert run("transcribe", "--mic", "--model", bundle) == 0
     assert capsys.readouterr().out == "six one\n"
 
 
@@ -242,5 +236,5 @@ def test_wrong_use(bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -
         (["a.wav", "--model", bundle.parent / "exp"], "not exported"),
         (["--mic", "--model", bundle], "pip install '.[mic]' in your clone of reallm"),
     ):
-        assert run(*arguments) == 2
+        assert run("transcribe", *arguments) == 2
         assert message in capsys.readouterr().err

@@ -15,7 +15,8 @@ from reallm.data.features import FEATURES, stored_features, with_features
 from reallm.errors import InputError
 from reallm.registry import catalogue, find
 from reallm.training.initialize import fit_frontend
-from tests.unit.data.corpora.test_own_data import run, table, write_audio
+from tests.dummies.command import run_data
+from tests.dummies.own_data import table, write_audio
 
 RATE = 8000
 
@@ -26,7 +27,7 @@ def cuts(tmp_path: Path) -> list[Cut]:
     write_audio(tmp_path, ["a", "bcd"], seconds=0.5)
     write_audio(tmp_path, ["e"], seconds=0.3701)
     rows = [("path", "text"), ("a.wav", "the lazy dog"), ("bcd.wav", "dog"), ("e.wav", "lazy")]
-    run("tsv", table(tmp_path / "train.tsv", rows), "--out", tmp_path)
+    run_data("tsv", table(tmp_path / "train.tsv", rows), "--out", tmp_path)
     found = list(read_cuts(tmp_path / "train.jsonl.gz"))
     return [*found, found[0].perturb_speed(1.1)]
 
@@ -120,7 +121,7 @@ def test_the_command(cuts: list[Cut], tmp_path: Path) -> None:
         "    tokenizer: !new:reallm.tokenizers.character.CharacterTokenizer\n        path: not-yet.json\n"
     )
     manifest = tmp_path / "train.jsonl.gz"
-    output = run("features", manifest, "--conf", conf, "--store", tmp_path / "features", "--out", manifest, "--jobs", 2)
+    output = run_data("features", manifest, "--conf", conf, "--store", tmp_path / "features", "--out", manifest, "--jobs", 2)
     assert "features of 3 cuts by log_mel-" in output
     for cut in read_cuts(manifest):
         array = cut.custom[FEATURES].load()

@@ -15,7 +15,7 @@ from reallm.data.cuts import load_audio, read_cuts, write_cuts
 from reallm.data.speed import with_speeds
 from reallm.errors import InputError
 from reallm.types import Alignment
-from tests.unit.data.corpora.test_own_data import run
+from tests.dummies.command import run_data
 
 RATE = 16000
 BEEP = (8000, 9600)  # samples
@@ -37,7 +37,7 @@ def test_tokens_and_words_are_where_the_sound_is(cut: Cut, tmp_path: Path) -> No
     times = Alignment(torch.tensor([3]), torch.tensor([BEEP[0]]), torch.tensor([BEEP[1]]), torch.zeros(1).double(), RATE)
     aligned = with_token_alignment(cut, times, ["BEEP"], {"tokenizer": "t", "backend": "b", "version": "1"})
     write_cuts([aligned], tmp_path / "in.jsonl.gz")
-    assert "3 cuts" in run("speed", tmp_path / "in.jsonl.gz", "--out", tmp_path / "out.jsonl.gz", "--factor", "0.9", "--factor", "1.1")
+    assert "3 cuts" in run_data("speed", tmp_path / "in.jsonl.gz", "--out", tmp_path / "out.jsonl.gz", "--factor", "0.9", "--factor", "1.1")
     found = list(read_cuts(tmp_path / "out.jsonl.gz"))
     assert [c.id for c in found] == ["a", "a_sp0.9", "a_sp1.1"]
     for one, factor in zip(found, (1, 0.9, 1.1), strict=True):

@@ -7,7 +7,7 @@ from reallm.metrics.normalize import librispeech, normalized
 from reallm.metrics.references import Reference
 from reallm.metrics.score import pair_up, score
 from reallm.types import ScoredText
-from tests.unit.metrics.test_score import recognized, reference
+from tests.dummies.hypotheses import recognized, reference
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Two systems on the same utterances, and their error rates at the same delay."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,16 +9,7 @@ from reallm.metrics.hypotheses import Recognized, write_hypotheses
 from reallm.metrics.paired import compare, mean_errors, utterance_errors
 from reallm.metrics.statistics import bootstrap_wer, paired_bootstrap
 from reallm.metrics.tradeoff import Point, frontier, wer_at
-from reallm.types import Word
-
-
-def write_decoding(folder: Path, texts: dict[str, tuple[str, str]], **results: object) -> Path:
-    """Texts: id → (said, recognized)."""
-    folder.mkdir(parents=True)
-    found = [Recognized(name, hyp, [Word(word, 0.0, 0.1) for word in hyp.split()], 1.0, ref=ref) for name, (ref, hyp) in texts.items()]
-    write_hypotheses(folder / "hyps.jsonl", found)
-    (folder / "results.json").write_text(json.dumps({"normalization": "none", **results}))
-    return folder
+from tests.dummies.hypotheses import write_decoding
 
 
 def test_a_constant_difference_has_no_spread() -> None:

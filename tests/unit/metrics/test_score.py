@@ -9,21 +9,9 @@ import pytest
 from reallm.errors import InputError
 from reallm.metrics.hypotheses import Recognized, read_hypotheses, write_hypotheses
 from reallm.metrics.provenance import corpus_of, git_revision, split_of
-from reallm.metrics.references import Reference
 from reallm.metrics.score import pair_up, score
 from reallm.types import Hypothesis, ScoredText, Word
-
-
-def reference(name: str, text: str, timed: bool = True) -> Reference:
-    words = text.split()
-    spoken = [Word(word, n + 0.1, n + 0.6) for n, word in enumerate(words)] if timed else []
-    return Reference(name, words, spoken, len(words) + 1.0, "anna", [f"rec-{word}" for word in words])
-
-
-def recognized(name: str, *words: tuple[str, float, float, float], cap_hits: int = 0) -> Recognized:
-    """Words as (word, end, emitted_at, confidence)."""
-    found = [Word(word, max(0.0, end - 0.4), end, confidence, emitted) for word, end, emitted, confidence in words]
-    return Recognized(name, " ".join(w.word for w in found), found, 3.0, -1.0, cap_hits)
+from tests.dummies.hypotheses import recognized, reference
 
 
 def test_numbers() -> None:

@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pytest
 from lhotse import MonoCut, SupervisionSegment
-from typer.testing import CliRunner
 
-from reallm.cli import app
 from reallm.data.cuts import write_cuts
 from reallm.registry import find
+from tests.dummies.command import run_and_read
 
 
 @pytest.fixture
@@ -20,21 +19,16 @@ def manifest(tmp_path: Path) -> Path:
     return path
 
 
-def run(*args: object) -> tuple[int, str]:
-    result = CliRunner().invoke(app, ["tokenizer", *(str(a) for a in args)])
-    return result.exit_code, result.output
-
-
 @pytest.mark.parametrize(("name", "options", "size"), [("character", [], 9), ("word", [], 3), ("sentencepiece", ["--vocab-size", 11], 11)])
 def test_makes_the_file_once(name: str, options: list[object], size: int, manifest: Path):
     out = manifest.parent / "new" / "vocabulary"
-    code, output = run(name, "--train", manifest, "--out", out, *options)
+    code, output = run_and_read("tokenizer", name, "--train", manifest, "--out", out, *options)
     assert code == 0, output
     assert f"{size} tokens from 9 transcripts" in output
     tokenizer = find("tokenizer", name)(out)
     assert tokenizer.decode(tokenizer.encode("two one six")) == "two one six"
     time = out.stat().st_mtime_ns
-    code, output = run(name, "--train", manifest, "--out", out, *options)
+    code, output = run_and_read("tokenizer", name, "--train", manifest, "--out", out, *options)
     assert code == 0 and "(unchanged)" in output
     assert out.stat().st_mtime_ns == time
     assert [p.name for p in out.parent.iterdir()] == ["vocabulary"]
@@ -51,7 +45,7 @@ def test_makes_the_file_once(name: str, options: list[object], size: int, manife
 )
 def test_mistakes_are_one_line(arguments: list[str], message: str, manifest: Path):
     out = manifest.parent / "vocabulary"
-    code, output = run(arguments[0], "--train", manifest, "--out", out, *arguments[1:])
+    code, output = run_and_read("tokenizer", arguments[0], "--train", manifest, "--out", out, *arguments[1:])
     assert code == 2
     (line,) = output.strip().splitlines()
     assert message in line
@@ -61,5 +55,5 @@ def test_mistakes_are_one_line(arguments: list[str], message: str, manifest: Pat
 def test_takes_several_manifests(manifest: Path):
     other = manifest.parent / "other.jsonl.gz"
     write_cuts([MonoCut("d", 0, 1, 0, [SupervisionSegment("t", "r", 0, 1, text="nine")])], other)
-    code, output = run("word", "--train", manifest, "--train", other, "--out", manifest.parent / "words.json")
+    code, output = run_and_read("tokenizer", "word", "--train", manifest, "--train", other, "--out", manifest.parent / "words.json")
     assert code == 0 and "4 tokens from 10 transcripts" in output, output

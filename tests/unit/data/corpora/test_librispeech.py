@@ -19,8 +19,8 @@ from reallm.data.corpora.librispeech import EVALUATION, PARTS, TRAIN_SETS, downl
 from reallm.data.cuts import load_audio, read_cuts, text_of
 from reallm.errors import InputError
 from reallm.metrics.provenance import corpus_of
+from tests.dummies.command import run_data
 from tests.dummies.server import send, serving, start_of
-from tests.unit.data.corpora.test_own_data import run
 
 RATE = 16000
 
@@ -54,7 +54,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_manifests(corpus: Path, tmp_path: Path) -> None:
-    output = run("librispeech", "--corpus", corpus, "--train-sets", "100", "--out", tmp_path / "out")
+    output = run_data("librispeech", "--corpus", corpus, "--train-sets", "100", "--out", tmp_path / "out")
     assert "test-other" in output and "real speech" in output
     found = {split: list(read_cuts(tmp_path / f"out/{split}.jsonl.gz")) for split in (*EVALUATION, "train")}
     first = found["train"][0]
@@ -166,16 +166,16 @@ def test_a_download_that_is_cut_and_then_wrong(corpus: Path, tmp_path: Path, mon
         monkeypatch.setattr(librispeech, "URL", url)
         options = ("librispeech", "--train-sets", "100", "--out", tmp_path / "out", "--download-to", tmp_path / "down")
         with pytest.raises(InputError, match=r"test-clean of LibriSpeech cannot be had: .*has the sha256 .*, not .*, and was removed"):
-            run(*options)
+            run_data(*options)
         assert sorted(p.name for p in (tmp_path / "down").iterdir()) == ["LibriSpeech"]
         assert sorted(p.name for p in (tmp_path / "down/LibriSpeech").iterdir()) == ["dev-clean", "dev-other"]
         assert len([start for path, start in requests if path == "/dev-clean.tar.gz"]) > 1, "it was cut, and went on"
         wrong = ""
         requests.clear()
-        assert "real speech" in run(*options)
+        assert "real speech" in run_data(*options)
         assert not any("dev-" in path for path, _ in requests), "what is there is not fetched again"
         requests.clear()
-        run(*options)
+        run_data(*options)
         assert not requests
     assert json.loads((tmp_path / "out/corpus.json").read_text())["splits"]["train"]["strings"] == 4
 
@@ -192,7 +192,7 @@ def test_real_utterances(real_data: Path, tmp_path: Path) -> None:
         pytest.skip(f"no LibriSpeech in {real_data}")
     with pytest.raises(InputError, match="test-clean has 4 of 2620 utterances"):
         prepare(find_root(real_data / "librispeech"), tmp_path / "out")
-    run("librispeech", "--corpus", real_data / "librispeech", "--subset", "--out", tmp_path / "out")
+    run_data("librispeech", "--corpus", real_data / "librispeech", "--subset", "--out", tmp_path / "out")
     cuts = {cut.id: cut for cut in read_cuts(tmp_path / "out/test-clean.jsonl.gz")}
     assert list(cuts) == ["1089-134686-0000", "1089-134686-0001", "1089-134691-0000", "1089-134691-0001"]
     assert text_of(cuts["1089-134691-0000"]) == "HE COULD WAIT NO LONGER"

@@ -10,16 +10,8 @@ from reallm.data.corpora.librispeech_synthetic import RATE, speakers_of, write_c
 from reallm.data.cuts import load_audio, read_cuts, text_of
 from reallm.errors import InputError
 from reallm.metrics.provenance import corpus_of
-from tests.unit.data.corpora.test_own_data import run
-
-TEXT = {"train": "THE CAT SAT DOWN", "dev": "A DOG IS NOT A CAT", "test": "DON'T ASK ME WHY"}
-
-
-def write_text(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    for split, sentence in TEXT.items():
-        (folder / f"{split}.txt").write_text(f"{sentence}\n{sentence} AT ALL\nNO\n")
-    return folder
+from tests.dummies.command import run_data
+from tests.dummies.own_data import TEXT, write_text
 
 
 def test_every_voice_is_in_one_part() -> None:
@@ -33,17 +25,17 @@ def test_every_voice_is_in_one_part() -> None:
 def test_the_corpus_goes_through_the_recipe(tmp_path: Path) -> None:
     options = ("--hours", "0.01", "--eval-utterances", "3", "--train-voices", "2", "--test-voices", "1")
     command = ("synthetic-librispeech", "--out", tmp_path / "corpus", "--text", write_text(tmp_path / "text"), *options)
-    assert "SYNTHETIC" in run(*command)
+    assert "SYNTHETIC" in run_data(*command)
     root = tmp_path / "corpus/LibriSpeech"
     before = {p: p.stat().st_mtime_ns for p in root.rglob("*")}
-    run(*command)
+    run_data(*command)
     assert {p: p.stat().st_mtime_ns for p in root.rglob("*")} == before
     with pytest.raises(InputError, match=r"LibriSpeech was spoken with seed 1, not 2: name another --out, or remove"):
-        run(*command, "--seed", "2")
+        run_data(*command, "--seed", "2")
     (tmp_path / "text/dev.txt").write_text("ANOTHER SENTENCE IS SAID\n")
     with pytest.raises(InputError, match=r"was spoken with dev.txt \w{64}, not \w{64}: name"):
-        run(*command)
-    assert "SYNTHETIC" in run("librispeech", "--corpus", tmp_path / "corpus", "--train-sets", "100", "--out", tmp_path / "out")
+        run_data(*command)
+    assert "SYNTHETIC" in run_data("librispeech", "--corpus", tmp_path / "corpus", "--train-sets", "100", "--out", tmp_path / "out")
     assert corpus_of(tmp_path / "out/train.jsonl.gz")["kind"] == "SYNTHETIC speech"
     train = read_cuts(tmp_path / "out/train.jsonl.gz")
     assert 36 <= sum(cut.duration for cut in train) < 40

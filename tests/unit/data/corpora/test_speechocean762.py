@@ -9,7 +9,8 @@ from reallm.data.corpora.speechocean762 import prepare
 from reallm.data.cuts import read_cuts, speaker_of, text_of
 from reallm.errors import InputError
 from reallm.metrics.provenance import corpus_of
-from tests.unit.data.corpora.test_own_data import run, table, write_audio
+from tests.dummies.command import run_data
+from tests.dummies.own_data import table, write_audio
 
 # Part → speaker → years; each says two sentences.
 SPEAKERS = {"train": {"0001": 6, "0002": 9, "0003": 20, "0004": 31, "0005": 15}, "test": {"0006": 16, "0007": 15}}
@@ -111,8 +112,8 @@ def test_the_real_corpus(real_data: Path) -> None:
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REALLM_DATA", raising=False)
     with pytest.raises(InputError, match="no recordings: name the folder of speechocean762 with --data DIR, or set REALLM_DATA"):
-        run("speechocean762", "--out", tmp_path / "out")
+        run_data("speechocean762", "--out", tmp_path / "out")
     write_tables(tmp_path / "data/speechocean762")
     monkeypatch.setenv("REALLM_DATA", str(tmp_path / "data"))
-    assert "test-child" in run("speechocean762", "--out", tmp_path / "out", "--dev-speakers", 2, "--jobs", 1)
+    assert "test-child" in run_data("speechocean762", "--out", tmp_path / "out", "--dev-speakers", 2, "--jobs", 1)
     assert len(read_cuts(tmp_path / "out/dev.jsonl.gz")) == 4

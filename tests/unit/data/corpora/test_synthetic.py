@@ -10,8 +10,8 @@ from reallm.data.corpora.synthetic import SyntheticOptions, family, prepare, spe
 from reallm.data.cuts import load_audio, read_cuts, speaker_of, text_of
 from reallm.errors import InputError
 from reallm.metrics.provenance import corpus_of
-from tests.unit.data.corpora.test_librispeech_synthetic import TEXT, write_text
-from tests.unit.data.corpora.test_own_data import run
+from tests.dummies.command import run_data
+from tests.dummies.own_data import TEXT, write_text
 
 TINY = {"hours": 0.005, "voices": 3, "dev_utterances": 2, "test_utterances": 3}
 
@@ -64,8 +64,8 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ("--hours", 0.001, "--voices", 1, "--dev-utterances", 1, "--test-utterances", 1)
     monkeypatch.delenv("REALLM_DATA", raising=False)
     with pytest.raises(InputError, match="no text to speak: name a folder"):
-        run("synthetic", "--out", tmp_path / "out", *options)
+        run_data("synthetic", "--out", tmp_path / "out", *options)
     write_text(tmp_path / "text")
     monkeypatch.setenv("REALLM_DATA", str(tmp_path))
-    assert "SYNTHETIC" in run("synthetic", "--out", tmp_path / "out", *options)
+    assert "SYNTHETIC" in run_data("synthetic", "--out", tmp_path / "out", *options)
     assert len(read_cuts(tmp_path / "out/test.jsonl.gz")) == 1
