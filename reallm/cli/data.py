@@ -54,7 +54,7 @@ def digits(
     dev_strings: Annotated[int, typer.Option(min=1, help="Development strings.")] = 200,
     held_out_speaker: Annotated[str | None, typer.Option(help="This speaker makes the test, and is nowhere else.")] = None,
     speed: Annotated[list[float] | None, typer.Option(help="Speed factor of training strings; give it several times.")] = None,
-    synthetic_voices: Annotated[int, typer.Option(min=0, help="espeak-ng voices mixed into training, where recordings are real.")] = 40,
+    synthetic_voices: Annotated[int, typer.Option(min=0, help="espeak-ng voices mixed into training, where recordings are real.")] = 0,
     synthetic_share: Annotated[float, typer.Option(min=0, max=1, help="Share of training strings that they speak.")] = 0.4,
 ) -> None:
     """Connected digits, composed of the Free Spoken Digit Dataset's recordings."""
@@ -116,7 +116,10 @@ def tsv(
     jobs: Jobs = 1,
     dask: Dask = None,
 ) -> None:
-    """A tab-separated table of recordings and transcripts, with a header line."""
+    """A tab-separated table of recordings and transcripts, with a header line.
+
+    An id that is not given is made of the path: a-1 of a/1.wav, and of its segments a-1-0001, a-1-0002.
+    """
     from reallm.data.corpora.tsv import read_tsv
 
     _table(read_tsv(file), file, out, name, corpus, synthetic, _case(lower, upper), Workers(jobs, dask))

@@ -39,7 +39,7 @@ class DigitsOptions:
     dev_strings: int = 200
     held_out_speaker: str | None = None
     speeds: tuple[float, ...] = (1.0,)
-    synthetic_voices: int = 40  # mixed into training, where the recordings are real
+    synthetic_voices: int = 0  # mixed into training, where the recordings are real
     synthetic_share: float = 0.4  # of training strings that they speak
     recipe: StringRecipe = field(default_factory=StringRecipe)
 
