@@ -110,10 +110,12 @@ def _written(file: Path, top: Path, at: str, including: tuple[Path, ...]) -> tup
 
 
 def _unused(file: Path) -> list[Problem]:
-    """Top-level keys that no reference names and training does not read. A file with a tag on top has arguments there."""
+    """Top-level keys that no reference names and training does not read, or their absence. A file with a tag on top has arguments there."""
     tree = read(file)
-    if not isinstance(tree, CommentedMap) or tag_of(tree):
+    if tag_of(tree):
         return []
+    if not isinstance(tree, CommentedMap):
+        return [Problem(file, "", "holds no keys: a configuration is a mapping, such as `seed: 1`, or begins with a tag")]
     scalars = [node.value for _, node in walk(tree) if tag_of(node) in ("!ref", "!copy")]
     known = {*TRAINING_KEYS, *(re.split(r"[.\[]", reference)[0] for value in scalars for reference in REFERENCE.findall(value))}
     return [Problem(file, str(key), f"nothing uses this key{nearest(str(key), known)}") for key in tree if key not in known]

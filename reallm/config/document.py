@@ -48,6 +48,8 @@ def find_file(name: Path) -> Path:
     name = Path(name)
     if name.is_file():
         return name
+    if name.is_dir():
+        raise InputError(f"{name}: a folder: name a file in it")
     if not name.is_absolute() and name.parts and name.parts[0] in ("hparams", "egs"):
         from reallm import resources
 

@@ -1,6 +1,7 @@
-"""Plain values of a configuration against the annotations of the arguments that they are for."""
+"""Values of a configuration against the annotations of the arguments that they are for."""
 
 import inspect
+import pydoc
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -11,13 +12,14 @@ from ruamel.yaml.scalarbool import ScalarBoolean
 
 from reallm.config.document import PLACEHOLDER, tag_of
 from reallm.errors import nearest
+from reallm.registry import KINDS
 
 SWITCHES = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path", types.NoneType: "null"}
 
 
 def check_values(function: Callable[..., Any], given: list[Any], keywords: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """(argument, what is wrong) for each value of a call whose annotation rules it out. What carries a tag is not judged."""
+    """(argument, what is wrong) for each value of a call whose annotation rules it out; of what carries a tag, a component's kind."""
     try:
         hints = typing.get_type_hints(inspect.unwrap(function.__init__) if inspect.isclass(function) else function)
         arguments = inspect.signature(function).bind_partial(*given, **keywords).arguments
@@ -27,6 +29,24 @@ def check_values(function: Callable[..., Any], given: list[Any], keywords: dict[
         annotation = hints.get(name)
         if name in hints and not _fits(value, annotation):
             yield name, f"{_shown(value)} is not {_described(annotation)}{_fix(value, annotation)}"
+        given_kind, wanted = _kind_of_component(value), _kind_of_protocol(annotation)
+        if given_kind and wanted and given_kind != wanted:
+            target = tag_of(value).partition(":")[2]
+            yield name, f"{target} is of the kind {given_kind}, not {wanted}: `reallm components {wanted}` lists those"
+
+
+def _kind_of_component(value: Any) -> str | None:
+    """The kind under which the class that a value is built of is registered."""
+    tag, _, target = tag_of(value).partition(":")
+    found: Any = pydoc.locate(target) if tag == "!new" else None
+    kind: str | None = vars(found).get("component_kind") if inspect.isclass(found) else None
+    return kind
+
+
+def _kind_of_protocol(annotation: Any) -> str | None:
+    """The kind whose protocol (reallm.protocols) an annotation is, or allows beside None."""
+    kinds = {option.__name__.lower() for option in _options(annotation) if getattr(option, "__module__", "") == "reallm.protocols"}
+    return kinds.pop() if len(kinds) == 1 and kinds <= KINDS.keys() else None
 
 
 def _fits(value: Any, annotation: Any) -> bool:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from reallm.config import check
+from reallm.errors import InputError
 from reallm.protocols import ChunkSpec, Encoder
 
 
@@ -93,3 +94,19 @@ def test_a_wrong_type(tmp_path: Path, argument: str, value: str, message: str) -
 )
 def test_a_right_type(tmp_path: Path, argument: str, value: str) -> None:
     assert problems(tmp_path, argument, value) == []
+
+
+def test_a_component_of_another_kind_is_named(tmp_path: Path) -> None:
+    assert problems(tmp_path, "encoder", "!new:reallm.encoders.lstm.LSTMEncoder {input_dim: 16}") == []
+    (found,) = problems(tmp_path, "encoder", "!new:reallm.decoders.lstm.LSTMDecoder {vocab_size: 16}")
+    assert found.startswith("encoder: reallm.decoders.lstm.LSTMDecoder is of the kind decoder, not encoder: `reallm components encoder`")
+
+
+def test_what_is_no_mapping_is_no_configuration(tmp_path: Path) -> None:
+    conf = tmp_path / "list.yaml"
+    conf.write_text("- a\n")
+    assert [str(problem) for problem in check(conf)] == [
+        f"{conf}: holds no keys: a configuration is a mapping, such as `seed: 1`, or begins with a tag"
+    ]
+    with pytest.raises(InputError, match="a folder: name a file in it"):
+        check(tmp_path)
