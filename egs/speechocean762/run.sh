@@ -16,8 +16,7 @@
 #   9 decode     the tests, streamed in pieces of 20 ms, with each size of --chunks
 #  10 score      results.json of each
 #  11 report     curves, pictures and error tables of each
-#  12 table      all systems: table.md, and their error rates over the delay
-# A stage that is done is skipped; a run that was stopped goes on where it was. `./table.sh EXP…` prints the table.
+# A stage that is done is skipped; a run that was stopped goes on where it was. `./table.sh EXP…` prints the table of all systems.
 set -euo pipefail
 
 data=               # folder of speechocean762 (else $REALLM_DATA/speechocean762)
