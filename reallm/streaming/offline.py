@@ -21,7 +21,7 @@ class OfflineRecognizer(AnyRecognizer):
         system: a trained system in eval mode.
         max_streams: streams at a time, which are recognized in batches of BATCH.
 
-    Raises InputError when the system is in training mode or ``max_streams`` is below 1.
+    Raises InputError for what is no system, when it is in training mode, or when ``max_streams`` is below 1.
     """
 
     def _renew(self, row: int) -> None:
@@ -45,7 +45,8 @@ class OfflineRecognizer(AnyRecognizer):
         """Recognize every stream that has ended; False when there was none."""
         ended = sorted(self._ready, key=lambda stream: len(stream._queue), reverse=True)
         for first, last in _batches([len(stream._queue) for stream in ended], BATCH * self.system.sample_rate):
-            self._recognize(ended[first:last])
+            with self._closing_at_errors(ended[first:last]):
+                self._recognize(ended[first:last])
         return bool(ended)
 
     @torch.inference_mode()

@@ -2,7 +2,7 @@
 
 ::
 
-    recognizer = Recognizer(system, max_streams=8)
+    recognizer = Recognizer(system, max_streams=8)  # by default one stream at a time
     stream = recognizer.stream()
     stream.accept_waveform(samples, sample_rate)  # pieces of any size, at any rate
     print(stream.result().text)
@@ -12,9 +12,12 @@ The grid of chunks is counted in samples at the system's rate from the start of 
 decoded before the rest: the text does not depend on the sizes of the pieces.
 """
 
+import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -30,11 +33,16 @@ from reallm.types import Emission, Hypothesis, Scored, ScoredText, Seconds
 
 
 class Stream:
-    """One stream of audio. Made by a recognizer's ``stream()``; holds a slot there until ``finish`` or ``close``."""
+    """One stream of audio. Made by a recognizer's ``stream()``.
+
+    It holds a slot there until ``finish`` or ``close``, until it has an ``error``, or until nobody holds it any more. As a context
+    manager it is closed at the end.
+    """
 
     def __init__(self, recognizer: "AnyRecognizer", row: int) -> None:
         self._recognizer = recognizer
         self._row = row
+        self._release = weakref.finalize(self, recognizer._release, row)  # once, whatever comes first
         self._queue = SampleQueue()
         self._resampler: Resampler | None = None
         self._accepted = 0  # samples at the input rate
@@ -47,6 +55,12 @@ class Stream:
         self._cap_hits = 0
         self._hypothesis = self._transcript.hypothesis(0, False)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
     @property
     def accepted(self) -> Seconds:
         """Seconds of audio accepted so far."""
@@ -55,7 +69,7 @@ class Stream:
     @property
     def is_ready(self) -> bool:
         """Whether there is something to decode."""
-        return not (self._is_final or self._closed or self._error) and (self._input_over or self._recognizer._can_decode(len(self._queue)))
+        return not (self._is_final or self._closed) and (self._input_over or self._recognizer._can_decode(len(self._queue)))
 
     @property
     def error(self) -> InputError | None:
@@ -67,8 +81,8 @@ class Stream:
             raise self._error
 
     def _fail(self, reason: str) -> None:
-        self._queue = SampleQueue()
         self._error = InputError(reason)
+        self.close()
 
     @property
     def is_final(self) -> bool:
@@ -131,7 +145,7 @@ class Stream:
         if not self._closed:
             self._closed = True
             self._queue = SampleQueue()
-            self._recognizer._release(self._row)
+            self._release()
 
     def _take_chunk(self, chunk: Any) -> tuple[int, bool]:
         """Fill ``chunk`` (S_c,) for the next step; how many samples, and whether they are the last."""
@@ -190,17 +204,20 @@ def _a_parameter(system: System) -> torch.Tensor:
 class AnyRecognizer(ABC):
     """Slots for streams, which are decoded in one batch: what recognizers share. Not for several threads at once.
 
-    Raises InputError when the system is in training mode or ``max_streams`` is below 1.
+    Raises InputError for what is no system, when it is in training mode, or when ``max_streams`` is below 1.
     """
 
     def __init__(self, system: System, max_streams: int = 1) -> None:
+        if not hasattr(system, "recognize"):
+            path = repr(str(system)) if isinstance(system, (str, Path)) else "PATH"
+            raise InputError(f"a recognizer needs a system, not a {type(system).__name__}: give it load({path}), from reallm.bundle")
         if max_streams < 1:
             raise InputError(f"max_streams={max_streams}: give at least 1")
         if getattr(system, "training", False):
             raise InputError("the system is in training mode: call system.eval() before it is used")
         self.system = system
         self.device, self._dtype = device_of(system), _a_parameter(system).dtype
-        self._slots: list[Stream | None] = [None] * max_streams
+        self._slots: list[weakref.ref[Stream] | None] = [None] * max_streams
 
     @property
     def max_streams(self) -> int:
@@ -210,11 +227,11 @@ class AnyRecognizer(ABC):
     def stream(self) -> Stream:
         """A new stream in a free slot. Raises InputError when all slots are taken."""
         if None not in self._slots:
-            raise InputError(f"all {self.max_streams} streams are in use: finish one, or make a recognizer with a larger max_streams")
+            raise InputError(f"all {self.max_streams} streams are in use: finish() or close() one, or raise max_streams")
         row = self._slots.index(None)
         self._renew(row)
         stream = Stream(self, row)
-        self._slots[row] = stream
+        self._slots[row] = weakref.ref(stream)
         return stream
 
     def _release(self, row: int) -> None:
@@ -222,7 +239,18 @@ class AnyRecognizer(ABC):
 
     @property
     def _ready(self) -> list[Stream]:
-        return [stream for stream in self._slots if stream is not None and stream.is_ready]
+        held = [slot() for slot in self._slots if slot is not None]
+        return [stream for stream in held if stream is not None and stream.is_ready]
+
+    @contextmanager
+    def _closing_at_errors(self, streams: Sequence[Stream]) -> Iterator[None]:
+        """What goes wrong inside has cost the ``streams`` their audio: they are closed."""
+        try:
+            yield
+        except Exception:
+            for stream in streams:
+                stream.close()
+            raise
 
     @abstractmethod
     def _renew(self, row: int) -> None:
@@ -256,7 +284,7 @@ class AnyRecognizer(ABC):
         are then in their ``current``.
         """
         for stream in streams:
-            if stream._closed and not stream.is_final:
+            if stream._closed and not (stream.is_final or stream.error):
                 raise InputError("this stream was closed before its end: it has no final result")
             stream.input_finished()
         self.decode()
@@ -274,18 +302,18 @@ class Recognizer(AnyRecognizer):
         system: a trained system that streams, in eval mode.
         max_streams: the rows of the streaming state, allocated here.
 
-    Raises InputError when the system does not stream, is in training mode, or ``max_streams`` is below 1.
+    Raises InputError for what is no system, when it does not stream or is in training mode, and when ``max_streams`` is below 1.
     """
 
     system: StreamingSystem
 
     def __init__(self, system: System, max_streams: int = 1) -> None:
+        super().__init__(system, max_streams)
         if not streams(system):
             name = getattr(system, "component_name", type(system).__name__)
             raise InputError(
                 f"system '{name}' recognizes whole utterances and does not stream: use reallm.streaming.offline.OfflineRecognizer"
             )
-        super().__init__(system, max_streams)
         with torch.inference_mode():
             self._initial = system.init_state(1, self.device, self._dtype)
             self._state = system.init_state(max_streams, self.device, self._dtype)
@@ -312,6 +340,11 @@ class Recognizer(AnyRecognizer):
         busy = self._ready
         if not busy:
             return False
+        with self._closing_at_errors(busy):
+            self._decode_chunk(busy)
+        return True
+
+    def _decode_chunk(self, busy: Sequence[Stream]) -> None:
         # Fresh arrays: the state may keep views of what it was given.
         wav = np.zeros((self.max_streams, self.system.chunk_samples), dtype=np.float32)
         lens = np.zeros(self.max_streams, dtype=np.int64)
@@ -325,4 +358,3 @@ class Recognizer(AnyRecognizer):
             stream._hear(rows, stream._row, bool(final[stream._row]))
             if stream.is_final and self._n_best is not None:
                 stream._rank(self._n_best(stream.current().token_ids, self._state, stream._row))
-        return True

@@ -115,3 +115,8 @@ def say(digits: list[int], sample_rate: int = 8000, seed: int = 0, trailing: flo
 def text_of(digits: list[int]) -> str:
     """What :func:`say` says."""
     return " ".join(WORDS[digit - 1] for digit in digits)
+
+
+def no_memory(*arguments: object) -> None:
+    """In place of a system's ``step`` or ``recognize``."""
+    raise RuntimeError("no memory")

@@ -16,7 +16,7 @@ from reallm.streaming.offline import OfflineRecognizer, recognizer_for
 from reallm.streaming.recognizer import Recognizer
 from reallm.streaming.simulation import stream_utterances
 from reallm.types import Emission
-from tests.dummies.recognizer import LevelSystem, say, text_of
+from tests.dummies.recognizer import LevelSystem, no_memory, say, text_of
 
 OFFLINE = [name for name in catalogue("system") if not hasattr(find("system", name), "step")]
 
@@ -109,8 +109,25 @@ def test_no_more_is_kept_of_an_utterance_that_is_too_long(system: Any) -> None:
     assert stream.error is None
     stream.accept_waveform(np.zeros(1, dtype=np.float32), 8000)
     assert stream.error is not None and not len(stream._queue)
+    other = stream._recognizer.stream()
     with pytest.raises(InputError, match="more than 300 s"):
         stream.accept_waveform(np.zeros(8000, dtype=np.float32), 8000)
+    with pytest.raises(InputError, match="more than 300 s"):
+        stream.finish()
+    other.accept_waveform(say([2]), 8000)
+    assert other.finish().text == text_of([2]), "its slot was free at once"
+
+
+def test_what_goes_wrong_closes_the_streams_of_its_batch(system: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    recognizer = recognizer_for(system)
+    stream = recognizer.stream()
+    stream.accept_waveform(say([1]), 8000)
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="no memory"):
+        patch.setattr(system, "recognize", no_memory)
+        stream.finish()
+    other = recognizer.stream()
+    other.accept_waveform(say([2]), 8000)
+    assert other.finish().text == text_of([2])
 
 
 def test_batches_are_of_bounded_length_and_little_padding(system: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,16 +1,18 @@
 """The recognizer on a small real system: text does not depend on pieces, rates, neighbours or slots."""
 
 import tracemalloc
+from contextlib import suppress
 
 import numpy as np
 import pytest
 import torch
 
 from reallm.errors import InputError
+from reallm.streaming.offline import OfflineRecognizer, recognizer_for
 from reallm.streaming.recognizer import Recognizer, Stream
 from reallm.tokenizers.character import CharacterTokenizer
 from reallm.types import Hypothesis
-from tests.dummies.recognizer import LevelSystem, say, text_of
+from tests.dummies.recognizer import LevelSystem, no_memory, say, text_of
 
 DIGITS = [3, 1, 4, 1, 5, 2, 6]
 
@@ -113,6 +115,62 @@ def test_more_streams_than_slots_are_refused(system: LevelSystem) -> None:
         Recognizer(system, 0)
     with pytest.raises(InputError, match="closed before its end"):
         first.finish()
+
+
+def test_a_stream_that_nobody_holds_gives_its_slot_back(system: LevelSystem) -> None:
+    recognizer = Recognizer(system)
+
+    def leaves_in_the_middle() -> None:
+        stream = recognizer.stream()
+        stream.accept_waveform(say([5, 2], trailing=0.0), 8000)
+        stream.result()
+        stream.accept_waveform(np.full(100, np.nan, dtype=np.float32), 8000)
+
+    for _ in range(3):
+        with suppress(InputError):
+            leaves_in_the_middle()
+        assert push(recognizer.stream(), say([4]), 8000, 160).text == "four", "nothing is left of the one before"
+
+
+def test_a_stream_is_closed_at_the_end_of_its_context(system: LevelSystem) -> None:
+    recognizer = Recognizer(system)
+    with recognizer.stream() as stream:
+        stream.accept_waveform(say([4]), 8000)
+        with pytest.raises(InputError, match=r"^all 1 streams are in use: finish\(\) or close\(\) one, or raise max_streams$"):
+            recognizer.stream()
+    with pytest.raises(InputError, match="closed before its end"):
+        stream.finish()
+    with recognizer.stream() as second:
+        second.accept_waveform(say([2]), 8000)
+        assert second.finish().text == "two"
+        third = recognizer.stream()
+    with pytest.raises(InputError, match="all 1 streams"):
+        recognizer.stream()
+    assert third.finish().text == "", "the slot of its own, which the second had given back before"
+
+
+def test_what_goes_wrong_in_decoding_closes_the_streams_that_were_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    system = LevelSystem(CharacterTokenizer.tiny()).eval()
+    recognizer = Recognizer(system, max_streams=2)
+    broken, resting = recognizer.stream(), recognizer.stream()
+    resting.accept_waveform(say([6])[:160], 8000)
+    broken.accept_waveform(say([4, 2]), 8000)
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="no memory"):
+        patch.setattr(system, "step", no_memory)
+        broken.result()
+    fresh = recognizer.stream()
+    fresh.accept_waveform(say([5]), 8000)
+    resting.accept_waveform(say([6])[160:], 8000)
+    assert [hypothesis.text for hypothesis in recognizer.finish([fresh, resting])] == ["five", "six"]
+    with pytest.raises(InputError, match="closed before its end"):
+        broken.finish()
+
+
+def test_what_is_no_system_is_told_how_to_get_one() -> None:
+    for given, said in (("x", r"a str: give it load\('x'\), from reallm.bundle"), (None, r"a NoneType: give it load\(PATH\), from")):
+        for make in (Recognizer, OfflineRecognizer, recognizer_for):
+            with pytest.raises(InputError, match=f"^a recognizer needs a system, not {said}"):
+                make(given)  # type: ignore[arg-type]
 
 
 def test_bad_audio_is_refused_and_leaves_the_stream_as_it_was(system: LevelSystem) -> None:
