@@ -24,6 +24,7 @@ class StackingAdapter(WindowedAdapter):
     """
 
     def __init__(self, input_dim: int, output_dim: int, stride: int = 2, hidden: int = 0) -> None:
+        at_least(1, input_dim=input_dim, output_dim=output_dim, stride=stride)
         at_least(0, hidden=hidden)
         window = StridedWindow(input_dim, hidden or output_dim, stride)
         head = nn.Sequential(nn.GELU(), nn.Linear(hidden, output_dim)) if hidden else nn.Identity()

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from reallm.errors import InputError, nearest
+from reallm.errors import InputError, at_least, nearest
 from reallm.training.schedules import Schedule
 
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -38,17 +38,9 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise InputError(f"precision '{self.precision}'{nearest(self.precision, PRECISIONS)}: one of {', '.join(PRECISIONS)}")
-        for name, least in {
-            "epochs": 1,
-            "accumulate": 1,
-            "checkpoint_every": 0,
-            "average": 1,
-            "validate_every": 1,
-            "validate_utterances": 0,
-            "log_every": 1,
-        }.items():
-            if getattr(self, name) < least:
-                raise InputError(f"training: {name} is {getattr(self, name)}: at least {least}")
+        lengths = ("epochs", "accumulate", "average", "validate_every", "log_every")
+        at_least(1, **{name: getattr(self, name) for name in lengths})
+        at_least(0, checkpoint_every=self.checkpoint_every, validate_utterances=self.validate_utterances)
         if self.keep < self.average:
             raise InputError(
                 f"training: keep is {self.keep}, but {self.average} checkpoints are to be averaged: set keep to {self.average}"

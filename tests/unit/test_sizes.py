@@ -7,28 +7,19 @@ from typing import Any
 import pytest
 
 from reallm.errors import InputError, at_least
-from reallm.registry import catalogue, spec_of
+from reallm.registry import catalogue, find, spec_of
 
-SIZES = (
-    "sample_rate",
-    "mels",
-    "coefficients",
-    "input_dim",
-    "vocab_size",
-    "dim",
-    "layers",
-    "heads",
-    "hidden",
-    "kernel",
-    "stride",
-)
+SIZES = {
+    *("sample_rate", "mels", "coefficients", "input_dim", "output_dim", "vocab_size", "dim", "layers", "heads", "hidden", "kernel"),
+    *("stride", "decoder_dim", "decoder_layers", "decoder_heads", "decoder_hidden"),
+}
 
 
 def sizes() -> list[Any]:
     found = []
-    for kind in ("frontend", "encoder", "decoder", "predictor"):
+    for kind in ("frontend", "encoder", "adapter", "decoder", "predictor", "system"):
         for name, cls in catalogue(kind).items():
-            taken = [size for size in SIZES if size in inspect.signature(cls).parameters]
+            taken = [size for size in inspect.signature(cls).parameters if size in SIZES and (kind, size) != ("adapter", "hidden")]
             found += [pytest.param(cls, size, id=f"{kind}-{name}-{size}") for size in taken]
     return found
 
@@ -38,6 +29,11 @@ def test_a_size_of_0_is_named(cls: Any, size: str) -> None:
     given = spec_of(cls.tiny()).kwargs
     with pytest.raises(InputError, match=rf"^{size} (is )?0\b"):
         cls(**{**given, size: 0})
+
+
+def test_a_front_end_without_channels() -> None:
+    with pytest.raises(InputError, match=r"^channels\[1\] is 0: at least 1$"):
+        find("encoder", "speechbrain_conformer")(channels=(4, 0))
 
 
 def test_the_first_value_below_the_bound_is_named() -> None:
