@@ -26,7 +26,7 @@ VERBS = {
     "export": "Write a system as a shareable bundle.",
     "transcribe": "Transcribe files or the microphone.",
     "components": "List the registered components.",
-    "config": "Check a YAML file without building it.",
+    "config": "Check YAML files before training.",
     "check": "Run the contract tests on a component.",
 }
 

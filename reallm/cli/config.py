@@ -15,7 +15,11 @@ def config() -> None:
 
 @app.command("check")
 def check_files(files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="YAML files, or names such as hparams/…")]) -> None:
-    """Check YAML files without building them: one line a problem on standard error, and exit code 2 when there is any."""
+    """Check YAML files: one line a problem on standard error, and exit code 2 when there is any.
+
+    Keys, names and values are compared with what the classes take. Then components, and settings of reallm, are built, without weights
+    and without reading files, so that they judge their values and how they fit; what takes a path, such as the data, is not built.
+    """
     from reallm.config import check
 
     problems = [problem for file in files for problem in check(file)]
