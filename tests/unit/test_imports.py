@@ -1,6 +1,7 @@
 """Imports point one way, and the command line starts without what it does not need yet."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -91,6 +92,13 @@ def test_imports_point_one_way() -> None:
         if place(imported) > place(module)
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_no_test_module_imports_another() -> None:
+    tests = Path(__file__).parents[1]
+    found = re.compile(r"^\s*(?:from|import) (tests\.[\w.]*\btest_\w+)", re.MULTILINE)
+    wrong = [f"{file.relative_to(tests)} imports {name}" for file in tests.rglob("*.py") for name in found.findall(file.read_text())]
+    assert not wrong, "put what they share into tests/dummies or conftest.py:\n" + "\n".join(wrong)
 
 
 def run(*command: str) -> str:
