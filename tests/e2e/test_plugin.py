@@ -24,10 +24,7 @@ outside = "outside_encoder"
 py-modules = ["outside_encoder"]
 """,
     "outside_encoder.py": '''
-"""A GRU encoder that no file of reallm knows."""
-
-import torch
-from torch import nn
+"""An encoder that no file of reallm knows."""
 
 from reallm.encoders.lstm import LSTMEncoder
 from reallm.registry import register
@@ -35,7 +32,7 @@ from reallm.registry import register
 
 @register("encoder", "outside")
 class OutsideEncoder(LSTMEncoder):
-    """A causal LSTM with a bottleneck of another package.
+    """The causal LSTM, narrower and without dropout.
 
     Args:
         input_dim: features.
