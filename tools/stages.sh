@@ -50,7 +50,9 @@ number() { _within "$1" "$2" "$3" "${!3}"; }
 
 numbers() {
   local value
+  set -f # a * is no number, and no list of files
   for value in ${!3}; do _within "$1" "$2" "$3" "$value"; done
+  set +f
 }
 
 one_of() {

@@ -10,7 +10,7 @@ from tests.dummies.recipe import REFUSAL, run
 def test_what_a_stage_refuses_is_one_line_and_exit_code_2(recipe: Path) -> None:
     calls = recipe.parents[2] / "calls"
     somewhere = ["--corpus" if "\ncorpus=" in recipe.read_text() else "--data", "somewhere"]
-    if "\nsystems=" in recipe.read_text():
+    if recipe.parent.name == "speechocean762":
         # A run for each call: one system, of which all calls are made alike.
         somewhere += ["--systems", "speech_reallm", "--seeds", "1", "--tests", "test-adult", "--chunks", "4"]
     assert run(recipe, *somewhere).returncode == 0
@@ -35,7 +35,7 @@ def test_a_transducer_may_be_the_teacher_of_the_digits(recipe: Path) -> None:
     assert run(recipe, "--exp", str(exp), "--teacher", "rnnt").returncode == 0
     made = calls.read_text()
     assert made.count("conf/transducer.yaml") == 1 and f"--init {exp}/transducer " in made and f"align {exp}/transducer " in made
-    assert f"--out {exp}/transducer/decode/test\n" in made and "/ctc" not in made
+    assert f"--out {exp}/transducer/decode/test " in made and "/ctc" not in made
     again = run(recipe, "--exp", str(exp))
     assert (again.returncode, again.stderr.startswith(f"error: '{exp}' was made with teacher=rnnt, not teacher=ctc")) == (2, True)
     wrong = run(recipe, "--exp", str(exp) + "2", "--teacher", "hmm")
@@ -58,6 +58,7 @@ OWN = {
         (["--vocal-tract="], "--vocal-tract '': a number from 0 to 0.3"),
         (["--vocal-tract", "0.1x"], "--vocal-tract '0.1x': a number from 0 to 0.3"),
         (["--speeds", "0.9 1 3"], "--speeds '3': a number from 0.5 to 2"),
+        (["--speeds", "*"], "--speeds '*': a number from 0.5 to 2"),
         (["--train-strings", "0"], "--train-strings '0': a whole number from 1 on"),
         (["--teacher", "hmm"], "--teacher 'hmm': ctc or rnnt"),
     ],
