@@ -89,6 +89,9 @@ begin() {
   _first=$(_number "$stage") || _error "no stage '$stage': 1 to $#, or one of $*"
   _last=$(_number "$stop_stage") || _error "no stage '$stop_stage': 1 to $#, or one of $*"
   [ "$_first" -le "$_last" ] || _error "--stage $stage comes after --stop-stage $stop_stage"
+  local folder=$exp/.done
+  _made=() # folders that are not there yet, innermost first
+  while [ ! -e "$folder" ]; do _made+=("$folder") folder=$(dirname "$folder"); done
   mkdir -p "$exp/.done" 2>/dev/null || _error "cannot write to '$exp': name another folder with --exp"
   # Two runs in one folder would write over each other.
   if command -v flock >/dev/null; then
@@ -103,6 +106,11 @@ begin() {
 _left() {
   if [ -n "$_current" ] && [ "$1" -ne 0 ] && [ "$1" -ne 2 ]; then
     echo "stage $(_number "$_current") ($_current) did not finish; the same command goes on from here" >&2
+  fi
+  # Of a run that was refused before any stage was done, nothing stays.
+  if [ "$1" -eq 2 ] && [ ${#_made[@]} -gt 0 ] && ! compgen -G "$exp/.done/*" >/dev/null; then
+    rm -f "$exp/.done/.lock" "$exp/.done/.settings"
+    rmdir -- "${_made[@]}" 2>/dev/null || true
   fi
 }
 

@@ -160,6 +160,23 @@ def test_a_mistake_that_a_stage_finds_is_one_line_and_exit_code_2(recipe: Path) 
     assert log(recipe)[1:] == ["train", "score"]
 
 
+def test_a_run_that_is_refused_leaves_nothing_behind(recipe: Path) -> None:
+    recipe.write_text(
+        recipe.read_text().replace("if stage data; then", 'if stage data; then\n  [ "$name" != none ] || _error "no data"', 1)
+    )
+    before = sorted(recipe.parent.rglob("*"))
+    for options, message in (["--stage", "score"], "needs stage 1 (data), which is not done"), (["--name", "none"], "no data"):
+        for exp in ("out", "a folder/of mine"):
+            assert message in error(run(recipe, *options, "--exp", exp))
+            assert sorted(recipe.parent.rglob("*")) == before
+    (recipe.parent / "mine").mkdir()
+    assert "no data" in error(run(recipe, "--name", "none", "--exp", "mine/out"))
+    assert list((recipe.parent / "mine").iterdir()) == [], "the folder that was there"
+    assert run(recipe, "--stop-stage", "data").returncode == 0
+    assert "needs stage 2 (train)" in error(run(recipe, "--stage", "score"))
+    assert "was made with num_layers=4" in error(run(recipe, "--num-layers", "5")), "what was done is kept"
+
+
 def test_a_killed_stage_is_run_again_and_two_runs_do_not_meet(recipe: Path) -> None:
     process = subprocess.Popen(
         ["bash", str(recipe), "--name", "slow"], cwd=recipe.parent, start_new_session=True, stdout=subprocess.DEVNULL
