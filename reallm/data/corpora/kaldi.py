@@ -11,12 +11,17 @@ TO_THE_END = -1.0  # as an end in ``segments``: Kaldi's extract-segments
 
 
 def _table(path: Path) -> dict[str, str]:
-    """First word of each line → the rest; between them spaces or tabs, as Kaldi reads it. Raises InputError for an id that comes twice."""
+    """First word of each line → the rest; between them spaces or tabs, as Kaldi reads it.
+
+    Raises InputError for an id that comes twice, and for commas in the place of the spaces.
+    """
     table: dict[str, str] = {}
     for number, line in enumerate(text_lines(path), start=1):
         if not line.strip():
             continue
         key, rest = [*line.split(maxsplit=1), ""][:2]
+        if not rest and "," in key:
+            raise InputError(f"{path} line {number}: '{key}' has commas: separate with spaces or tabs, not commas")
         if key in table:
             raise InputError(f"{path} line {number}: '{key}' is there twice: make the ids unique")
         table[key] = rest.strip()
