@@ -76,6 +76,7 @@ def transcribe_file(recognizer: Any, file: Path, live: Any | None) -> dict[str, 
     import soundfile
 
     from reallm.data.lengths import declared_samples, lacks_ogg_end
+    from reallm.data.sequential_audio import SequentialAudio
 
     if file.is_dir():
         raise InputError(f"{file}: a folder: name the files in it, such as {file}/*.wav")
@@ -85,7 +86,7 @@ def transcribe_file(recognizer: Any, file: Path, live: Any | None) -> dict[str, 
     begun = time.perf_counter()
     waited = 0.0
     try:
-        with soundfile.SoundFile(file) as audio:
+        with SequentialAudio(file) as audio:
             rate, read = audio.samplerate, 0
             claimed = declared_samples(file, audio.frames)
             show_new = _shower(live) if live else None
@@ -107,14 +108,17 @@ def transcribe_file(recognizer: Any, file: Path, live: Any | None) -> dict[str, 
             print(file=live, flush=True)
         if read < claimed or lacks_ogg_end(file):
             lack = f"its header claims {claimed / rate:.2f} s" if read < claimed else "the end of its Ogg stream is missing"
-            there = f"{read / rate:.2f} s of it can be read: only those are transcribed"
-            print(f"reallm: warning: {file}: {lack}, and {there}", file=sys.stderr, flush=True)
+            _warn(file, f"{lack}, and {read / rate:.2f} s of it can be read: only those are transcribed")
     except (soundfile.LibsndfileError, InputError) as error:
         reason = f"not audio that soundfile reads ({error.error_string})" if isinstance(error, soundfile.LibsndfileError) else str(error)
         raise InputError(f"{file}: {reason}") from None
     finally:
         stream.close()
     return _result(recognizer, str(file), final, stream.accepted, time.perf_counter() - begun - waited)
+
+
+def _warn(file: Path, doubt: str) -> None:
+    print(f"reallm: warning: {file}: {doubt}", file=sys.stderr, flush=True)
 
 
 def _pieces(audio: Any, samples: int) -> Iterator[Any]:

@@ -15,6 +15,7 @@ import soundfile
 from reallm.bundle import load
 from reallm.cli._formats import subtitles
 from reallm.streaming.offline import recognizer_for
+from reallm.streaming.recognizer import Stream
 from tests.dummies.command import run
 from tests.dummies.data import write_flac_of_unknown_length
 from tests.dummies.level_bundle import registered_level_system, write_level_bundle
@@ -172,6 +173,27 @@ def test_flac_of_unknown_length_is_transcribed_without_a_warning(bundle: Path, t
     write_flac_of_unknown_length(tmp_path / "a.flac", say(DIGITS))
     assert run("transcribe", tmp_path / "a.flac", "--model", bundle) == 0
     assert capsys.readouterr() == (text_of(DIGITS) + "\n", "")
+
+
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_an_mp3_is_heard_as_it_is_when_it_is_read_whole(
+    rate: int, bundle: Path, tmp_path: Path, capfd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, random = tmp_path / "a.mp3", np.random.default_rng(0)
+    soundfile.write(file, random.normal(size=2 * rate) * np.repeat(random.uniform(0, 0.3, 20), rate // 10), rate)
+    heard: list[np.ndarray] = []
+    accept = Stream.accept_waveform
+
+    def listening(stream: Stream, samples: np.ndarray, sample_rate: int) -> None:
+        heard.append(samples)
+        accept(stream, samples, sample_rate)
+
+    monkeypatch.setattr(Stream, "accept_waveform", listening)
+    assert run("transcribe", file, "--model", bundle) == 0
+    assert capfd.readouterr().err == "", "libmpg123 writes there"
+    assert {len(piece) for piece in heard[:-1]} == {rate // 50}
+    whole, _ = soundfile.read(file, dtype="float32", always_2d=True)
+    np.testing.assert_allclose(np.concatenate(heard), whole, rtol=0, atol=1e-6)
 
 
 def test_a_folder_is_told_from_a_file_that_is_missing(bundle: Path, tmp_path: Path, capsys: Any) -> None:
