@@ -69,12 +69,14 @@ def transcribe(
 def transcribe_file(recognizer: Any, file: Path, live: Any | None) -> dict[str, Any]:
     """What ``--json`` prints of one file. ``live``: feed it in real time and write text there as it is emitted.
 
-    Of a file that was cut off, or is damaged from some place on, what lies before is transcribed, and a warning printed.
+    Of a file that was cut off, or is damaged from some place on, what lies before is transcribed, and a warning printed. So it is of
+    a rate below the model's, and of channels that cancel out.
 
     Raises InputError for a file that is not there, is no audio, is empty, or holds NaN.
     """
     import soundfile
 
+    from reallm.data.channels import ChannelMean
     from reallm.data.lengths import declared_samples, lacks_ogg_end
     from reallm.data.sequential_audio import SequentialAudio
 
@@ -87,11 +89,14 @@ def transcribe_file(recognizer: Any, file: Path, live: Any | None) -> dict[str, 
     waited = 0.0
     try:
         with SequentialAudio(file) as audio:
-            rate, read = audio.samplerate, 0
+            rate, read, mean = audio.samplerate, 0, ChannelMean()
             claimed = declared_samples(file, audio.frames)
+            if rate < (needed := recognizer.system.sample_rate):
+                _warn(file, f"{rate} Hz is below the model's {needed} Hz: expect more errors, or record at {needed} Hz and more")
             show_new = _shower(live) if live else None
             for samples in _pieces(audio, max(1, round(PIECE_SECONDS * rate))):
                 read += len(samples)
+                mean.add(samples)
                 stream.accept_waveform(samples, rate)
                 if show_new:
                     ahead = max(0.0, begun + stream.accepted - time.perf_counter())
@@ -109,6 +114,8 @@ def transcribe_file(recognizer: Any, file: Path, live: Any | None) -> dict[str, 
         if read < claimed or lacks_ogg_end(file):
             lack = f"its header claims {claimed / rate:.2f} s" if read < claimed else "the end of its Ogg stream is missing"
             _warn(file, f"{lack}, and {read / rate:.2f} s of it can be read: only those are transcribed")
+        if mean.cancels:
+            _warn(file, "its channels cancel out in their mean, which is transcribed: give it one of them, or invert one")
     except (soundfile.LibsndfileError, InputError) as error:
         reason = f"not audio that soundfile reads ({error.error_string})" if isinstance(error, soundfile.LibsndfileError) else str(error)
         raise InputError(f"{file}: {reason}") from None

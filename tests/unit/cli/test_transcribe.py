@@ -196,6 +196,21 @@ def test_an_mp3_is_heard_as_it_is_when_it_is_read_whole(
     np.testing.assert_allclose(np.concatenate(heard), whole, rtol=0, atol=1e-6)
 
 
+def test_audio_that_the_model_cannot_hear_well_is_warned_of(bundle: Path, tmp_path: Path, capsys: Any) -> None:
+    low, opposite, half, silent = (tmp_path / f"{name}.wav" for name in ("low", "opposite", "half", "silent"))
+    wav = say(DIGITS)
+    soundfile.write(low, say(DIGITS, 4000), 4000)
+    for file, channels in ((opposite, [wav, -wav]), (half, [2 * wav, 0 * wav]), (silent, [0 * wav, 0 * wav])):
+        soundfile.write(file, np.stack(channels, axis=1), 8000, subtype="FLOAT")
+    assert run("transcribe", low, opposite, half, silent, "--model", bundle) == 0
+    out, err = capsys.readouterr()
+    assert f"{half}: {text_of(DIGITS)}\n" in out and f"{opposite}: \n" in out
+    assert err.splitlines() == [
+        f"reallm: warning: {low}: 4000 Hz is below the model's 8000 Hz: expect more errors, or record at 8000 Hz and more",
+        f"reallm: warning: {opposite}: its channels cancel out in their mean, which is transcribed: give it one of them, or invert one",
+    ]
+
+
 def test_a_folder_is_told_from_a_file_that_is_missing(bundle: Path, tmp_path: Path, capsys: Any) -> None:
     assert run("transcribe", tmp_path, "--model", bundle) == 2
     fix = f"name the files in it, such as {tmp_path}/*.wav"
