@@ -13,7 +13,7 @@ Audio = np.ndarray[Any, np.dtype[np.float32]]
 class Resampler:
     """A resampler with state: what comes out, all pieces joined, does not depend on where the pieces were cut.
 
-    It holds back up to about 0.1 s, which ``finish`` brings out. Equal rates pass through.
+    It works by blocks and holds back up to about 0.16 s, which ``finish`` brings out. Equal rates pass through.
 
     Args:
         input_rate: samples per second of what is pushed.
