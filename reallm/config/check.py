@@ -112,7 +112,7 @@ def _written(file: Path, top: Path, at: str, including: tuple[Path, ...]) -> tup
 def _unused(file: Path) -> list[Problem]:
     """Top-level keys that no reference names and training does not read, or their absence. A file with a tag on top has arguments there."""
     tree = read(file)
-    if tag_of(tree):
+    if tag_of(tree) or isinstance(tree, list):  # a part of a configuration
         return []
     if not isinstance(tree, CommentedMap):
         return [Problem(file, "", "holds no keys: a configuration is a mapping, such as `seed: 1`, or begins with a tag")]

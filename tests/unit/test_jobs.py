@@ -101,11 +101,12 @@ def test_bad_input_in_a_process_is_its_own_message(notes: Path, tmp_path: Path) 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupt_leaves_what_is_done_and_no_process(sent: signal.Signals, notes: Path, tmp_path: Path) -> None:
     code = f"""
-import sys
+import signal
 from pathlib import Path
 from reallm.jobs import Workers, in_shards
 from tests.dummies.work import Squares
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
     list(in_shards(Squares(Path({str(notes)!r}), waits=1.0), range(90), 3, Path({str(tmp_path / "parts")!r}), {{}}, Workers(2)))
 """
     (tmp_path / "main.py").write_text(code)

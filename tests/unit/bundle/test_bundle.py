@@ -185,7 +185,7 @@ def a_negative_width(s: dict[str, Any]) -> None:
     [
         (a_kind_that_is_a_list, "kind and name must be text"),
         (a_component_of_another_kind, "system 'levels' does not take the arguments given"),
-        (a_negative_width, "decoder 'lstm' does not take the arguments given"),
+        (a_negative_width, "decoder 'lstm': vocab_size is -1: at least 1"),
         (unknown_component, "unknown tokenizer 'charakter' .did you mean 'character'"),
         (unknown_argument, "no argument 'chunk_frame' .did you mean 'chunk_frames'"),
         (wrong_argument, "system 'levels' does not take the arguments given"),

@@ -103,8 +103,8 @@ def test_a_component_of_another_kind_is_named(tmp_path: Path) -> None:
 
 
 def test_what_is_no_mapping_is_no_configuration(tmp_path: Path) -> None:
-    conf = tmp_path / "list.yaml"
-    conf.write_text("- a\n")
+    conf = tmp_path / "text.yaml"
+    conf.write_text("a note\n")
     assert [str(problem) for problem in check(conf)] == [
         f"{conf}: holds no keys: a configuration is a mapping, such as `seed: 1`, or begins with a tag"
     ]

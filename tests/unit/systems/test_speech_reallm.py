@@ -70,7 +70,7 @@ def test_the_loss_is_the_cross_entropy_of_every_answer() -> None:
         total += float(torch.nn.functional.cross_entropy(logits.float(), torch.tensor(targets), reduction="sum"))
         positions += len(targets)
     assert float(loss) == pytest.approx(total / positions, rel=1e-5)
-    assert set(stats) == {"loss_blank", "loss_text", "accuracy"}
+    assert set(stats) == {"loss_blank", "loss_text", "accuracy", "targets"} and int(stats["targets"]) == positions
 
 
 @torch.no_grad()
