@@ -7,6 +7,7 @@ import numpy as np
 import soundfile
 
 from reallm.data.lengths import UNKNOWN, declared_samples, lacks_ogg_end
+from reallm.data.sequential_audio import SequentialAudio
 from reallm.errors import InputError
 
 BROKEN_SHARE = 0.01
@@ -23,7 +24,7 @@ def _blocks(path: Path) -> Iterator[tuple[np.ndarray, int]]:
         raise BrokenAudio("no such file")
     read = declared = 0
     try:
-        with soundfile.SoundFile(path) as file:
+        with SequentialAudio(path) as file:
             if file.frames >= UNKNOWN:  # lhotse cannot read it: its cuts would be as long
                 raise BrokenAudio("its header does not say how long it is, as of a file written into a pipe: convert it to a new one")
             declared, sample_rate = declared_samples(path, file.frames), file.samplerate

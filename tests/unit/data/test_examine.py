@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from reallm.data import examine
 from reallm.data.examine import BLOCK_SAMPLES, BrokenAudio, check_whole, read_whole
 from reallm.data.lengths import declared_samples
 from tests.dummies.data import write_flac_of_unknown_length
@@ -33,6 +34,17 @@ def test_a_whole_file_is_read_and_half_of_it_is_broken(tmp_path: Path, suffix: s
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(BrokenAudio, match=rf"^truncated: \d+ of {len(samples)} samples|^damaged: it cannot be decoded"):
         check_whole(path)
+
+
+def test_blocks_of_an_mp3_are_those_of_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(0)
+    soundfile.write(tmp_path / "a.mp3", random.normal(size=32000) * np.repeat(random.uniform(0, 0.3, 20), 1600), 16000)
+    monkeypatch.setattr(examine, "BLOCK_SAMPLES", 4000)
+    samples, _ = read_whole(tmp_path / "a.mp3")
+    assert capfd.readouterr().err == "", "libmpg123 writes there"
+    np.testing.assert_allclose(samples[:, 0], soundfile.read(tmp_path / "a.mp3", dtype="float32")[0], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
