@@ -5,7 +5,7 @@
 
 Joins the manifest's utterances, over and over, with pauses of faint noise between them, and streams the file through the recognizer.
 Prints a row each half hour of audio: real-time factor, and resident memory (Linux) now and at its highest; at the end
-the word errors of each half hour. An utterance's hypothesis is the words that start before the next one does.
+the word errors of each half hour. An utterance's hypothesis is the words that start between the middles of the pauses around it.
 """
 
 import argparse
@@ -95,9 +95,10 @@ def report(utterances: Utterances, words: list[Word], interval: Seconds) -> None
     """Print the word errors of each ``interval`` seconds, by where an utterance starts."""
     counts: dict[int, ErrorCounts] = {}
     starts = [word.start for word in words]
-    ends = [start for start, _ in utterances[1:]] + [float("inf")]
-    for (start, ref), end in zip(utterances, ends, strict=True):
-        hyp = words[bisect.bisect_left(starts, start) : bisect.bisect_left(starts, end)]
+    # In the middle of the pause before it: where a word starts is an estimate.
+    begins = [bisect.bisect_left(starts, start - PAUSE / 2) for start, _ in utterances]
+    for (start, ref), begin, end in zip(utterances, begins, [*begins[1:], len(words)], strict=True):
+        hyp = words[begin:end]
         counts.setdefault(int(start // interval), ErrorCounts()).add(align_words(ref, [word.word for word in hyp]))
     print("  from h  words  errors   WER %")
     for number, count in counts.items():
