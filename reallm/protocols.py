@@ -132,7 +132,10 @@ class PolicyState(StreamingState):
 
 @runtime_checkable
 class Interleaver(Protocol):
-    """One policy, twice: how training sequences are laid out, and what the next input is at run time."""
+    """One policy, twice: how training sequences are laid out, and what the next input is at run time.
+
+    "Speech embeddings" are the inputs of a stream here and in a searcher: they may be embeddings of anything (systems.reallm.ReaLLM).
+    """
 
     blank_id: int
 
@@ -217,7 +220,7 @@ class ResponseModel:
 
 @runtime_checkable
 class Searcher(Protocol):
-    """Speech embeddings to tokens. Its primitive is one decoder position for all rows."""
+    """The inputs of a stream, speech embeddings or others, to tokens. Its primitive is one decoder position for all rows."""
 
     def init_state(
         self, model: ResponseModel, batch: int, capacity: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from reallm.errors import InputError
-from reallm.protocols import Adapter, ChunkSpec, Decoder, Encoder, Frontend, Interleaver, ResponseModel, Searcher, Tokenizer
+from reallm.protocols import Adapter, ChunkSpec, Decoder, Encoder, Frontend, Interleaver, Searcher, Tokenizer
 from reallm.registry import find, register
 from reallm.streaming.state import StreamingState
 from reallm.systems._acoustic import AcousticModel, AcousticState, check_decoder
+from reallm.systems.reallm import ReaLLM
 from reallm.types import Batch, Emission, Scored
 
 
@@ -99,8 +99,8 @@ class SpeechReaLLM(AcousticModel):
         )
 
     @property
-    def _model(self) -> ResponseModel:
-        return ResponseModel(self.decoder, self.interleaver)
+    def _model(self) -> ReaLLM:
+        return ReaLLM(self.decoder, self.interleaver, self.searcher, self.label_smoothing)
 
     def embeddings(self, wav: Tensor, lens: Tensor, chunk: ChunkSpec | None) -> tuple[Tensor, Tensor]:
         """wav (B, S), the flush included → speech embeddings (B, M, D_lm), lens (B,)."""
@@ -116,26 +116,7 @@ class SpeechReaLLM(AcousticModel):
         speech, speech_lens = self.adapter.forward(*self.hear(batch, self.draw_chunk()))
         delay = torch.full((len(batch.ids),), self.delay)
         laid_out = self.interleaver.build(batch.alignments, speech_lens.cpu(), delay, self.period_samples)
-        device = speech.device
-        token_ids, audio_index, targets = (t.to(device) for t in (laid_out.token_ids, laid_out.audio_index, laid_out.targets))
-        heard = speech.gather(1, audio_index.clamp(min=0).unsqueeze(-1).expand(-1, -1, speech.size(-1)))
-        inputs = torch.where((audio_index >= 0).unsqueeze(-1), heard, 0)
-        inputs = inputs + torch.where((token_ids >= 0).unsqueeze(-1), self.decoder.embed(token_ids.clamp(min=0)), 0)
-        logits = self.decoder.forward(inputs, laid_out.lens.to(device)).float()
-        losses = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none", label_smoothing=self.label_smoothing)
-        asked = targets != -100
-        loss = losses.sum() / asked.sum()
-        with torch.no_grad():
-            blank = targets == self.interleaver.blank_id
-            text = asked & ~blank
-            right = (logits.argmax(-1) == targets) & asked
-            stats: dict[str, Tensor | float] = {
-                "targets": asked.sum(),
-                "loss_blank": torch.where(blank, losses, 0).sum() / blank.sum().clamp(min=1),
-                "loss_text": torch.where(text, losses, 0).sum() / text.sum().clamp(min=1),
-                "accuracy": right.sum() / asked.sum(),
-            }
-        return loss, stats
+        return self._model.loss(speech, laid_out)
 
     def init_state(self, batch: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> SpeechReaLLMState:
         """The state of ``batch`` new streams."""
@@ -144,7 +125,7 @@ class SpeechReaLLM(AcousticModel):
         return SpeechReaLLMState(
             self.init_acoustic_state(batch, device, dtype),
             self.adapter.init_state(batch, device, dtype),
-            self.searcher.init_state(self._model, batch, capacity, device, dtype),
+            self._model.init_state(batch, capacity, device, dtype),
         )
 
     @torch.inference_mode()
@@ -152,7 +133,7 @@ class SpeechReaLLM(AcousticModel):
         """wav (B, S_c) → the tokens that are due, state."""
         enc, enc_lens, acoustic = self.encode_step(wav, lens, final, state.acoustic)
         speech, speech_lens, adapter = self.adapter.step(enc, enc_lens, final, state.adapter)
-        emission, search = self.searcher.step(self._model, speech, speech_lens, final, state.search)
+        emission, search = self._model.step(speech, speech_lens, final, state.search)
         return emission, SpeechReaLLMState(acoustic, adapter, search)
 
     def n_best(self, emitted: Sequence[int], state: SpeechReaLLMState, row: int) -> list[Scored]:
@@ -164,15 +145,7 @@ class SpeechReaLLM(AcousticModel):
     def recognize(self, wav: Tensor, lens: Tensor) -> Emission:
         """Whole utterances wav (B, S) → their tokens; the flush is added here. Raises InputError beyond the decoder's capacity."""
         speech, speech_lens = self.embeddings(*self.with_flush(wav, lens), self.encoder.chunk)
-        state = self.searcher.init_state(self._model, wav.size(0), speech.size(1), wav.device, speech.dtype)
-        everything = torch.ones_like(speech_lens, dtype=torch.bool)
-        emission = self.searcher.step(self._model, speech, speech_lens, everything, state)[0]
-        if emission.exhausted is not None and bool(emission.exhausted.any()):
-            raise InputError(
-                f"utterance {int(emission.exhausted.nonzero()[0])} of {wav.size(0)} needs more than the decoder's capacity of "
-                f"{self._model.capacity} positions: split it, raise the capacity, or give the decoder a window"
-            )
-        return emission
+        return self._model.respond(speech, speech_lens)
 
     def token_span(self, token_ids: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
         """A token that answers speech embedding ``frame`` ended in the token period ``delay`` before it, and began its duration earlier."""

@@ -119,3 +119,10 @@ def test_the_system_has_a_loss(example: Any) -> None:
     loss, _ = example.train().loss(batch)
     loss.backward()
     assert torch.isfinite(loss)
+
+
+def test_the_general_model_answers_each_input(capsys: pytest.CaptureFixture[str]) -> None:
+    example = re.search(r"^## A stream of anything\n.*?^```python\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
+    assert example is not None
+    exec(compile(example[1], "CONTRIBUTING.md, a stream of anything", "exec"), {})
+    assert len(capsys.readouterr().out.splitlines()) == 12

@@ -1,0 +1,76 @@
+"""ReaLLM over streams that are no speech: its loss by the definition, prompts, streaming in pieces, and what it imports."""
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+from reallm.decoders.llama import LlamaDecoder
+from reallm.decoders.lstm import LSTMDecoder
+from reallm.errors import InputError
+from reallm.interleavers.blank import BlankFedInterleaver, BlankInterleaver
+from reallm.searchers.beam import BeamSearcher
+from reallm.searchers.greedy import GreedySearcher
+from reallm.streaming.state import StreamingState
+from reallm.systems.reallm import ReaLLM, Responses
+
+BLANK, DIM = 4, 8
+
+
+def build(searcher: Any = None, decoder: Any = None, interleaver: Any = BlankInterleaver) -> Any:
+    torch.manual_seed(3)
+    decoder = decoder or LSTMDecoder(BLANK + 1, DIM)
+    return ReaLLM(decoder.double().eval(), interleaver(blank_id=BLANK), searcher or GreedySearcher(max_symbols=2))
+
+
+def streams(rows: int, length: int) -> torch.Tensor:
+    return 2 * torch.randn(rows, length, DIM, dtype=torch.float64, generator=torch.Generator().manual_seed(rows))
+
+
+@torch.no_grad()
+def test_the_loss_is_the_cross_entropy_of_every_answer_and_a_prompt_is_how_a_stream_begins() -> None:
+    model = build()
+    x = torch.cat([model.decoder.embed(torch.tensor([[2, 0]])), streams(1, 3)], dim=1)
+    loss, stats = model.loss(x, model.lay_out([Responses(torch.tensor([1, 3, 1]), torch.tensor([3, 3, 4]))], torch.tensor([5])))
+    said = model.decoder.embed(torch.tensor([1, 3, 1]))
+    inputs = torch.stack([*x[0, :4], *said[:2], x[0, 4], said[2]])
+    targets = torch.tensor([BLANK, BLANK, BLANK, 1, 3, BLANK, 1, BLANK])
+    expected = torch.nn.functional.cross_entropy(model.decoder.forward(inputs.unsqueeze(0), torch.tensor([8]))[0].float(), targets)
+    torch.testing.assert_close(loss, expected)
+    assert stats["targets"] == 8
+
+
+@pytest.mark.parametrize("interleaver", [BlankInterleaver, BlankFedInterleaver])
+@pytest.mark.parametrize("searcher", [GreedySearcher(2, blank_penalty=0.4), BeamSearcher(2, max_symbols=2, blank_penalty=0.4)])
+def test_answers_do_not_depend_on_the_pieces_that_a_stream_comes_in(searcher: Any, interleaver: Any) -> None:
+    model = build(searcher, interleaver=interleaver)
+    x, lens = streams(2, 11), torch.tensor([11, 7])
+    whole = model.respond(x, lens)
+    assert int(whole.lens.min()) > 0, "some answers"
+    said: list[list[tuple[int, int]]] = [[], []]
+    state: StreamingState = model.init_state(2, 4, dtype=x.dtype)
+    for start in range(0, 12, 4):
+        piece = torch.nn.functional.pad(x[:, start : start + 4], (0, 0, 0, max(0, start + 4 - 11)))
+        got, state = model.step(piece, (lens - start).clamp(0, 4), torch.full((2,), start == 8), state)
+        for row in range(2):
+            said[row] += zip(got.token_ids[row, : got.lens[row]].tolist(), got.frame[row, : got.lens[row]].tolist(), strict=True)
+    for row, length in enumerate(whole.lens):
+        assert said[row] == list(zip(whole.token_ids[row, :length].tolist(), whole.frame[row, :length].tolist(), strict=True))
+
+
+def test_refuses_an_answer_after_the_last_input_and_a_stream_beyond_the_capacity() -> None:
+    model = build(decoder=LlamaDecoder(BLANK + 1, dim=DIM, layers=2, heads=2, window=0, capacity=6))
+    with pytest.raises(InputError, match="due at speech embedding 4 of 3"):
+        model.lay_out([Responses(torch.tensor([1]), torch.tensor([3]))], torch.tensor([3]))
+    with pytest.raises(InputError, match="capacity of 6 positions"):
+        model.respond(streams(1, 7), torch.tensor([7]))
+
+
+def test_imports_no_speech() -> None:
+    used = "reallm.systems.reallm, reallm.decoders.llama, reallm.interleavers.blank, reallm.searchers.greedy, reallm.searchers.beam"
+    loaded = subprocess.run([sys.executable, "-c", f"import sys, {used}; print(*sys.modules)"], capture_output=True, text=True, check=True)
+    speech = ("reallm.frontends", "reallm.encoders", "reallm.adapters", "reallm.aligners", "reallm.data", "reallm.tokenizers")
+    speech += ("reallm.systems.speech_reallm", "reallm.streaming.recognizer", "soundfile", "torchaudio", "lhotse")
+    assert [name for name in loaded.stdout.split() if name.startswith(speech)] == []
