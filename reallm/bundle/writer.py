@@ -20,7 +20,10 @@ from reallm.registry import ComponentSpec, find, spec_of, takes_path
 
 
 class _Writer:
-    """Constructor arguments to JSON, files to the bundle's folder."""
+    """Constructor arguments to JSON, files to the bundle's folder.
+
+    A component that is built from a bundle with other arguments than it was trained with has a method ``bundle_kwargs``.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -31,7 +34,8 @@ class _Writer:
             return {"same_as": self.written[id(component)]}
         self.written[id(component)] = place
         spec = spec_of(component)
-        kwargs = {name: self.argument(value, join(place, name), spec) for name, value in spec.kwargs.items()}
+        given = component.bundle_kwargs() if hasattr(component, "bundle_kwargs") else spec.kwargs
+        kwargs = {name: self.argument(value, join(place, name), spec) for name, value in given.items()}
         return {"kind": spec.kind, "name": spec.name, "kwargs": kwargs}
 
     def argument(self, value: Any, place: str, spec: ComponentSpec) -> Any:

@@ -8,7 +8,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -111,9 +110,7 @@ def take_weights(system: nn.Module, weights: dict[str, Tensor]) -> Initializatio
         raise InputError(
             f"no weight has the name and shape of one of the system's, such as '{next(iter(state))}': --init needs a model with like parts"
         )
-    with torch.no_grad():
-        for name in found.matched:
-            state[name].copy_(weights[name])
+    system.load_state_dict({name: weights[name] for name in found.matched}, strict=False)
     return found
 
 
