@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Speech ReaLLM on connected digits: the whole method on real recordings, in half an hour on two CPU cores.
 #
-#   ./run.sh [--data DIR] [--exp DIR] [--stage STAGE] [--stop-stage STAGE] [--delay N] [--teacher ctc|rnnt] [--from EXP]
+#   ./run.sh [--data DIR] [--exp DIR] [--stage STAGE] [--stop-stage STAGE] [--system NAME] [--delay N] [--teacher ctc|rnnt] [--from EXP]
 #
 # DIR holds the Free Spoken Digit Dataset (its recordings/, or fsdd/recordings/); else $REALLM_DATA/fsdd, else it is
 # downloaded, else espeak-ng speaks. Stages, by number or name:
@@ -23,6 +23,7 @@ stage=1             # first stage
 stop_stage=9        # last stage
 nj=2                # CPU cores to use
 seed=1              # of everything that is drawn
+system=speech_reallm # what is trained: conf/NAME.yaml, one that has a delay
 delay=0             # token periods between the end of a token and its speech embedding
 teacher=ctc         # what aligns and gives the first encoder: ctc, or rnnt (the system 'transducer')
 from=               # another run's --exp, whose data, teacher and alignments are used
@@ -51,10 +52,12 @@ number 0 0.3 vocal_tract
 number 0 1 synthetic_share
 numbers 0.5 2 speeds
 one_of teacher ctc rnnt
-delay_fits "$here/conf/speech_reallm.yaml"
+grep -qs '^delay:' "$here/conf/$system.yaml" ||
+  _error "no system '$system' with a delay in $here/conf: one of $(cd "$here/conf" && grep -l '^delay:' *.yaml | sed 's/\.yaml$//' | paste -s -d ' ')"
+delay_fits "$here/conf/$system.yaml"
 
 begin data tokenizer teacher align train export decode score report
-settings seed delay teacher from held_out_speaker speeds synthetic_voices synthetic_share vocal_tract train_strings data_epochs \
+settings seed system delay teacher from held_out_speaker speeds synthetic_voices synthetic_share vocal_tract train_strings data_epochs \
   test_strings dev_strings teacher_epochs epochs
 base=${from:-$exp}
 teacher_system=ctc
@@ -95,37 +98,44 @@ fi
 aligned="needs align"
 [ -z "$from" ] || aligned=
 if stage train $aligned; then
-  reallm train "$here/conf/speech_reallm.yaml" --exp "$exp/speech_reallm" --init "$base/$teacher_system" \
+  llm=()
+  if [ "$system" = speech_reallm_llm ]; then
+    # A Llama as large as the decoder of conf/speech_reallm.yaml.
+    python "$here/../../tools/llm_config.py" llama --out "$exp/llm" --tokenizer word="$base/words.json" \
+      hidden_size=144 intermediate_size=384 num_hidden_layers=4 num_attention_heads=4 num_key_value_heads=4
+    llm=(--override llm="$exp/llm")
+  fi
+  reallm train "$here/conf/$system.yaml" --exp "$exp/$system" --init "$base/$teacher_system" \
     --train "$base/align/train.jsonl.gz" --dev "$base/data/dev.jsonl.gz" \
     --override tokenizer_path="$base/words.json" --override seed="$seed" --override epochs="$epochs" --override delay="$delay" \
-    --override vocal_tract="$vocal_tract"
+    --override vocal_tract="$vocal_tract" "${llm[@]}"
   finish
 fi
 
 # The systems that are decoded here; another run's teacher was decoded there.
-systems="speech_reallm $teacher_system"
-[ -z "$from" ] || systems=speech_reallm
+systems="$system $teacher_system"
+[ -z "$from" ] || systems=$system
 
 if stage export needs train; then
-  for system in $systems; do
-    reallm export "$exp/$system" --out "$exp/$system/bundle"
+  for each in $systems; do
+    reallm export "$exp/$each" --out "$exp/$each/bundle"
   done
   finish
 fi
 
 if stage decode needs export; then
-  for system in $systems; do
+  for each in $systems; do
     for split in test test_noisy; do
-      reallm decode "$exp/$system/bundle" --cuts "$base/data/$split.jsonl.gz" --out "$exp/$system/decode/$split" --jobs "$nj"
+      reallm decode "$exp/$each/bundle" --cuts "$base/data/$split.jsonl.gz" --out "$exp/$each/decode/$split" --jobs "$nj"
     done
   done
   finish
 fi
 
 if stage score needs decode; then
-  for system in $systems; do
+  for each in $systems; do
     for split in test test_noisy; do
-      decoded=$exp/$system/decode/$split
+      decoded=$exp/$each/decode/$split
       reallm score "$decoded/hyps.jsonl" --cuts "$base/data/$split.jsonl.gz" --out "$decoded/results.json"
     done
   done
@@ -133,6 +143,6 @@ if stage score needs decode; then
 fi
 
 if stage report needs score; then
-  reallm report "$exp/speech_reallm" --teacher "$base/$teacher_system"
+  reallm report "$exp/$system" --teacher "$base/$teacher_system"
   finish
 fi

@@ -274,6 +274,12 @@ def add_lora(model: PreTrainedModel, rank: int, alpha: float, targets: Sequence[
             parameter.requires_grad_(True)
 
 
+def compute_layers_twice(model: Any) -> None:
+    """Gradient checkpointing (Chen et al. 2016, arXiv 1604.06174): training stores the input of each layer alone."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable  # its older name
+    enable({"use_reentrant": False})
+
+
 def _is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
 

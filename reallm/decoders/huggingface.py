@@ -129,8 +129,9 @@ class HuggingFaceDecoder(nn.Module):
         self.input_dim = int(llm.get_input_embeddings().weight.size(1))
         head = llm.get_output_embeddings()
         llm.set_output_embeddings(HeadWithBlank(head, int(head.weight.size(1)), tokens))
+        self.gradient_checkpointing = gradient_checkpointing
         if gradient_checkpointing:
-            llm.gradient_checkpointing_enable({"use_reentrant": False})
+            llms.compute_layers_twice(llm)
         self.llm: Any = llm
         self.blank_embedding = nn.Parameter(torch.randn(self.input_dim) * 0.02) if blank_input else None
         self.trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
@@ -211,7 +212,7 @@ class HuggingFaceDecoder(nn.Module):
         """
         from reallm.layers.transformers_cache import RingCache
 
-        assert not (self.training and self.llm.is_gradient_checkpointing), "it would leave the rings out"
+        assert not (self.training and self.gradient_checkpointing), "it would leave the rings out"
         position = state.position
         if self.capacity and bool((active & (position >= self.capacity)).any()):
             raise InputError(

@@ -1,15 +1,24 @@
 """Language models of transformers as decoders: against transformers' own forward, as published folders, with LoRA, and what goes wrong."""
 
+import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, MistralConfig, PretrainedConfig, Qwen2Config, Qwen3Config
 
+from reallm.bundle import export, load
 from reallm.contract.decoder import CHECKS
+from reallm.decoders import _huggingface_llm as llms
 from reallm.decoders.huggingface import HuggingFaceDecoder
+from reallm.errors import InputError
+from reallm.layers.endless_rotary import EndlessRotary
+from reallm.registry import find
+from reallm.training.initialize import take_weights
 
 TOKENS = 10
 SIZES: dict[str, Any] = {"vocab_size": TOKENS, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
@@ -101,3 +110,238 @@ def test_lora_keeps_the_contract(name: str, folders: dict[str, Path]) -> None:
 
     for check in CHECKS:
         check(SimpleNamespace(tiny=tiny, __qualname__=name))
+
+
+def lora(folders: dict[str, Path], name: str = "llama", **options: Any) -> HuggingFaceDecoder:
+    """With maps that are not 0."""
+    decoder = decoder_of(name, folders, lora_rank=2, **options)
+    torch.manual_seed(5)
+    for parameter in decoder.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return decoder.eval()
+
+
+def test_only_lora_and_blank_are_trained_and_kept(folders: dict[str, Path]) -> None:
+    decoder = lora(folders, lora_targets=["q_proj", "v_proj"])
+    trained = {name for name, parameter in decoder.named_parameters() if parameter.requires_grad}
+    assert len(trained) == 3 * 2 * 2 + 1 and all("lora_" in name or "blank" in name for name in trained)
+    assert all("q_proj" in name or "v_proj" in name for name in trained if "lora_" in name)
+    assert set(decoder.state_dict()) == {*trained, "base_fingerprint"}
+    before = {name: value.clone() for name, value in decoder.named_parameters()}
+    optimizer = torch.optim.AdamW(decoder.parameters(), lr=0.1)
+    decoder(torch.randn(1, 9, 16), torch.tensor([9])).square().sum().backward()
+    optimizer.step()
+    assert {name for name, value in decoder.named_parameters() if not torch.equal(value, before[name])} == trained
+
+
+def test_a_checkpoint_of_lora_fits_its_base_alone(folders: dict[str, Path], tmp_path: Path) -> None:
+    state = lora(folders).state_dict()
+    again = decoder_of("llama", folders, lora_rank=2).eval()
+    again.load_state_dict(state)
+    inputs, lens = torch.randn(1, 9, 16), torch.tensor([9])
+    assert torch.equal(again(inputs, lens), lora(folders)(inputs, lens))
+    other = published(LLMS["llama"][0], tmp_path / "other", seed=1)
+    beside = HuggingFaceDecoder(TOKENS + 1, other / "config.json", str(other), window=7, lora_rank=2)
+    with pytest.raises(InputError, match=r"trained beside another LLM than the one in .*other \(fingerprint"):
+        beside.load_state_dict(state)
+    incomplete = {name: value for name, value in state.items() if "lora_A" not in name}
+    with pytest.raises(RuntimeError, match=r"Missing key\(s\).*lora_A"):
+        again.load_state_dict(incomplete)
+
+
+def test_the_fingerprint_is_of_the_weights_not_of_their_files(folders: dict[str, Path], tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(folders["llama"])
+    model.save_pretrained(tmp_path / "shards", max_shard_size="5KB")
+    assert len(llms.weight_files(tmp_path / "shards")) > 2
+    assert llms.fingerprint(tmp_path / "shards") == llms.fingerprint(folders["llama"])
+    with torch.no_grad():
+        model.model.layers[2].mlp.up_proj.weight[-1, 3] += 1e-3
+    model.save_pretrained(tmp_path / "changed")
+    assert llms.fingerprint(tmp_path / "changed") != llms.fingerprint(folders["llama"])
+
+
+def system_of(decoder: HuggingFaceDecoder, folder: Path) -> Any:
+    encoder = find("encoder", "conformer").tiny()
+    tokenizer = find("tokenizer", "word").train(["zero one two three four five six seven eight nine"], folder / "words.json")
+    return find("system", "speech_reallm")(
+        frontend=find("frontend", "log_mel")(sample_rate=8000, mels=encoder.input_dim),
+        encoder=encoder,
+        adapter=find("adapter", "stack")(input_dim=encoder.output_dim, output_dim=decoder.input_dim, stride=2),
+        decoder=decoder,
+        interleaver=find("interleaver", "blank")(blank_id=TOKENS),
+        searcher=find("searcher", "greedy").tiny(),
+        tokenizer=tokenizer,
+    ).eval()
+
+
+CARD = {"license": "none", "training_data": "none"}
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_a_bundle_holds_an_llm_that_was_trained(name: str, folders: dict[str, Path], tmp_path: Path) -> None:
+    system = system_of(decoder_of(name, folders), tmp_path)
+    export(system, tmp_path / "bundle", CARD, half=False)
+    assert str(folders[name]) not in (tmp_path / "bundle/bundle.json").read_text()
+    loaded: Any = load(tmp_path / "bundle")
+    inputs, lens = torch.randn(2, 9, 16), torch.tensor([9, 4])
+    assert torch.equal(loaded.decoder(inputs, lens), system.decoder(inputs, lens))
+    wav, samples = torch.randn(1, 1280), torch.tensor([1280])
+    assert torch.equal(loaded.recognize(wav, samples).token_ids, system.recognize(wav, samples).token_ids)
+
+
+def test_a_bundle_of_lora_names_its_base(folders: dict[str, Path], tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(folders["llama"], base)
+    system = system_of(lora({"llama": base}), tmp_path)
+    export(system, tmp_path / "bundle", CARD, half=False)
+    assert not any(name.startswith("decoder.llm.model.embed") for name in load_file(tmp_path / "bundle/model.safetensors"))
+    inputs, lens = torch.randn(2, 9, 16), torch.tensor([9, 4])
+    loaded: Any = load(tmp_path / "bundle")
+    assert torch.equal(loaded.decoder(inputs, lens), system.decoder(inputs, lens))
+    published(LLMS["llama"][0], base, seed=1)
+    needed = llms.fingerprint(folders["llama"])[:12]
+    with pytest.raises(InputError, match=rf"decoder 'huggingface'.*another LLM than the one in .*base .*needed {needed}"):
+        load(tmp_path / "bundle")
+    shutil.rmtree(base)
+    with pytest.raises(InputError, match=rf"no LLM in .*base.*; needed is the LLM of fingerprint {needed}"):
+        load(tmp_path / "bundle")
+
+
+def test_init_from_lora_beside_another_base_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    other = published(LLMS["llama"][0], tmp_path / "other", seed=1)
+    stored = system_of(lora(folders), tmp_path).state_dict()
+    with pytest.raises(InputError, match="trained beside another LLM"):
+        take_weights(system_of(lora({"llama": other}), tmp_path), stored)
+
+
+def test_a_frozen_llm_may_be_bfloat16(folders: dict[str, Path]) -> None:
+    decoder, full = lora(folders, dtype="bfloat16"), lora(folders)
+    assert decoder.llm.get_input_embeddings().weight.dtype == torch.bfloat16
+    assert all(parameter.dtype == torch.float32 for parameter in decoder.parameters() if parameter.requires_grad)
+    inputs = torch.randn(2, 12, 16)
+    parallel = decoder(inputs, torch.tensor([12, 12]))
+    assert parallel.dtype == torch.float32
+    torch.testing.assert_close(parallel, full(inputs, torch.tensor([12, 12])), rtol=0.1, atol=0.1)
+    torch.testing.assert_close(streamed(decoder, inputs), parallel, rtol=0.1, atol=0.1)
+    parallel.sum().backward()
+    assert all(bool(p.grad.isfinite().all()) for p in decoder.parameters() if p.requires_grad and p.grad is not None)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_gradient_checkpointing_changes_no_gradient(name: str, folders: dict[str, Path]) -> None:
+    gradients = []
+    for twice in (False, True):
+        decoder = lora(folders, name, gradient_checkpointing=twice).train()
+        inputs = torch.randn(2, 9, 16, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        torch.manual_seed(0)
+        decoder(inputs, torch.tensor([9, 9])).square().sum().backward()
+        gradients.append([inputs.grad, *(p.grad for p in decoder.parameters() if p.requires_grad)])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_an_age_of_months_keeps_the_angles(folders: dict[str, Path]) -> None:
+    """Rotary positions depend on differences only, so logits at position 28 · 10^8 equal those at position 0 for the same window."""
+    decoder = decoder_of("llama", folders).eval()
+    inputs, active = torch.randn(1, 30, 16), torch.tensor([True])
+    young, old = decoder.init_state(1), decoder.init_state(1)
+    old.position += 4 * 7 * 10**8
+    for step in range(30):  # after window · layers positions nothing of the old stream's empty ring is left
+        a, young = decoder.step(inputs[:, step], active, young)
+        b, old = decoder.step(inputs[:, step], active, old)
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_angles_go_on_where_those_of_the_model_end() -> None:
+    model = AutoModelForCausalLM.from_config(LLMS["llama"][0])
+    own = model.model.rotary_emb
+    positions = torch.arange(4000, 4200).unsqueeze(0)
+    for mine, theirs in zip(EndlessRotary(own)(torch.zeros(1), positions), own(torch.zeros(1), positions), strict=True):
+        assert torch.equal(mine[:, :96], theirs[:, :96])
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-3)
+
+
+def test_a_stream_longer_than_the_table_of_positions(folders: dict[str, Path]) -> None:
+    decoder = decoder_of("gpt2", folders, capacity=3).eval()
+    assert decoder.capacity == 3
+    state, active = decoder.init_state(1), torch.tensor([True])
+    for _ in range(3):
+        _, state = decoder.step(torch.randn(1, 16), active, state)
+    with pytest.raises(InputError, match=r"longer than the 3 positions of full attention: raise capacity \(at most 32\)"):
+        decoder.step(torch.randn(1, 16), active, state)
+    _, resting = decoder.step(torch.randn(1, 16), ~active, state)
+    assert resting.position.tolist() == [3]
+    with pytest.raises(InputError, match="a sequence of 33 positions is longer than the 32 of gpt2's table"):
+        decoder(torch.randn(1, 33, 16), torch.tensor([33]))
+    for options in ({"window": 7, "capacity": 0}, {"capacity": 33}):
+        with pytest.raises(InputError, match="gpt2 has a table of 32 positions: set window to 0 and capacity to at most 32"):
+            decoder_of("gpt2", folders, **options)
+
+
+def test_blank_has_an_input_row_only_where_it_is_asked_for(folders: dict[str, Path]) -> None:
+    with pytest.raises(InputError, match="no input row for it: set its blank_input to true"):
+        decoder_of("llama", folders).embed(torch.tensor([TOKENS]))
+    fed = decoder_of("llama", folders, blank_input=True)
+    assert fed.embed(torch.tensor([[0, TOKENS]])).shape == (1, 2, 16)
+    assert "blank_embedding" in dict(fed.named_parameters())
+
+
+def edited(folder: Path, target: Path, **changes: Any) -> Path:
+    shutil.copytree(folder, target)
+    values = json.loads((folder / "config.json").read_text()) | changes
+    (target / "config.json").write_text(json.dumps({key: value for key, value in values.items() if value is not None}))
+    return target
+
+
+def test_folders_that_are_no_llm(folders: dict[str, Path], tmp_path: Path) -> None:
+    def build(folder: Path, tokens: int = TOKENS, **options: Any) -> None:
+        HuggingFaceDecoder(tokens + 1, folder / "config.json", str(folder), **{"window": 7, **options})
+
+    llama = folders["llama"]
+    with pytest.raises(InputError, match=r"config.json does not exist"):
+        build(tmp_path)
+    bare = edited(llama, tmp_path / "bare")
+    (bare / "model.safetensors").rename(bare / "pytorch_model.bin")
+    with pytest.raises(InputError, match=r"has no weights \(model.safetensors is not there\); pickled weights are not loaded"):
+        build(bare)
+    with pytest.raises(InputError, match=r"has a vocabulary of 10, the tokenizer one of 11"):
+        build(llama, tokens=11)
+    with pytest.raises(InputError, match=r"has a vocabulary of 1034, the tokenizer one of 9"):
+        build(edited(llama, tmp_path / "padded", vocab_size=1034), tokens=9)
+    with pytest.raises(InputError, match=r"model_type 'lama' \(did you mean 'llama'"):
+        build(edited(llama, tmp_path / "unknown", model_type="lama"))
+    with pytest.raises(InputError, match="weights of this LLM are quantized"):
+        build(edited(llama, tmp_path / "quantized", quantization_config={"quant_method": "gptq"}))
+    with pytest.raises(InputError, match=r"lacks 9 weights of llama, such as 'model\.layers\.3"):
+        build(edited(llama, tmp_path / "deeper", num_hidden_layers=4))
+    with pytest.raises(InputError, match=r"not those of its config.json"):
+        build(edited(llama, tmp_path / "wider", intermediate_size=48))
+    cut = edited(llama, tmp_path / "cut")
+    (cut / "model.safetensors").write_bytes((llama / "model.safetensors").read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"cut/model.safetensors is damaged"):
+        build(cut)
+    with pytest.raises(InputError, match=r"bloom computes its attention by itself"):
+        build(edited(llama, tmp_path / "alibi", model_type="bloom"))
+    with pytest.raises(InputError, match=r"do not fit each other"):
+        build(edited(llama, tmp_path / "odd", num_key_value_heads=3))
+    with pytest.raises(InputError, match=r"lora_targets: llama has no 'q_porj' \(did you mean 'q_proj'"):
+        build(llama, lora_rank=2, lora_targets=["q_porj"])
+    with pytest.raises(InputError, match="lora_rank 2 without weights"):
+        HuggingFaceDecoder(TOKENS + 1, llama / "config.json", lora_rank=2)
+    with pytest.raises(InputError, match="dtype 'bfloat16': float32, or, with lora_rank above 0"):
+        build(llama, dtype="bfloat16")
+    with pytest.raises(InputError, match="window 7, capacity 7"):
+        build(llama, capacity=7)
+
+
+def test_weights_that_memory_has_no_room_for(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(folders["llama"]).parameters())
+    monkeypatch.setattr(llms, "free_memory", lambda: 3.0 * weights)
+    with pytest.raises(InputError, match=r"float32 needs 0.0 GiB, 0.0 are free; bfloat16 needs 0.0: set dtype to bfloat16"):
+        decoder_of("llama", folders, lora_rank=2)
+    decoder_of("llama", folders, lora_rank=2, dtype="bfloat16")
+    monkeypatch.setattr(llms, "free_memory", lambda: 1.0 * weights)
+    with pytest.raises(InputError, match="take a machine with more, or a smaller LLM"):
+        decoder_of("llama", folders, lora_rank=2, dtype="bfloat16")
+    monkeypatch.undo()
+    assert 2**20 < llms.free_memory() < 2**50

@@ -1,0 +1,32 @@
+"""egs/digits/run.sh --system, with a `reallm` that only notes its calls."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.dummies.recipe import calls, run
+
+
+@pytest.mark.parametrize("recipe", ["digits"], indirect=True)
+def test_the_system_with_an_llm(recipe: Path) -> None:
+    python = recipe.parents[2] / "bin/python"
+    python.write_text('#!/usr/bin/env bash\necho "python $*" >>"$CALLS"\n')
+    python.chmod(0o755)
+    made = calls(recipe, "--system", "speech_reallm_llm")
+    config = next(i for i, line in enumerate(made) if line.startswith("python ") and "llm_config.py llama --out exp/llm" in line)
+    assert made[config + 1].startswith("train conf/speech_reallm_llm.yaml --exp exp/speech_reallm_llm --init exp/ctc ")
+    assert made[config + 1].endswith("--override llm=exp/llm")
+    exported = [line for line in made if line.startswith("export ")]
+    assert [line.split()[1] for line in exported] == ["exp/speech_reallm_llm", "exp/ctc"]
+    assert made[-1].startswith("report exp/speech_reallm_llm ")
+
+
+@pytest.mark.parametrize("recipe", ["digits"], indirect=True)
+def test_other_systems_have_no_llm_and_no_typos(recipe: Path) -> None:
+    made = calls(recipe)
+    assert not any("llm_config" in line or "llm=" in line for line in made)
+    assert any(line.startswith("train conf/speech_reallm.yaml --exp exp/speech_reallm ") for line in made)
+    for name in ("speech_realm", "ctc"):
+        wrong = run(recipe, "--system", name, "--exp", "elsewhere")
+        assert wrong.returncode == 2 and wrong.stderr.startswith(f"error: no system '{name}' with a delay in ")
+        assert "speech_reallm speech_reallm_llm" in wrong.stderr and wrong.stderr.count("\n") == 1
