@@ -26,7 +26,7 @@ def main() -> None:
 
     from reallm.cli.tokenizer import load_tokenizer
     from reallm.data.files import atomic_write
-    from reallm.decoders._huggingface_llm import cache_shapes, empty, need, read_config
+    from reallm.decoders._huggingface_llm import cache_shapes, empty, need, quiet, read_config
     from reallm.errors import InputError
 
     try:
@@ -51,7 +51,8 @@ def main() -> None:
         with torch.device("meta"):
             count = empty(config).num_parameters()
         if arguments.weights:
-            empty(config, torch.bfloat16).save_pretrained(arguments.out)
+            with quiet():
+                empty(config, torch.bfloat16).save_pretrained(arguments.out)
     except InputError as error:
         sys.exit(f"error: {error}")
     print(f"{arguments.out}: {arguments.type}, {count:,} weights")

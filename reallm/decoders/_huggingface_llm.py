@@ -81,7 +81,7 @@ def read_config(path: Path) -> PretrainedConfig:
 def empty(config: PretrainedConfig, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """The model with weights that transformers draws from torch's generator; shapes alone where torch.device("meta") is in force."""
     transformers = need("transformers")
-    with _quiet(transformers):
+    with quiet():
         model: PreTrainedModel = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
     return model
 
@@ -95,7 +95,7 @@ def load(config: PretrainedConfig, folder: Path, dtype: torch.dtype) -> PreTrain
     transformers = need("transformers")
     check_memory(sum(_count(file) for file in weight_files(folder)), dtype, folder)
     try:
-        with _quiet(transformers):
+        with quiet():
             model, report = transformers.AutoModelForCausalLM.from_pretrained(
                 folder,
                 config=config,
@@ -237,9 +237,9 @@ def cache_shapes(config: PretrainedConfig) -> list[tuple[int, int, int]]:
     model: Any
     try:
         with torch.device("meta"), torch.no_grad():
-            model = empty(config)
+            model = empty(config, torch.bfloat16)  # the only type for which grouped products, of mixtures of experts, know their shapes
             model(
-                inputs_embeds=torch.zeros(1, 1, model.get_input_embeddings().weight.size(1)),
+                inputs_embeds=torch.zeros(1, 1, model.get_input_embeddings().weight.size(1), dtype=torch.bfloat16),
                 attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool),
                 position_ids=torch.zeros(1, 1, dtype=torch.int64),
                 past_key_values=probe,
@@ -307,9 +307,9 @@ def _short(error: Exception) -> str:
 
 
 @contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without progress bars and advice, which would be written between the lines of ours."""
-    logging = transformers.utils.logging
+    logging = need("transformers").utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -26,8 +26,8 @@ IRRELEVANT = {"version", "truncation", "padding", "post_processor"}
 class HuggingFaceTokenizer:
     """The tokens of a ``tokenizer.json``.
 
-    Every word has its leading space, the first one too, so that a word has the same tokens wherever it stands. Special tokens have no text, and none of
-    them is ever given by :meth:`encode`.
+    Every word has its leading space, the first one too, so that a word has the same tokens wherever it stands. Special tokens have
+    no text, and none of them is ever given by :meth:`encode`.
 
     Args:
         path: the ``tokenizer.json`` in the folder of the language model.
@@ -55,10 +55,10 @@ class HuggingFaceTokenizer:
         self.special_ids = {str(token["content"]): token_id for token_id, token in added.items() if token["special"]}
         self.fingerprint = fingerprint("huggingface", [json.dumps({k: content[k] for k in sorted(content.keys() - IRRELEVANT)})])
         surface = _surface_of(content.get("decoder"), self.path)
-        self._surfaces: list[bytes | str] = [""] * self.vocab_size
+        self._surfaces: list[bytes | str] = [b""] * self.vocab_size
         for piece, token_id in ids.items():
             special = token_id in added and added[token_id]["special"]
-            self._surfaces[token_id] = "" if special else piece if token_id in added else surface(piece)
+            self._surfaces[token_id] = b"" if special else piece if token_id in added else surface(piece)
         unknown = content["model"].get("unk_token")
         self._unknown = ids.get(unknown) if isinstance(unknown, str) else content["model"].get("unk_id")
         self._prefix = "" if self._begins_with_space("a") else " " if self._begins_with_space(" a") else ""
@@ -107,10 +107,7 @@ class HuggingFaceTokenizer:
         surface = self._surfaces[token_id]
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         decoder.setstate((state.pending, 0))
-        if isinstance(surface, bytes):
-            text = decoder.decode(surface)
-        else:
-            text = decoder.decode(b"", final=bool(surface)) + surface
+        text = decoder.decode(surface) if isinstance(surface, bytes) else decoder.decode(b"", final=True) + surface
         if not state.started:
             text = text.lstrip(" ")
         return text, TextState(state.started or bool(text), decoder.getstate()[0])

@@ -1,4 +1,4 @@
-"""A batch that does not fit into memory ends training with a size that may fit."""
+"""What does not fit into memory: a batch ends training with a size that may fit, the weights before it begins with a precision."""
 
 import torch
 
@@ -12,6 +12,14 @@ GIB = 2**30
 def ran_out(error: RuntimeError) -> bool:
     """Whether ``error`` says that there is no memory left. The CPU's allocator has no type of its own."""
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def no_room_for(system: torch.nn.Module, device: str) -> InputError:
+    """The weights themselves did not fit on ``device``: what to do."""
+    now = sum(p.numel() * p.element_size() for p in system.parameters())
+    half = sum(p.numel() * (p.element_size() if p.requires_grad else min(p.element_size(), 2)) for p in system.parameters())
+    fix = f"set the decoder's dtype to bfloat16, which takes {half / GIB:.1f}" if half < now else "take a smaller model, or another device"
+    return InputError(f"not enough memory on {device} for the weights, {now / GIB:.1f} GiB: {fix}")
 
 
 class BatchMemory:

@@ -13,6 +13,7 @@ from reallm.training.batches import EpochBatches, TrainingSource
 from reallm.training.brain import TrainingBrain, Validation
 from reallm.training.checkpoints import WholeCheckpointer
 from reallm.training.journal import Journal
+from reallm.training.memory import no_room_for, ran_out
 from reallm.training.processes import rank, world_size
 from reallm.training.randomness import use_deterministic_algorithms
 from reallm.training.settings import TrainingSettings
@@ -44,7 +45,8 @@ def train(
     joined (processes.py) train together: the result is that of one process that accumulates as many times more batches, up to
     the order in which floating-point numbers are summed.
 
-    Raises InputError when an epoch has fewer batches than an update takes, or the disk is full.
+    Raises InputError when an epoch has fewer batches than an update takes, when memory has no room for the weights or a batch, or
+    the disk is full.
     """
     needed = settings.accumulate * world_size()
     updates = [source.batches(epoch) // needed for epoch in range(1, settings.epochs + 1)]
@@ -56,7 +58,12 @@ def train(
     epochs = EpochCounter(settings.epochs)
     checkpointer.add_recoverable("epochs", epochs)
     journal = Journal(exp)
-    brain = TrainingBrain(system, settings, batches, sum(updates), checkpointer, journal, validate, device, progressbar)
+    try:
+        brain = TrainingBrain(system, settings, batches, sum(updates), checkpointer, journal, validate, device, progressbar)
+    except RuntimeError as error:
+        if not ran_out(error):
+            raise
+        raise no_room_for(system, device) from error
     resumed_at = checkpointer.newest_update()
     try:
         brain.fit(epochs, DataLoader(batches, batch_size=None))

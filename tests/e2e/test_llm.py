@@ -102,6 +102,13 @@ def test_memory_is_counted_without_weights(tmp_path: Path, capsys: pytest.Captur
         tool("llm_memory.py", ROOT / "egs/librispeech/conf/speech_reallm_llama2_7b.yaml")
 
 
+def test_speed_and_memory_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tool("llm_config.py", "llama", "--out", tmp_path, "--weights", "vocab_size=10", *SIZES)
+    tool("bench/llm.py", "--llm", tmp_path, "--rows", 2, "--positions", 9, "--window", 8, "--streams", 3, "--repeats", 1)
+    said = capsys.readouterr().out
+    assert "training step, 2 × 9 positions" in said and "3 streams, window 8" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

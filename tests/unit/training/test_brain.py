@@ -224,6 +224,29 @@ def test_a_batch_that_does_not_fit_ends_with_a_size_that_may(tmp_path: Path, err
     )
 
 
+class TooHeavy(TinySystem):
+    """Does not fit on the device."""
+
+    def __init__(self, error: RuntimeError, frozen: bool = False) -> None:
+        super().__init__()
+        self.error = error
+        self.large = torch.nn.Parameter(torch.empty(2**30, device="meta"), requires_grad=not frozen)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("frozen", "fix"), [(True, "set the decoder's dtype to bfloat16, which takes 2.0"), (False, "take a smaller model")]
+)
+def test_weights_that_do_not_fit_are_told_before_training(tmp_path: Path, frozen: bool, fix: str) -> None:
+    heavy = TooHeavy(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 4.00 GiB."), frozen)
+    with pytest.raises(InputError, match=rf"not enough memory on cpu for the weights, 4\.0 GiB: {fix}"):
+        run(tmp_path, system=heavy)
+    with pytest.raises(RuntimeError, match="shapes"):
+        run(tmp_path, system=TooHeavy(RuntimeError("shapes")))
+
+
 def test_another_error_is_not_taken_for_a_lack_of_memory(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="shapes"):
         run(tmp_path, system=TooLarge(RuntimeError("shapes")))
