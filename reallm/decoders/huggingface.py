@@ -119,7 +119,7 @@ class HuggingFaceDecoder(nn.Module):
         if self.lora:
             llms.add_lora(llm, lora_rank, lora_alpha, lora_targets)
             self.register_buffer("base_fingerprint", torch.tensor(list(bytes.fromhex(own)), dtype=torch.uint8))
-            self.weights = weights
+            self.weights = str(weights)
         self.positions = llms.make_endless(llm)
         if self.positions and not 0 < capacity <= self.positions:
             raise InputError(
@@ -157,7 +157,7 @@ class HuggingFaceDecoder(nn.Module):
         if not self.lora:
             return {name: value for name, value in given.items() if name != "weights"}
         stored: Any = self.base_fingerprint
-        return {**given, "fingerprint": bytes(stored.tolist()).hex()}
+        return {**given, "weights": str(Path(self.weights).resolve()), "fingerprint": bytes(stored.tolist()).hex()}
 
     @property
     def _table(self) -> nn.Embedding:
