@@ -215,10 +215,10 @@ class HuggingFaceDecoder(nn.Module):
         assert not (self.training and self.gradient_checkpointing), "it would leave the rings out"
         position = state.position
         if self.capacity and bool((active & (position >= self.capacity)).any()):
-            raise InputError(
-                f"a stream is longer than the {self.capacity} positions of full attention: raise capacity"
-                + (f" (at most {self.positions})" if self.positions else ", or give a window")
-            )
+            fix = f"raise capacity to at most {self.positions}" if self.positions else "raise capacity, or give a window"
+            if self.capacity == self.positions:
+                fix = f"{self.llm.config.model_type}'s table has no more, end it sooner or take an LLM with rotary positions"
+            raise InputError(f"a stream is longer than the {self.capacity} positions of full attention: {fix}")
         size = self.window or self.capacity
         age = (position.unsqueeze(1) - torch.arange(size, device=inputs.device)) % size  # (B, W), of what will lie in each slot
         filled = age <= position.unsqueeze(1)

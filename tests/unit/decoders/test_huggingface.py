@@ -237,7 +237,11 @@ def test_gradient_checkpointing_changes_no_gradient(name: str, folders: dict[str
         decoder = lora(folders, name, gradient_checkpointing=twice).train()
         inputs = torch.randn(2, 9, 16, generator=torch.Generator().manual_seed(0)).requires_grad_()
         torch.manual_seed(0)
+        computed: list[Any] = []
+        first = next(module for key, module in decoder.llm.named_modules() if key.endswith(".0.mlp"))
+        first.register_forward_pre_hook(lambda *call, done=computed: done.append(call))
         decoder(inputs, torch.tensor([9, 9])).square().sum().backward()
+        assert len(computed) == (2 if twice else 1)
         gradients.append([inputs.grad, *(p.grad for p in decoder.parameters() if p.requires_grad)])
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
@@ -263,16 +267,21 @@ def test_angles_go_on_where_those_of_the_model_end() -> None:
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-3)
 
 
-def test_a_stream_longer_than_the_table_of_positions(folders: dict[str, Path]) -> None:
-    decoder = decoder_of("gpt2", folders, capacity=3).eval()
-    assert decoder.capacity == 3
+@pytest.mark.parametrize(("capacity", "fix"), [(3, "raise capacity to at most 32"), (32, "gpt2's table has no more, end it sooner")])
+def test_a_stream_longer_than_the_table_of_positions(capacity: int, fix: str, folders: dict[str, Path]) -> None:
+    decoder = decoder_of("gpt2", folders, capacity=capacity).eval()
+    assert decoder.capacity == capacity
     state, active = decoder.init_state(1), torch.tensor([True])
-    for _ in range(3):
+    for _ in range(capacity):
         _, state = decoder.step(torch.randn(1, 16), active, state)
-    with pytest.raises(InputError, match=r"longer than the 3 positions of full attention: raise capacity \(at most 32\)"):
+    with pytest.raises(InputError, match=f"longer than the {capacity} positions of full attention: {fix}"):
         decoder.step(torch.randn(1, 16), active, state)
     _, resting = decoder.step(torch.randn(1, 16), ~active, state)
-    assert resting.position.tolist() == [3]
+    assert resting.position.tolist() == [capacity]
+
+
+def test_sequences_and_settings_beyond_the_table_of_positions(folders: dict[str, Path]) -> None:
+    decoder = decoder_of("gpt2", folders)
     with pytest.raises(InputError, match="a sequence of 33 positions is longer than the 32 of gpt2's table"):
         decoder(torch.randn(1, 33, 16), torch.tensor([33]))
     for options in ({"window": 7, "capacity": 0}, {"capacity": 33}):
