@@ -119,6 +119,8 @@ def weight_files(folder: Path) -> list[Path]:
     """The safetensors of an LLM's folder. Raises InputError where there are none, or one is missing."""
     if not folder.is_dir():
         raise InputError(f"no LLM in {folder}: there is no such folder")
+    if (folder / "adapter_config.json").is_file():
+        raise InputError(f"{folder} holds an adapter of peft, not an LLM: merge it into its LLM (merge_and_unload), and save that")
     index = folder / INDEX
     if index.is_file():
         try:

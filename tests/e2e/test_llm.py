@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("lora", [pytest.param(False, id="from_random_weights"), pytest.param(True, id="with_lora")])
-def test_the_digits_are_trained_exported_and_transcribed(lora: bool, prepared: Path, tmp_path: Path) -> None:
+def test_the_digits_are_trained_exported_transcribed_and_gone_on_with(lora: bool, prepared: Path, tmp_path: Path) -> None:
     tool("llm_config.py", "llama", "--out", tmp_path / "llm", "--tokenizer", f"word={prepared / 'words.json'}", *SIZES)
     assert json.loads((tmp_path / "llm/config.json").read_text())["vocab_size"] == 10
     conf: Any = resources.path("egs/digits/conf/speech_reallm_llm.yaml")
@@ -73,6 +74,10 @@ def test_the_digits_are_trained_exported_and_transcribed(lora: bool, prepared: P
     assert losses[-1] < losses[0]
     assert run("export", exp, "--out", exp / "bundle", "--license", "none", "--training-data", "tones", "--full-precision") == 0
     trained, loaded = load_trained(exp), load(exp / "bundle")
+    shutil.rmtree(max((exp / "checkpoints").iterdir()))
+    assert run_training(conf, exp, overrides, device="cpu", progressbar=False).resumed_at > 0
+    again: Any = load_trained(exp)
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in trained.state_dict().items())  # type: ignore[attr-defined]
     decoder: Any = loaded.decoder  # type: ignore[attr-defined]
     assert decoder.component_spec.name == "huggingface" and decoder.lora == lora
     cut = next(iter(read_cuts(prepared / "dev.jsonl.gz")))

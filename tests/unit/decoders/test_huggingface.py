@@ -331,6 +331,10 @@ def test_folders_that_are_no_llm(folders: dict[str, Path], tmp_path: Path) -> No
     (cut / "model.safetensors").write_bytes((llama / "model.safetensors").read_bytes()[:-100])
     with pytest.raises(InputError, match=r"cut/model.safetensors is damaged"):
         build(cut)
+    adapter = edited(llama, tmp_path / "adapter")
+    (adapter / "adapter_config.json").write_text("{}")
+    with pytest.raises(InputError, match="holds an adapter of peft, not an LLM"):
+        build(adapter)
     with pytest.raises(InputError, match=r"bloom computes its attention by itself"):
         build(edited(llama, tmp_path / "alibi", model_type="bloom"))
     with pytest.raises(InputError, match=r"do not fit each other"):
