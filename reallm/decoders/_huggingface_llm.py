@@ -70,6 +70,8 @@ def read_config(path: Path) -> PretrainedConfig:
         config = transformers.AutoConfig.for_model(name, **values)
     except Exception as error:  # whatever a configuration class does with values that it does not know
         raise InputError(f"{path} is no configuration of {name} ({' '.join(str(error).split())}): copy it again") from None
+    if config.get_text_config() is not config:
+        raise InputError(f"{path}: {name} is more than a language model: name the config.json and the weights of one that reads text alone")
     found: Any = known[name]
     other = set(getattr(config, "layer_types", None) or ()) - KINDS_OF_LAYER
     if other or not (getattr(found, "_supports_attention_backend", False) and getattr(found, "_supports_sdpa", False)):
@@ -104,10 +106,16 @@ def load(config: PretrainedConfig, folder: Path, dtype: torch.dtype) -> PreTrain
                 use_safetensors=True,
                 local_files_only=True,
                 trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # they are told below
                 output_loading_info=True,
             )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{folder}: its weights are not those of its config.json ({_short(error)}): copy the LLM again") from None
+    wrong = sorted(report["mismatched_keys"])
+    if wrong:
+        raise InputError(
+            f"{folder}: {len(wrong)} weights have other sizes than its config.json says, such as '{wrong[0][0]}': copy the LLM again"
+        )
     missing = sorted(report["missing_keys"])
     if missing:
         raise InputError(f"{folder} lacks {len(missing)} weights of {config.model_type}, such as '{missing[0]}': copy the LLM again")

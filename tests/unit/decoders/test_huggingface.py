@@ -325,7 +325,7 @@ def test_folders_that_are_no_llm(folders: dict[str, Path], tmp_path: Path) -> No
         build(edited(llama, tmp_path / "quantized", quantization_config={"quant_method": "gptq"}))
     with pytest.raises(InputError, match=r"lacks 9 weights of llama, such as 'model\.layers\.3"):
         build(edited(llama, tmp_path / "deeper", num_hidden_layers=4))
-    with pytest.raises(InputError, match=r"not those of its config.json"):
+    with pytest.raises(InputError, match=r"9 weights have other sizes than its config.json says, such as 'model\.layers\.0"):
         build(edited(llama, tmp_path / "wider", intermediate_size=48))
     cut = edited(llama, tmp_path / "cut")
     (cut / "model.safetensors").write_bytes((llama / "model.safetensors").read_bytes()[:-100])
@@ -335,6 +335,8 @@ def test_folders_that_are_no_llm(folders: dict[str, Path], tmp_path: Path) -> No
     (adapter / "adapter_config.json").write_text("{}")
     with pytest.raises(InputError, match="holds an adapter of peft, not an LLM"):
         build(adapter)
+    with pytest.raises(InputError, match="gemma3 is more than a language model"):
+        build(edited(llama, tmp_path / "images", model_type="gemma3"))
     with pytest.raises(InputError, match=r"bloom computes its attention by itself"):
         build(edited(llama, tmp_path / "alibi", model_type="bloom"))
     with pytest.raises(InputError, match=r"do not fit each other"):
