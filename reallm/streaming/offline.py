@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from reallm.protocols import System, streams
-from reallm.streaming.recognizer import AnyRecognizer, Recognizer, Stream, _Rows
+from reallm.streaming.readback import Rows
+from reallm.streaming.recognizer import AnyRecognizer, Recognizer, Stream
 
 LONGEST = 300.0  # seconds of an utterance: attention to all of it needs memory by their square
 BATCH = 600.0  # seconds of utterances that are recognized together, padding included
@@ -56,7 +57,7 @@ class OfflineRecognizer(AnyRecognizer):
         for row, stream in enumerate(ended):
             stream._queue.take_into(wav[row])
         audio, audio_lens = torch.from_numpy(wav).to(self.device, self._dtype), torch.tensor(lens, device=self.device)
-        rows = _Rows(self.system.recognize(audio, audio_lens), self.system)
+        rows = Rows(self.system.recognize(audio, audio_lens), self.system)
         for row, stream in enumerate(ended):
             stream._hear(rows, row, True)
 

@@ -25,11 +25,12 @@ import torch
 from reallm.errors import InputError
 from reallm.protocols import StreamingSystem, System, keeps_n_best, streams
 from reallm.streaming.audio_input import as_mono
-from reallm.streaming.resampler import Resampler
+from reallm.streaming.intake import Intake
+from reallm.streaming.listener import Listener, at_capacity
+from reallm.streaming.readback import Rows
 from reallm.streaming.sample_queue import SampleQueue
 from reallm.streaming.state import reset
-from reallm.streaming.transcript import Transcript
-from reallm.types import Emission, Hypothesis, Scored, ScoredText, Seconds
+from reallm.types import Hypothesis, Seconds
 
 
 class Stream:
@@ -44,16 +45,12 @@ class Stream:
         self._row = row
         self._release = weakref.finalize(self, recognizer._release, row)  # once, whatever comes first
         self._queue = SampleQueue()
-        self._resampler: Resampler | None = None
-        self._accepted = 0  # samples at the input rate
+        self._intake = Intake(recognizer.system.sample_rate)
         self._queued = 0  # samples at the system's rate, the flush not counted
         self._input_over = False
-        self._is_final = False
         self._closed = False
         self._error: InputError | None = None
-        self._transcript = Transcript(recognizer.system.tokenizer)
-        self._cap_hits = 0
-        self._hypothesis = self._transcript.hypothesis(0, False)
+        self._listener = Listener(recognizer.system)
 
     def __enter__(self) -> Self:
         return self
@@ -64,12 +61,12 @@ class Stream:
     @property
     def accepted(self) -> Seconds:
         """Seconds of audio accepted so far."""
-        return self._accepted / self._resampler.input_rate if self._resampler else 0.0
+        return self._intake.accepted
 
     @property
     def is_ready(self) -> bool:
         """Whether there is something to decode."""
-        return not (self._is_final or self._closed) and (self._input_over or self._recognizer._can_decode(len(self._queue)))
+        return not (self.is_final or self._closed) and (self._input_over or self._recognizer._can_decode(len(self._queue)))
 
     @property
     def error(self) -> InputError | None:
@@ -87,7 +84,7 @@ class Stream:
     @property
     def is_final(self) -> bool:
         """Whether the input is over and all of it is decoded."""
-        return self._is_final
+        return self._listener.is_final
 
     def accept_waveform(self, samples: Any, sample_rate: int) -> None:
         """Push one piece: ``samples`` (S,) or (S, channels) of numpy or torch, float in [-1, 1] or int16; S may be 0.
@@ -98,13 +95,7 @@ class Stream:
         self._refuse_failed()
         if self._input_over or self._closed:
             raise InputError("this stream is finished: get a new one from recognizer.stream()")
-        mono = as_mono(samples)
-        if self._resampler is None:
-            self._resampler = Resampler(sample_rate, self._recognizer.system.sample_rate)
-        elif sample_rate != self._resampler.input_rate:
-            raise InputError(f"sample rate {sample_rate}: the stream began with {self._resampler.input_rate}; use one stream per rate")
-        self._accepted += len(mono)
-        self._enqueue(self._resampler.push(mono))
+        self._enqueue(self._intake.take(as_mono(samples), sample_rate))
 
     def _enqueue(self, samples: Any) -> None:
         self._queue.push(samples)
@@ -117,8 +108,9 @@ class Stream:
         """There is no more audio: what is needed to bring out the last word is queued behind it. Nothing is decoded yet."""
         if self._input_over or self._closed:
             return
-        if self._resampler is not None:
-            self._enqueue(self._resampler.finish())
+        rest = self._intake.finish()
+        if rest is not None:
+            self._enqueue(rest)
         self._queue.push_zeros(self._recognizer._flush_samples(self._queued))
         self._input_over = True
 
@@ -131,10 +123,7 @@ class Stream:
 
     def current(self) -> Hypothesis:
         """The words so far, without decoding."""
-        known = self._hypothesis
-        if (known.is_final, len(known.token_ids), known.cap_hits) != (self._is_final, self._transcript.token_count, self._cap_hits):
-            self._hypothesis = self._transcript.hypothesis(self._cap_hits, self._is_final)
-        return self._hypothesis
+        return self._listener.current()
 
     def finish(self) -> Hypothesis:
         """End the stream and return all its words; its slot is free afterwards. Raises the stream's ``error``."""
@@ -153,42 +142,12 @@ class Stream:
         final = self._input_over and len(self._queue) < len(chunk)
         return self._queue.take_into(chunk), final
 
-    def _hear(self, emission: "_Rows", row: int, final: bool) -> None:
-        rate = self._recognizer.system.sample_rate
+    def _hear(self, rows: Rows, row: int, final: bool) -> None:
         accepted = self.accepted
-        duration = self._queued / rate
-        for k in range(emission.lens[row]):
-            start, end = (min(max(0.0, samples / rate), duration) for samples in (emission.start[row][k], emission.end[row][k]))
-            self._transcript.append(emission.token_ids[row][k], emission.log_probs[row][k], start, end, accepted)
-        self._cap_hits += emission.cap_hits[row]
-        if emission.exhausted[row]:
-            self._fail(
-                f"the stream ends after {accepted:.1f} s, at the decoder's capacity: split the audio, raise the capacity, or give the "
-                "decoder a window"
-            )
-        self._is_final = final and self._error is None
-
-    def _rank(self, hypotheses: Sequence[Scored]) -> None:
-        """Give the final result these ``hypotheses``, best first; a text that was said in several ways has the best one's score."""
-        texts: dict[str, float] = {}
-        for one in hypotheses:
-            texts.setdefault(self._recognizer.system.tokenizer.decode(one.token_ids), one.score)
-        self.current().n_best = [ScoredText(*item) for item in texts.items()]
-
-
-class _Rows:
-    """An emission as Python numbers, with its times in samples."""
-
-    def __init__(self, emission: Emission, system: System) -> None:
-        self.lens: list[int] = emission.lens.tolist()
-        self.cap_hits: list[int] = emission.cap_hits.tolist()
-        self.exhausted: list[bool] = [False] * len(self.lens) if emission.exhausted is None else emission.exhausted.tolist()
-        if any(self.lens):
-            start, end = system.token_span(emission.token_ids, emission.frame)
-            self.start: list[list[int]] = start.tolist()
-            self.end: list[list[int]] = end.tolist()
-            self.token_ids: list[list[int]] = emission.token_ids.tolist()
-            self.log_probs: list[list[float]] = emission.log_probs.tolist()
+        self._listener.hear(rows, row, accepted, self._queued)
+        if rows.exhausted[row]:
+            self._fail(at_capacity(accepted))
+        self._listener.is_final = final and self._error is None
 
 
 def device_of(system: System) -> torch.device:
@@ -353,8 +312,8 @@ class Recognizer(AnyRecognizer):
             lens[stream._row], final[stream._row] = stream._take_chunk(wav[stream._row])
         chunk, chunk_lens, chunk_final = (torch.from_numpy(array).to(self.device) for array in (wav, lens, final))
         emission, self._state = self.system.step(chunk.to(self._dtype), chunk_lens, chunk_final, self._state)
-        rows = _Rows(emission, self.system)
+        rows = Rows(emission, self.system)
         for stream in busy:
             stream._hear(rows, stream._row, bool(final[stream._row]))
             if stream.is_final and self._n_best is not None:
-                stream._rank(self._n_best(stream.current().token_ids, self._state, stream._row))
+                stream._listener.rank(self._n_best(stream.current().token_ids, self._state, stream._row))

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 
 from reallm.protocols import TextState, Tokenizer
 from reallm.types import Hypothesis, Seconds, Word
@@ -62,6 +63,14 @@ class Transcript:
         else:
             self._words.append(extended)
         self._open = True
+
+    def preview(self, token_ids: Sequence[int]) -> str:
+        """The text that these tokens would add."""
+        state, pieces = self._text_state, []
+        for token_id in token_ids:
+            text, state = self._tokenizer.decode_step(token_id, state)
+            pieces.append(text)
+        return "".join(pieces)
 
     @property
     def token_count(self) -> int:

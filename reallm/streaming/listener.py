@@ -1,0 +1,58 @@
+"""From what a system puts out to the words of one stream."""
+
+from collections.abc import Sequence
+
+from reallm.protocols import System
+from reallm.streaming.readback import Rows
+from reallm.streaming.transcript import Transcript
+from reallm.types import Hypothesis, Scored, ScoredText, Seconds
+
+
+class Listener:
+    """The words of one stream so far.
+
+    Args:
+        system: whose emissions are heard.
+    """
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._transcript = Transcript(system.tokenizer)
+        self._cap_hits = 0
+        self.is_final = False  # all that was said has been heard
+        self._hypothesis = self._transcript.hypothesis(0, False)
+
+    def hear(self, rows: Rows, row: int, accepted: Seconds, samples: int) -> None:
+        """What came out in a row when ``accepted`` seconds of audio were, of which the system has ``samples`` so far."""
+        rate = self._system.sample_rate
+        duration = samples / rate
+        for token in rows.tokens(row):
+            start, end = (min(max(0.0, at / rate), duration) for at in (token.start_samples, token.end_samples))
+            self._transcript.append(token.token_id, token.log_prob, start, end, accepted)
+        self._cap_hits += int(rows.cap_hits[row])
+
+    def current(self) -> Hypothesis:
+        """The words so far; what was returned does not change afterwards."""
+        known = self._hypothesis
+        if (known.is_final, len(known.token_ids), known.cap_hits) != (self.is_final, self._transcript.token_count, self._cap_hits):
+            self._hypothesis = self._transcript.hypothesis(self._cap_hits, self.is_final)
+        return self._hypothesis
+
+    def preview(self, token_ids: Sequence[int]) -> str:
+        """The text that these tokens would add."""
+        return self._transcript.preview(token_ids)
+
+    def rank(self, hypotheses: Sequence[Scored]) -> None:
+        """Give the final result these ``hypotheses``, best first; a text that was said in several ways has the best one's score."""
+        texts: dict[str, float] = {}
+        for one in hypotheses:
+            texts.setdefault(self._system.tokenizer.decode(one.token_ids), one.score)
+        self.current().n_best = [ScoredText(*item) for item in texts.items()]
+
+
+def at_capacity(accepted: Seconds) -> str:
+    """Why a stream ends whose decoder has no room for more."""
+    return (
+        f"the stream ends after {accepted:.1f} s, at the decoder's capacity: split the audio, raise the capacity, or give the "
+        "decoder a window"
+    )
