@@ -6,9 +6,11 @@
 #
 # DIR holds speechocean762 (its train/ and test/, or tables of them); else $REALLM_DATA/speechocean762. Stages, by number or name:
 #   1 data       train, dev (speakers taken out of train), test-adult, test-child
-#   2 synth      speech by espeak-ng to begin with: all English voices; dev and test by voices that are heard nowhere else
+#   2 synth      speech by espeak-ng to begin with: all English voices; dev and test by voices that are heard nowhere else; and easy speech, by
+#                a few that speak evenly
 #   3 tokenizer  sentencepiece, of both
-#   4 teacher    a CTC model or a transducer, on the synthetic speech, then on the real: it aligns, and gives all systems their first encoder
+#   4 teacher    a CTC model or a transducer, on the easy speech, on the synthetic, then on the real: it aligns, and gives all systems their
+#                first encoder
 #   5 align      when each token was spoken; of the tests too, to measure delays
 #   6 pretrain   each system and seed, on the synthetic speech
 #   7 finetune   … and on the real
@@ -34,9 +36,11 @@ seeds="1 2 3"       # of the systems: each is trained with each
 seed=1              # of the data and the teacher
 hours=10.0          # of synthetic training speech
 voices=0            # that speak in it; 0 = all that are not held out
+easy_hours=3.0      # of speech by 40 voices that speak evenly, which the teacher begins with
 vocab=300           # pieces of the sentencepiece model
 dev_speakers=8      # taken out of train
 teacher=ctc         # what aligns: ctc or rnnt
+teacher_easy_epochs=6 # passes over the easy speech, of the teacher: it must leave the plateau of answering nothing
 teacher_epochs=4    # passes over the synthetic speech, of the teacher
 teacher_finetune_epochs=8 # passes over the real speech, at all --speeds, of the teacher
 pretrain_epochs=4   # passes over the synthetic speech, of each system
@@ -56,10 +60,11 @@ exp=${exp:-$here/exp}
 . "$here/path.sh"
 . "$here/../../tools/stages.sh"
 
-whole 1 - nj vocab teacher_epochs teacher_finetune_epochs pretrain_epochs finetune_epochs test_utterances
+whole 1 - nj vocab teacher_easy_epochs teacher_epochs teacher_finetune_epochs pretrain_epochs finetune_epochs test_utterances
 whole 2 - dev_speakers
 whole 0 - seed voices limit
 number 0.001 - hours
+number 0.001 - easy_hours
 number 0 1 finetune_lr
 numbers 0 1e15 seeds
 numbers 0.5 2 speeds
@@ -81,13 +86,14 @@ if [ -n "$from" ]; then
   # What data, teacher and alignments were made with is a matter of that run.
   while IFS='=' read -r name value; do
     case $name in
-      data | text | digits | hours | voices | vocab | dev_speakers | speeds | seed | teacher | teacher_epochs | teacher_finetune_epochs | test_utterances)
+      data | text | digits | hours | voices | easy_hours | vocab | dev_speakers | speeds | seed | teacher | teacher_easy_epochs | \
+        teacher_epochs | teacher_finetune_epochs | test_utterances)
         printf -v "$name" %s "$value" ;;
     esac
   done <"$from/.done/.settings"
 fi
-settings data text digits hours voices vocab dev_speakers speeds seed teacher teacher_epochs teacher_finetune_epochs test_utterances from conf \
-  systems seeds pretrain_epochs finetune_epochs finetune_lr delay chunks tests limit
+settings data text digits hours voices easy_hours vocab dev_speakers speeds seed teacher teacher_easy_epochs teacher_epochs \
+  teacher_finetune_epochs test_utterances from conf systems seeds pretrain_epochs finetune_epochs finetune_lr delay chunks tests limit
 on=${device:+--device $device}
 pieces=$base/tokenizer.model
 default_chunk=$(sed -n 's/^chunk_size: *\([0-9]*\).*/\1/p' "$here/$conf/encoder.yaml")
@@ -116,6 +122,12 @@ each() {
   for system in $systems; do
     for one in $seeds; do "$@" "$system.$one" "$system" "$one"; done
   done
+}
+
+# train_teacher TRAIN DEV OPTION…
+train_teacher() {
+  reallm train "$here/$conf/teacher_$teacher.yaml" --train "$exp/$1.jsonl.gz" --dev "$exp/$2.jsonl.gz" "${@:3}" --override seed="$seed" \
+    --override tokenizer_path="$pieces" $on
 }
 
 # train_system SYSTEM SEED OPTION…; only the Speech ReaLLM has a delay.
@@ -190,6 +202,8 @@ if [ -z "$from" ]; then
   if stage synth needs data; then
     reallm data synthetic ${text:+--text "$text"} --out "$exp/synth" --hours "$hours" --voices "$voices" --seed "$seed" \
       --test-utterances "$test_utterances"
+    reallm data synthetic ${text:+--text "$text"} --out "$exp/easy" --hours "$easy_hours" --voices 40 --manner even --seed "$seed" \
+      --test-utterances 1
     finish
   fi
 
@@ -199,12 +213,13 @@ if [ -z "$from" ]; then
   fi
 
   if stage teacher needs tokenizer; then
-    reallm train "$here/$conf/teacher_$teacher.yaml" --exp "$exp/teacher/pretrained" --train "$exp/synth/train.jsonl.gz" \
-      --dev "$exp/synth/dev.jsonl.gz" --override seed="$seed" --override epochs="$teacher_epochs" --override tokenizer_path="$pieces" $on
+    # From the wide variety of the synthetic speech alone it learns nothing in tens of hours.
+    train_teacher easy/train easy/dev --exp "$exp/teacher/easy" --override epochs="$teacher_easy_epochs" --override lr=0.003 \
+      --override batch_seconds=100 --override augmentation=null --override 'chunks=[null]'
+    train_teacher synth/train synth/dev --exp "$exp/teacher/pretrained" --init "$exp/teacher/easy" --override epochs="$teacher_epochs"
     at_speeds "$exp/data/train.jsonl.gz" "$exp/data/train_sp.jsonl.gz"
-    reallm train "$here/$conf/teacher_$teacher.yaml" --exp "$exp/teacher" --train "$exp/data/train_sp.jsonl.gz" \
-      --dev "$exp/data/dev.jsonl.gz" --init "$exp/teacher/pretrained" --override seed="$seed" --override epochs="$teacher_finetune_epochs" \
-      --override lr="$finetune_lr" --override tokenizer_path="$pieces" $on
+    train_teacher data/train_sp data/dev --exp "$exp/teacher" --init "$exp/teacher/pretrained" --override epochs="$teacher_finetune_epochs" \
+      --override lr="$finetune_lr"
     finish
   fi
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -228,6 +228,7 @@ def synthetic(
     text: Text = None,
     hours: Annotated[float, typer.Option(min=0.001, help="Of training speech.")] = 1.0,
     voices: Annotated[int, typer.Option(min=0, help="Of training; 0 = all that are not held out.")] = 0,
+    manner: Annotated[Literal["wide", "even"], typer.Option(help="How they speak: with every variation, or evenly.")] = "wide",
     dev_utterances: Annotated[int, typer.Option(min=1, help="By voices that are nowhere else.")] = 100,
     test_utterances: Annotated[int, typer.Option(min=1, help="By voices that are nowhere else.")] = 300,
     seed: Annotated[int, typer.Option(help="Of what is said, by whom and how.")] = 1,
@@ -235,7 +236,7 @@ def synthetic(
     """Sentences spoken by espeak-ng, in every English voice: train, and dev and test by voices that are heard nowhere else."""
     from reallm.data.corpora.synthetic import SyntheticOptions, prepare
 
-    options = SyntheticOptions(hours, voices, dev_utterances, test_utterances, seed=seed)
+    options = SyntheticOptions(hours, voices, manner, dev_utterances, test_utterances, seed=seed)
     bar, tick = _bar("seconds of speech", None)
     with bar:
         record = prepare(text or _text_at_hand(), out, options, tick)

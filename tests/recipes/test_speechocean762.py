@@ -48,7 +48,13 @@ def test_each_corpus_is_aligned_by_the_teacher_that_heard_it_last(recipe: Path) 
     aligned = {option(line, "--out").split("/")[-1].split(".")[0]: line.split()[1] for line in made if line.startswith("align ")}
     real = dict.fromkeys(("train_1", "test-adult", "test-child"), "exp/teacher")
     assert aligned == {**real, "synth": "exp/teacher/pretrained", "test-synthetic": "exp/teacher/pretrained"}
-    assert sum("conf/teacher_rnnt.yaml" in line for line in made) == 2
+    taught = [line for line in made if "conf/teacher_rnnt.yaml" in line]
+    assert [option(line, "--exp") for line in taught] == ["exp/teacher/easy", "exp/teacher/pretrained", "exp/teacher"]
+    assert [option(line, "--init") for line in taught[1:]] == ["exp/teacher/easy", "exp/teacher/pretrained"]
+    assert [option(line, "--train") for line in taught] == [
+        f"exp/{name}.jsonl.gz" for name in ("easy/train", "synth/train", "data/train_sp")
+    ]
+    assert "augmentation=null" in taught[0] and not any("augmentation" in line for line in taught[1:])
     assert sum(line.endswith("--factor 0.95 --factor 1.05") for line in made if line.startswith("data speed")) == 2
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import soundfile
@@ -20,8 +20,13 @@ CORPUS = "sentences spoken by espeak-ng"
 MARKER = "made_of.json"
 HELD_OUT = {"test": 8, "dev": 4}  # kinds of voice; each is there in every dialect
 FOLDER_OF = 1000  # utterances in a folder
-# Wide: learners speak slowly, word by word; children's vocal tracts are short.
-MANNER = Manner(words_per_minute=(90, 230), pitch=(15, 95), pitch_range=(20, 90), word_gap=(2, 30), faster=(0.9, 1.2), silence=(0.05, 0.5))
+MANNERS = {
+    # Learners speak slowly, word by word; children's vocal tracts are short.
+    "wide": Manner(
+        words_per_minute=(90, 230), pitch=(15, 95), pitch_range=(20, 90), word_gap=(2, 30), faster=(0.9, 1.2), silence=(0.05, 0.5)
+    ),
+    "even": Manner(words_per_minute=(140, 210), pitch=(30, 70), pitch_range=(30, 70)),
+}
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class SyntheticOptions:
     Args:
         hours: of training speech, at least.
         voices: of training; 0 = all that are not held out.
+        manner: how they speak: "wide", with every variation that there is, or "even".
         dev_utterances, test_utterances: of voices that are not in training.
         words: of a sentence, at least and at most.
         seed: of everything that is drawn.
@@ -38,6 +44,7 @@ class SyntheticOptions:
 
     hours: float = 1.0
     voices: int = 0
+    manner: Literal["wide", "even"] = "wide"
     dev_utterances: int = 100
     test_utterances: int = 300
     words: tuple[int, int] = (2, 20)
@@ -95,7 +102,7 @@ def prepare(text: Path, out: Path, options: SyntheticOptions, tick: Callable[[fl
         limits = {"dev": options.dev_utterances, "test": options.test_utterances}
         with atomic_folder(root) as folder:
             for number, split in enumerate(TEXTS):
-                said = spoken(texts[split], speakers[split], MANNER, np.random.default_rng([options.seed, number]))
+                said = spoken(texts[split], speakers[split], MANNERS[options.manner], np.random.default_rng([options.seed, number]))
                 listing = _write_split(folder, split, said, limits.get(split), options.hours * 3600, tick)
                 (folder / f"{split}.json").write_text(json.dumps(listing, indent=0) + "\n", encoding="utf-8")
             (folder / MARKER).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
