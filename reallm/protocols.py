@@ -138,6 +138,7 @@ class Interleaver(Protocol):
     """
 
     blank_id: int
+    response_every: int  # k: only every k-th speech embedding is answered; streams are flushed to a multiple of it
 
     def build(self, alignments: Sequence[Alignment], speech_lens: Tensor, delay: Tensor, period_samples: int) -> Interleaved:
         """The training sequences of B utterances.
@@ -158,6 +159,14 @@ class Interleaver(Protocol):
         """After the decoder answered ``output`` (B,) in the rows that are ``active`` (B,) bool.
 
         Returns text (B,) bool, true where the output is a token of the transcript, and the policy's next state.
+        """
+
+    def due(self, frame: Tensor, durations: Tensor) -> Tensor:
+        """When tokens were due, as far as their answers tell: in speech embeddings, which may be fractions, and never after ``frame``.
+
+        Args:
+            frame: (…, K) int64, the speech embedding that each of a stream's next K tokens answers.
+            durations: (…, K) float64, token periods that each lasts, as a rule.
         """
 
 

@@ -94,6 +94,35 @@ def check_run_time_equals_training(cls: Any) -> None:
         require(bool(policy.wants_audio.all()), f"delay {delay}: after its sequence a row asks for something other than audio")
 
 
+def check_responses_are_regular(cls: Any) -> None:
+    """Speech embeddings k, 2 k, … are answered, k = ``response_every``, and no others."""
+    interleaver = tiny(cls)
+    for delay in (0, 1, 2):
+        laid_out = examples(interleaver, delay)[2]
+        index = laid_out.audio_index
+        answered = laid_out.targets[index >= 0] != -100
+        expected = (index[index >= 0] + 1) % interleaver.response_every == 0
+        require_equal(answered, expected, f"delay {delay}: speech embeddings that are answered, every {interleaver.response_every}th")
+
+
+def check_due_is_not_after_the_answer(cls: Any) -> None:
+    """``due`` of the answers in training sequences is at most their speech embedding, at least 0, in order, and after the chunk before."""
+    interleaver = tiny(cls)
+    for delay, lasting in ((0, 1.0), (1, 0.4), (2, 3.0)):
+        alignments, _, laid_out = examples(interleaver, delay)
+        for row, given in enumerate(alignments):
+            targets = laid_out.targets[row]
+            heard = (laid_out.audio_index[row] >= 0).cumsum(0) - 1
+            frame = heard[(targets != -100) & (targets != interleaver.blank_id)]
+            if not len(frame):
+                continue
+            due = interleaver.due(frame, torch.full(frame.shape, lasting, dtype=torch.float64))
+            what = f"delay {delay}, row {row}: answers to {frame.tolist()} due at {due.tolist()}, ends {given.end_samples.tolist()}"
+            require(due.shape == frame.shape, what)
+            require(bool((due <= frame).all() and (due >= 0).all() and (due.diff() >= 0).all()), what)
+            require(bool(due[0] > frame[0] - interleaver.response_every), what)
+
+
 def check_late_tokens_are_refused(cls: Any) -> None:
     """A token due after the last speech embedding raises InputError: it is never moved."""
     interleaver = tiny(cls)
@@ -105,4 +134,11 @@ def check_late_tokens_are_refused(cls: Any) -> None:
         require(False, f"a token that ends at sample {ends} with delay {delay} was accepted with 3 speech embeddings of {PERIOD} samples")
 
 
-CHECKS = [check_sequences_are_whole, check_no_token_is_early, check_run_time_equals_training, check_late_tokens_are_refused]
+CHECKS = [
+    check_sequences_are_whole,
+    check_no_token_is_early,
+    check_run_time_equals_training,
+    check_responses_are_regular,
+    check_due_is_not_after_the_answer,
+    check_late_tokens_are_refused,
+]

@@ -20,14 +20,17 @@ from reallm.types import Emission
 CAPACITY = 5
 
 
-def model() -> ResponseModel:
+INTERLEAVERS = ("blank", "blank_fed", "chunk_eos", "delayed_stream")  # one of each sort of run-time policy
+
+
+def model(interleaver: str = "blank") -> ResponseModel:
     """A small decoder with large random weights: it answers this and that, and rarely twice the same."""
     decoder: Any = tiny(find("decoder", "llama"), seed=3)
     for parameter in decoder.parameters():
         if parameter.dim() > 1:
             parameter.data.mul_(25.0)
-    interleaver: Any = find("interleaver", "blank")
-    return ResponseModel(decoder, interleaver(blank_id=decoder.vocab_size - 1))
+    kind: Any = find("interleaver", interleaver)
+    return ResponseModel(decoder, kind(blank_id=decoder.vocab_size - 1))
 
 
 @dataclass
@@ -82,18 +85,22 @@ def search(searcher: Any, using: ResponseModel, x: Tensor, lens: Tensor, chunk: 
 
 @torch.no_grad()
 def check_number_of_embeddings_a_step(cls: Any) -> None:
-    """However the speech embeddings are dealt out to steps, and whenever rows rest, the tokens are the same."""
-    searcher, using = tiny(cls), model()
-    x, lens = embeddings(using.decoder, [13, 1, 8, 0])
-    whole = search(searcher, using, x, lens, chunk=13, seed=0)
-    require(any(a.token_ids for a in whole), "no token came out of 22 random speech embeddings")
-    for row, answers in enumerate(whole):
-        require_well_formed(answers, f"row {row}")
-        require(all(f < int(lens[row]) for f in answers.frame), f"row {row}: frames {answers.frame} of {int(lens[row])} speech embeddings")
-        require(using.interleaver.blank_id not in answers.token_ids, f"row {row}: BLANK among the tokens {answers.token_ids}")
-    for seed, chunk in enumerate((CAPACITY, 3, 1), 1):
-        for row, answers in enumerate(search(searcher, using, x, lens, chunk, seed)):
-            require_same_answers(answers, whole[row], f"row {row}, {chunk} embeddings a step at most")
+    """However the speech embeddings are dealt out to steps, and whenever rows rest, the tokens are the same, with any interleaver."""
+    for name in INTERLEAVERS:
+        searcher, using = tiny(cls), model(name)
+        x, lens = embeddings(using.decoder, [13, 1, 8, 0])
+        whole = search(searcher, using, x, lens, chunk=13, seed=0)
+        require(any(a.token_ids for a in whole), f"{name}: no token came out of 22 random speech embeddings")
+        for row, answers in enumerate(whole):
+            what = f"{name}, row {row}"
+            require_well_formed(answers, what)
+            require(all(f < int(lens[row]) for f in answers.frame), f"{what}: frames {answers.frame} of {int(lens[row])} speech embeddings")
+            answered = all((f + 1) % using.interleaver.response_every == 0 for f in answers.frame)
+            require(answered, f"{what}: frames {answers.frame} are not those that are answered")
+            require(using.interleaver.blank_id not in answers.token_ids, f"{what}: BLANK among the tokens {answers.token_ids}")
+        for seed, chunk in enumerate((CAPACITY, 3, 1), 1):
+            for row, answers in enumerate(search(searcher, using, x, lens, chunk, seed)):
+                require_same_answers(answers, whole[row], f"{name}, row {row}, {chunk} embeddings a step at most")
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -34,6 +34,7 @@ class BlankInterleaver:
     """
 
     feeds_blank = False
+    response_every = 1
 
     def __init__(self, blank_id: int) -> None:
         self.blank_id = blank_id
@@ -46,7 +47,7 @@ class BlankInterleaver:
     def build(self, alignments: Sequence[Alignment], speech_lens: Tensor, delay: Tensor, period_samples: int) -> Interleaved:
         """See protocols.Interleaver. M speech embeddings and U tokens give M + U positions (2 M + U with BLANK fed)."""
         batch, longest = len(alignments), int(speech_lens.max())
-        dues = [due_embeddings(a, period_samples, int(d)) for a, d in zip(alignments, delay, strict=True)]
+        dues = [self.answered(due_embeddings(a, period_samples, int(d))) for a, d in zip(alignments, delay, strict=True)]
         for row, due in enumerate(dues):
             if due.numel() and int(due[-1]) >= int(speech_lens[row]):
                 raise InputError(
@@ -82,7 +83,11 @@ class BlankInterleaver:
             token_ids[blank_row, blank_at] = self.blank_id
         return Interleaved(token_ids, audio_index, targets, lens)
 
-    def init_policy(self, batch: int, device: torch.device | str = "cpu") -> BlankPolicyState:
+    def answered(self, due: Tensor) -> Tensor:
+        """The speech embedding (from 0) that each token answers, of that at which it is ``due`` (U,)."""
+        return due
+
+    def init_policy(self, batch: int, device: torch.device | str = "cpu") -> PolicyState:
         """New streams begin with a speech embedding."""
         return BlankPolicyState(
             token_ids=torch.full((batch,), -1, device=device),
@@ -90,7 +95,7 @@ class BlankInterleaver:
             ignores_output=torch.zeros(batch, dtype=torch.bool, device=device),
         )
 
-    def advance(self, output: Tensor, active: Tensor, policy: BlankPolicyState) -> tuple[Tensor, BlankPolicyState]:
+    def advance(self, output: Tensor, active: Tensor, policy: Any) -> tuple[Tensor, PolicyState]:
         """A token is fed back; BLANK asks for the next speech embedding, after it was fed itself if it is to be."""
         ends = (output == self.blank_id) & ~policy.ignores_output
         text = active & ~ends & ~policy.ignores_output
@@ -101,6 +106,10 @@ class BlankInterleaver:
             ignores_output=ends if self.feeds_blank else torch.zeros_like(ends),
         )
         return text, where(active, after, policy)
+
+    def due(self, frame: Tensor, durations: Tensor) -> Tensor:
+        """Tokens answer the speech embedding at which they are due."""
+        return frame
 
 
 @register("interleaver", "blank_fed")

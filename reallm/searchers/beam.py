@@ -115,6 +115,7 @@ class BeamSearcher:
             reads = (policy.token_ids >= 0).unsqueeze(1)
             inputs = heard + torch.where(reads, model.decoder.embed(policy.token_ids.clamp(min=0)), 0)
             queue, frame = queue.drop(hears), frame + hears
+            hypotheses.symbols = torch.where(hears.unsqueeze(1), 0, hypotheses.symbols)
             logits, decoder = model.decoder.step(inputs, active.flatten(), decoder)
             hypotheses, policy, moved = self._expand(model, logits.float().log_softmax(-1), active, frame, hypotheses, policy)
             if len(moved[0]):

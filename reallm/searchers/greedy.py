@@ -86,6 +86,7 @@ class GreedySearcher:
             inputs = inputs + torch.where(reads.unsqueeze(1), model.decoder.embed(policy.token_ids.clamp(min=0)), 0)
             queue = queue.drop(hears)
             frame = frame + hears
+            symbols = torch.where(hears, 0, symbols)
             logits, decoder = model.decoder.step(inputs, active, decoder)
 
             scores = torch.log_softmax(logits.float(), dim=-1)

@@ -12,7 +12,7 @@ from reallm.errors import InputError
 from reallm.protocols import Adapter, ChunkSpec, Decoder, Encoder, Frontend, Interleaver, Searcher, Tokenizer
 from reallm.registry import find, register
 from reallm.streaming.state import StreamingState
-from reallm.systems._acoustic import AcousticModel, AcousticState, check_decoder
+from reallm.systems._acoustic import AcousticModel, AcousticState, Samples, check_decoder
 from reallm.systems.reallm import ReaLLM
 from reallm.types import Batch, Emission, Scored
 
@@ -102,6 +102,11 @@ class SpeechReaLLM(AcousticModel):
     def _model(self) -> ReaLLM:
         return ReaLLM(self.decoder, self.interleaver, self.searcher, self.label_smoothing)
 
+    def _flush(self, samples: Samples) -> Samples:
+        """To the end of a token period and ``flush_periods`` more, and on until the last speech embedding is one that is answered."""
+        flush = super()._flush(samples)
+        return flush + -(samples + flush) % (self.period_samples * self.interleaver.response_every)
+
     def embeddings(self, wav: Tensor, lens: Tensor, chunk: ChunkSpec | None) -> tuple[Tensor, Tensor]:
         """wav (B, S), the flush included → speech embeddings (B, M, D_lm), lens (B,)."""
         return self.adapter.forward(*self.encode(wav, lens, chunk))
@@ -148,7 +153,8 @@ class SpeechReaLLM(AcousticModel):
         return self._model.respond(speech, speech_lens)
 
     def token_span(self, token_ids: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
-        """A token that answers speech embedding ``frame`` ended in the token period ``delay`` before it, and began its duration earlier."""
-        end = ((frame - self.delay).clamp(min=0) + 1) * self.period_samples
-        known = token_ids.clamp(0, self.token_samples.numel() - 1)  # what lies in padding is no token
-        return (end - self.token_samples[known]).clamp(min=0), end
+        """A token ended in the token period ``delay`` before the speech embedding at which it was due, and began its duration earlier."""
+        lasts = self.token_samples[token_ids.clamp(0, self.token_samples.numel() - 1)]  # what lies in padding is no token
+        due = self.interleaver.due(frame, lasts.double() / self.period_samples)
+        end = (((due - self.delay).clamp(min=0) + 1) * self.period_samples).round().long()
+        return (end - lasts).clamp(min=0), end

@@ -14,6 +14,7 @@ from reallm.encoders.conformer import ConformerEncoder
 from reallm.encoders.lstm import LSTMEncoder
 from reallm.frontends.log_mel import LogMelFrontend
 from reallm.interleavers.blank import BlankFedInterleaver, BlankInterleaver
+from reallm.interleavers.chunk_eos import ChunkEosInterleaver
 from reallm.layers.subsampling import WindowState
 from reallm.predictors.lstm import LSTMPredictor
 from reallm.predictors.stateless import StatelessPredictor
@@ -200,6 +201,19 @@ class LastEmbeddingDropper(BlankInterleaver):
 
     def build(self, alignments, speech_lens, delay, period_samples):
         return super().build(alignments, speech_lens - 1, delay, period_samples)
+
+
+class TalkativeChunks(ChunkEosInterleaver):
+    """Asks for an answer to every speech embedding."""
+
+    build = BlankInterleaver.build
+
+
+class Prophet(BlankInterleaver):
+    """Takes tokens as due after their answers."""
+
+    def due(self, frame, durations):
+        return frame + 1
 
 
 class UncountedCuts(GreedySearcher):

@@ -25,6 +25,8 @@ SWAPS = [
     ("adapter", "adapter/conv"),
     ("decoder", "decoder/lstm"),
     ("interleaver", "interleaver/blank_fed"),
+    ("interleaver", "interleaver/chunk_eos"),
+    ("interleaver", "interleaver/delayed_stream"),
     ("searcher", "searcher/sampling"),
     ("tokenizer", "tokenizer/character"),
     ("tokenizer", "tokenizer/sentencepiece"),

@@ -37,6 +37,8 @@ MISTAKES = [
     ("interleaver", broken.Clamper, "check_late_tokens_are_refused"),
     ("interleaver", broken.EarlyInterleaver, "check_no_token_is_early"),
     ("interleaver", broken.LastEmbeddingDropper, "check_sequences_are_whole"),
+    ("interleaver", broken.TalkativeChunks, "check_responses_are_regular"),
+    ("interleaver", broken.Prophet, "check_due_is_not_after_the_answer"),
     ("searcher", broken.UncountedCuts, "check_responses_are_capped"),
     ("searcher", broken.FirstOfAStep, "check_number_of_embeddings_a_step"),
     ("tokenizer", broken.LeadingSpaces, "check_incremental_decoding"),
