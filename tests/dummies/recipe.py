@@ -1,4 +1,4 @@
-"""A recipe in a tree of its own, with a `reallm` in place of the real one."""
+"""A recipe in a tree of its own, with a `reallm` and a `python` in place of the real ones."""
 
 import os
 import shutil
@@ -25,13 +25,14 @@ def copy_recipe(name: str, top: Path) -> Path:
         shutil.copy(ROOT / "tools" / tool, top / "tools")
     (folder / "path.sh").write_text("")
     (top / "bin").mkdir()
-    (top / "bin/reallm").write_text(REALLM)
-    (top / "bin/reallm").chmod(0o755)
+    for name in ("reallm", "python"):
+        (top / "bin" / name).write_text(REALLM)
+        (top / "bin" / name).chmod(0o755)
     return folder / "run.sh"
 
 
 def run(recipe: Path, *options: str, refused: int = 0) -> subprocess.CompletedProcess[str]:
-    """Runs it; the call of `reallm` whose number is ``refused`` ends with REFUSAL."""
+    """Runs it; the call whose number is ``refused`` ends with REFUSAL."""
     top = recipe.parents[2]
     environment = {**os.environ, "PATH": f"{top / 'bin'}:{os.environ['PATH']}", "CALLS": str(top / "calls"), "REFUSED": str(refused)}
     environment.pop("REALLM_DATA", None)

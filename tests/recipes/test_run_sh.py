@@ -62,6 +62,13 @@ OWN = {
         (["--train-strings", "0"], "--train-strings '0': a whole number from 1 on"),
         (["--teacher", "hmm"], "--teacher 'hmm': ctc or rnnt"),
     ],
+    "flow_of_time": [
+        (["--updates", "0"], "--updates '0': a whole number from 1 on"),
+        (["--full-times", "0"], "--full-times '0': a whole number from 1 on"),
+        (["--speeds", "0.9 3"], "--speeds '3': a number from 0.5 to 2"),
+        (["--teacher", "nowhere"], "--teacher 'nowhere': no such folder: name the CTC experiment of egs/digits"),
+        (["--model", "nowhere"], "--model 'nowhere': no such folder: name a bundle, or an experiment with one"),
+    ],
     "TEMPLATE": [(["--init", "nowhere"], "--init 'nowhere': no such folder: name a bundle or an experiment")],
     "speechocean762": [
         (["--systems", "ctc lstm"], "no system 'lstm' in "),
@@ -85,7 +92,8 @@ OWN = {
 def test_an_option_out_of_its_range_is_told_before_the_first_stage(recipe: Path) -> None:
     recipe.with_name("wrong.sh").write_text("seed=three\n")
     text = recipe.read_text()
-    common = [(options, message) for options, message in COMMON if options[0] != "--epochs" or "\nepochs=" in text]
+    known = {options[0]: "\n" + options[0].strip("-").partition("=")[0].replace("-", "_") + "=" for options, _ in COMMON}
+    common = [(options, message) for options, message in COMMON if options[0] == "--config" or known[options[0]] in text]
     for options, message in common + OWN.get(recipe.parent.name, []):
         done = run(recipe, *options)
         assert done.returncode == 2 and done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1, (options, done)

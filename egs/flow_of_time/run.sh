@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# The flow of time: whether a decoder-only model knows how much of it went by. Two experiments, in minutes on a CPU.
+#
+#   ./run.sh [--data DIR] [--exp DIR] [--stage STAGE] [--stop-stage STAGE] [--model BUNDLE] [--teacher EXP]
+#
+# A clock: a ReaLLM without speech, whose inputs say nothing, ticks after every k-th of them, for far longer than it was trained.
+# Words: when a Speech ReaLLM says them, against its teacher and the truth, of audio that is played slower and faster. DIR holds the Free
+# Spoken Digit Dataset, as for egs/digits; else $REALLM_DATA/fsdd, else it is downloaded. Stages, by number or name:
+#   1 clock   train two clocks: with a window, and with full attention
+#   2 ticks   run them for many times the training length
+#   3 data    test strings of digits, as they are and at each speed
+#   4 decode  stream them through the digits model
+#   5 align   the teacher's times, if there is one
+#   6 report  tables and pictures, in EXP/report
+# A stage that is done is skipped; a run that was stopped goes on where it was.
+set -euo pipefail
+
+data=                                      # folder of the recordings (else $REALLM_DATA/fsdd, or a download)
+exp=                                       # where everything is written (else exp/ here)
+stage=1                                    # first stage
+stop_stage=6                               # last stage
+nj=2                                       # CPU cores to use
+seed=1                                     # of everything that is drawn
+updates=1200                               # of each clock
+times=30                                   # times the training length that the windowed clock runs
+full_times=10                              # likewise, with full attention, whose positions must all be held
+model=                                     # a digits bundle, or an experiment with one (else the packaged one)
+teacher=                                   # the CTC experiment that aligned for it, such as egs/digits/exp/ctc; none: no teacher's times
+test_strings=100                           # strings of digits at each speed
+speeds="0.7 0.8 0.9 1.1 1.2 1.3 1.4"       # of the audio, beside 1
+force=false                                # run again what is done
+. "$(dirname "${BASH_SOURCE[0]}")/../../tools/parse_options.sh" "$@"
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+exp=${exp:-$here/exp}
+. "$here/path.sh"
+. "$here/../../tools/stages.sh"
+
+whole 1 - nj updates times full_times test_strings
+whole 0 - seed
+numbers 0.5 2 speeds
+[ -z "$teacher" ] || [ -d "$teacher" ] || _error "--teacher '$teacher': no such folder: name the CTC experiment of egs/digits"
+[ -z "$model" ] || [ -d "$model" ] || _error "--model '$model': no such folder: name a bundle, or an experiment with one"
+model=${model:-$here/../../reallm/bundles/digits}
+[ ! -d "$model/bundle" ] || model=$model/bundle
+
+begin clock ticks data decode align report
+settings seed updates times full_times model teacher test_strings speeds
+
+# Full attention holds all positions: the prompt, the inputs, and at most a tick every two of them.
+inputs=$(sed -n 's/^inputs: *\([0-9]*\).*/\1/p' "$here/conf/clock.yaml")
+if stage clock; then
+  python "$here/local/clock.py" train "$here/conf/clock.yaml" --exp "$exp/clock/window" \
+    --override seed="$seed" --override updates="$updates"
+  python "$here/local/clock.py" train "$here/conf/clock.yaml" --exp "$exp/clock/full" \
+    --override seed="$seed" --override updates="$updates" --override window=0 --override capacity=$((64 + 2 * full_times * inputs))
+  finish
+fi
+
+if stage ticks needs clock; then
+  python "$here/local/clock.py" run "$exp/clock/window" --times "$times" --out "$exp/clock/window.json"
+  python "$here/local/clock.py" run "$exp/clock/full" --times "$full_times" --out "$exp/clock/full.json"
+  finish
+fi
+
+if stage data; then
+  reallm data digits ${data:+--data "$data"} --out "$exp/data" --train-strings 1 --epochs 1 --dev-strings 1 --test-strings "$test_strings"
+  reallm data speed "$exp/data/test.jsonl.gz" --out "$exp/data/speeds.jsonl.gz" $(printf -- '--factor %s ' $speeds)
+  finish
+fi
+
+if stage decode needs data; then
+  reallm decode "$model" --cuts "$exp/data/speeds.jsonl.gz" --out "$exp/decode" --jobs "$nj"
+  finish
+fi
+
+if stage align needs data; then
+  if [ -n "$teacher" ]; then
+    reallm align "$teacher" --cuts "$exp/data/speeds.jsonl.gz" --out "$exp/aligned.jsonl.gz" \
+      --tokenizer word="$model/tokenizer.path.json" --jobs "$nj"
+  else
+    rm -f "$exp/aligned.jsonl.gz"
+    echo "no --teacher: words are compared with the truth alone"
+  fi
+  finish
+fi
+
+if stage report needs ticks decode align; then
+  python "$here/local/report_clock.py" window="$exp/clock/window.json" full="$exp/clock/full.json" --out "$exp/report" \
+    --at 1 --at "$full_times" --at "$times"
+  python "$here/local/emission_times.py" "$exp/decode/hyps.jsonl" --cuts "$exp/data/speeds.jsonl.gz" --model "$model" --out "$exp/report" \
+    ${teacher:+--aligned "$exp/aligned.jsonl.gz"}
+  finish
+fi

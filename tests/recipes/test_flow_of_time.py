@@ -1,0 +1,82 @@
+"""egs/flow_of_time: a tiny clock from its configuration to its picture, without a line of speech code; what its tables count."""
+
+import json
+import math
+import runpy
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.dummies.recipe import ROOT
+
+RECIPE = ROOT / "egs/flow_of_time"
+CLOCK = RECIPE / "local/clock.py"
+
+
+@pytest.fixture
+def local(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The recipe's scripts, which import each other."""
+    monkeypatch.syspath_prepend(str(CLOCK.parent))
+    yield CLOCK.parent
+    for name in ("streams", "pictures"):
+        sys.modules.pop(name, None)
+
+
+def call(monkeypatch: pytest.MonkeyPatch, script: Path, *options: object) -> None:
+    monkeypatch.setattr(sys, "argv", [str(part) for part in (script, *options)])
+    runpy.run_path(str(script), run_name="__main__")
+
+
+@pytest.mark.parametrize("attention", [["window=8"], ["window=0", "capacity=300"]])
+def test_a_tiny_clock_is_trained_run_and_drawn(
+    local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], attention: list[str]
+) -> None:
+    small = ["updates=2", "warmup=1", "dim=8", "layers=1", "batch=4", "inputs=30", *attention]
+    overrides = [part for each in small for part in ("--override", each)]
+    call(monkeypatch, local / "clock.py", "train", RECIPE / "conf/clock.yaml", "--exp", tmp_path, *overrides)
+    call(monkeypatch, local / "clock.py", "run", tmp_path, "--times", 2, "--out", tmp_path / "run.json")
+    result = json.loads((tmp_path / "run.json").read_text())
+    assert (result["trained_inputs"], result["inputs"]) == (30, 60)
+    assert len(result["streams"]) == 21 * 2 * 2 and {s["k"] for s in result["streams"] if not s["trained"]} == {6, 10, 14, 18, 22, 24}
+    call(monkeypatch, local / "report_clock.py", f"tiny={tmp_path / 'run.json'}", "--out", tmp_path / "report", "--at", 1, "--at", 2)
+    assert "| tiny | told | never trained | 2 | 12 |" in capsys.readouterr().out
+    assert all((tmp_path / "report" / name).stat().st_size > 10000 for name in ("clock_drift.png", "clock_intervals.png"))
+
+
+def test_what_a_user_did_wrong_is_one_line(
+    local: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        call(monkeypatch, local / "clock.py", "run", tmp_path, "--out", tmp_path / "run.json")
+    assert (refused.value.code, capsys.readouterr().err) == (2, f"error: no configuration {tmp_path / 'config.yaml'}: train first\n")
+
+
+def test_the_clock_has_no_speech_in_it() -> None:
+    parts = "reallm.decoders.llama, reallm.interleavers.blank, reallm.searchers.greedy, reallm.training.settings"  # of its configuration
+    code = f"import sys; sys.path.insert(0, {str(CLOCK.parent)!r}); import clock, {parts}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert loaded.returncode == 0, loaded.stderr
+    speech = ("reallm.frontends", "reallm.encoders", "reallm.adapters", "reallm.aligners", "reallm.tokenizers", "reallm.systems.")
+    speech += ("reallm.data.", "reallm.streaming.recognizer", "soundfile", "torchaudio", "speechbrain", "lhotse")
+    found = {name for name in loaded.stdout.split() if name.startswith(speech)}
+    assert found == {"reallm.systems.reallm", "reallm.data.files"}, "the general model, and files that are whole or not there"
+
+
+def test_a_clocks_errors_are_counted_as_defined(local: Path) -> None:
+    kept = runpy.run_path(str(local / "report_clock.py"))["kept"]
+    right = {"k": 4, "ticks": [4, 8, 12]}
+    assert kept(right, 15) == (3, 3, None, 0)
+    assert kept(right, 16) == (4, 3, 16, 0), "the fourth is missing"
+    assert kept({"k": 4, "ticks": [4, 9, 13]}, 13) == (3, 3, 9, 1), "late once, right since"
+    assert kept({"k": 4, "ticks": []}, 9) == (2, 0, 4, None)
+
+
+def test_a_word_ends_in_the_period_that_its_token_is_due_in(local: Path) -> None:
+    names = runpy.run_path(str(local / "emission_times.py"))
+    clock = names["Clock"](8000, 640, 0)
+    assert [clock.period_of(end) for end in (0.0, 0.08, 0.080125, 0.16, 0.24)] == [1, 1, 2, 2, 3]
+    assert [names["speed_of"](name) for name in ("test-1", "test-1_sp0.7", "a_sp1.25")] == [1.0, 0.7, 1.25]
+    assert math.isclose(clock.period_ms, 80)
