@@ -53,9 +53,6 @@ class Workers:
         if self.dask is not None and self.jobs != 1:
             raise InputError(f"--jobs {self.jobs} and --dask {self.dask}: choose one, a cluster has its own number of workers")
 
-    def __str__(self) -> str:
-        return self.dask or str(self.jobs)
-
 
 ALONE = Workers()
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Error rates at the same delay: delay_curve.py [--at MS]… [--picture FILE] FILE_OR_FOLDER…
 
-Each system's decodings of one split, with several chunk sizes (reallm decode --chunk), delays or searches, are points of its curve. In a
-table of all systems at the delays --at (default: those of --of), and in a picture. Runs of several seeds are averaged. Folders are searched
-for results.json.
+Each system's decodings of one split, with several chunk sizes (reallm decode --set encoder.chunk_size=N), delays or
+searches, are points of its curve. In a table of all systems at the delays --at (default: those of --of), and in a picture.
+Runs of several seeds are averaged. Folders are searched for results.json.
 """
 
 import argparse

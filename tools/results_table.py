@@ -49,6 +49,11 @@ def row(file: Path, results: dict[str, Any]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def reference_times(read: list[tuple[Path, dict[str, Any]]]) -> list[str]:
+    """What the emission delays of the results that have some are against."""
+    return [results.get("reference_times") or "the true times" for _, results in read if results.get("emission_delay_ms")]
+
+
 def read_alike(places: list[Path]) -> list[tuple[Path, dict[str, Any]]]:
     """All results below ``places``; ends the program where they may not share a table."""
     read = [(file, json.loads(file.read_text(encoding="utf-8"))) for file in files_of(places)]
@@ -56,16 +61,17 @@ def read_alike(places: list[Path]) -> list[tuple[Path, dict[str, Any]]]:
     if len(kinds) > 1:
         sys.exit(f"error: these results are of {' and of '.join(kinds)}: give each kind a table of its own")
     # Where words end is another matter for each aligner: delays against different ones are not comparable.
-    times = sorted({results.get("reference_times") or "the true times" for _, results in read if results.get("emission_delay_ms")})
+    times = sorted(set(reference_times(read)))
     if len(times) > 1:
         sys.exit(f"error: these delays are against {' and against '.join(times)}: give each a table of its own")
     return read
 
 
 def name_of(results: dict[str, Any]) -> str:
-    """A system and its size, which tells apart two of one kind."""
+    """A system and its size, which tells apart two of one kind; one whose delay was chosen is one, whatever its delay."""
     size = "" if results["parameters"] is None else f" {results['parameters'] / 1e6:.2f} M"
-    return f"{results['system'] or '–'}{size}"
+    chosen = " of any delay" if "delay" in (results.get("settings") or {}) else ""
+    return f"{results['system'] or '–'}{size}{chosen}"
 
 
 def print_means(read: list[tuple[Path, dict[str, Any]]]) -> None:
@@ -108,7 +114,7 @@ def main() -> None:
     parser.add_argument("--against", metavar="SYSTEM", help="also each system's difference to this one, by paired bootstrap")
     arguments = parser.parse_args()
     read = read_alike(arguments.places)
-    times = [results.get("reference_times") or "the true times" for _, results in read if results.get("emission_delay_ms")]
+    times = reference_times(read)
     print(read[0][1]["corpus"]["kind"] + (f", delays against {times[0]}" if times else "") + f"\n\n{HEAD}")
     for file, results in read:
         print(row(file, results))

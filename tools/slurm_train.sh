@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train on the machines of a SLURM job: one torchrun a machine, one process an accelerator (or, without any, one a task's CPU).
+# Train on the machines of a SLURM job: one torchrun a machine, one process an accelerator (without any, one a machine).
 #
 #   sbatch --nodes 2 --gpus-per-node 8 tools/slurm_train.sh CONF --exp EXP [options of reallm train]
 #

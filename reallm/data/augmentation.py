@@ -4,6 +4,7 @@ Every draw comes from the generator that is passed in, which the dataset makes f
 stopped and goes on draws the same.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol
@@ -53,6 +54,25 @@ class Drawn:
             raise InputError(f"{type(self).__name__}: probability is {given['probability']}: a share from 0 to 1")
 
 
+class InAShare(Drawn):
+    """What changes a share of the utterances: ``probability``, a field of the subclass. Those too short for a spectrum are left."""
+
+    probability: float
+
+    def __call__(self, wav: Tensor, sample_rate: int, rng: np.random.Generator) -> Tensor:
+        """wav (S,) → (S,)."""
+        return wav if rng.random() >= self.probability or len(wav) < 2 else self.change(wav, sample_rate, rng)
+
+    @abstractmethod
+    def change(self, wav: Tensor, sample_rate: int, rng: np.random.Generator) -> Tensor:
+        """wav (S,), S >= 2 → (S,)."""
+
+
+def filtered(wav: Tensor, response: Tensor, size: int) -> Tensor:
+    """wav (S,) times ``response`` (size // 2 + 1,) in an FFT of ``size``, in which the end does not come round to the start → (S,)."""
+    return torch.fft.irfft(torch.fft.rfft(wav, n=size) * response, n=size)[: len(wav)]
+
+
 @dataclass(frozen=True)
 class Gain(Drawn):
     """A level change, uniform in dB."""
@@ -68,7 +88,7 @@ class Gain(Drawn):
 
 
 @dataclass(frozen=True)
-class AdditiveNoise(Drawn):
+class AdditiveNoise(InAShare):
     """Gaussian noise between white and brown, at a signal-to-noise ratio uniform in dB, in a share of the utterances.
 
     The ratio is to the mean power of the utterance, its silences included.
@@ -78,37 +98,31 @@ class AdditiveNoise(Drawn):
     high_db: float = 30.0
     probability: float = 0.5
 
-    def __call__(self, wav: Tensor, sample_rate: int, rng: np.random.Generator) -> Tensor:
+    def change(self, wav: Tensor, sample_rate: int, rng: np.random.Generator) -> Tensor:
         """wav (S,) → (S,)."""
-        if rng.random() >= self.probability or len(wav) < 2:
-            return wav
         exponent, fast = rng.uniform(0.0, 2.0), 1 << (len(wav) - 1).bit_length()  # FFTs of prime lengths are slow
         noise = torch.from_numpy(coloured_noise(fast, exponent, rng)[: len(wav)])
         return wav + noise * wav.square().mean().sqrt() * 10 ** (-rng.uniform(self.low_db, self.high_db) / 20)
 
 
 @dataclass(frozen=True)
-class Equalizer(Drawn):
+class Equalizer(InAShare):
     """A random smooth frequency response with zero phase, so that nothing is delayed: other microphones, other rooms' colour."""
 
     db: float = 6.0
     bands: int = 6
     probability: float = 0.5
 
-    def __call__(self, wav: Tensor, sample_rate: int, rng: np.random.Generator) -> Tensor:
+    def change(self, wav: Tensor, sample_rate: int, rng: np.random.Generator) -> Tensor:
         """wav (S,) → (S,)."""
-        if rng.random() >= self.probability or len(wav) < 2:
-            return wav
-        # padded, so that the circular convolution does not carry the end to the start
-        spectrum = torch.fft.rfft(wav, n=len(wav) + sample_rate // 10)
+        size = len(wav) + sample_rate // 10
         gains = rng.uniform(-self.db, self.db, self.bands)
-        curve = np.interp(np.linspace(0, self.bands - 1, len(spectrum)), np.arange(self.bands), gains)
-        response = torch.from_numpy(10 ** (curve / 20)).to(spectrum.real.dtype)
-        return torch.fft.irfft(spectrum * response, n=len(wav) + sample_rate // 10)[: len(wav)]
+        curve = np.interp(np.linspace(0, self.bands - 1, size // 2 + 1), np.arange(self.bands), gains)
+        return filtered(wav, torch.from_numpy(10 ** (curve / 20)).to(wav.dtype), size)
 
 
 @dataclass(frozen=True)
-class Reverberation(Drawn):
+class Reverberation(InAShare):
     """A room: after the direct sound, which is not delayed, noise that decays exponentially (Moorer 1979); in a share of the utterances.
 
     Args:
@@ -123,10 +137,8 @@ class Reverberation(Drawn):
     high_db: float = 15.0
     probability: float = 0.3
 
-    def __call__(self, wav: Tensor, sample_rate: int, rng: np.random.Generator) -> Tensor:
+    def change(self, wav: Tensor, sample_rate: int, rng: np.random.Generator) -> Tensor:
         """wav (S,) → (S,); what sounds after its end is cut."""
-        if rng.random() >= self.probability or len(wav) < 2:
-            return wav
         seconds = rng.uniform(self.low_seconds, self.high_seconds)
         decay = 10 ** (-3 * np.arange(max(2, round(seconds * sample_rate))) / (seconds * sample_rate))  # 60 dB of amplitude: 10 ** -3
         room = rng.standard_normal(len(decay)) * decay
@@ -134,12 +146,11 @@ class Reverberation(Drawn):
         room *= np.sqrt(10 ** (-rng.uniform(self.low_db, self.high_db) / 10) / (room**2).sum())
         room[0] = 1.0
         size = 1 << (len(wav) + len(room) - 2).bit_length()
-        response = torch.from_numpy(room).to(wav.dtype)
-        return torch.fft.irfft(torch.fft.rfft(wav, n=size) * torch.fft.rfft(response, n=size), n=size)[: len(wav)]
+        return filtered(wav, torch.fft.rfft(torch.from_numpy(room).to(wav.dtype), n=size), size)
 
 
 @dataclass(frozen=True)
-class BandLimit(Drawn):
+class BandLimit(InAShare):
     """A low-pass filter with zero phase, in a share of the utterances: telephones, and recordings of lower sample rates.
 
     Args:
@@ -151,12 +162,9 @@ class BandLimit(Drawn):
     high_hz: float = 4000.0
     probability: float = 0.3
 
-    def __call__(self, wav: Tensor, sample_rate: int, rng: np.random.Generator) -> Tensor:
+    def change(self, wav: Tensor, sample_rate: int, rng: np.random.Generator) -> Tensor:
         """wav (S,) → (S,)."""
-        if rng.random() >= self.probability or len(wav) < 2:
-            return wav
-        # padded, so that the circular convolution does not carry the end to the start
         size = 1 << (len(wav) + sample_rate // 10 - 1).bit_length()
         hz = torch.arange(size // 2 + 1, dtype=wav.dtype) * (sample_rate / size)
         response = torch.sigmoid((rng.uniform(self.low_hz, self.high_hz) - hz) / 50)
-        return torch.fft.irfft(torch.fft.rfft(wav, n=size) * response, n=size)[: len(wav)]
+        return filtered(wav, response, size)

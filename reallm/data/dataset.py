@@ -23,7 +23,7 @@ from reallm.data.augmentation import Augmentation
 from reallm.data.cuts import load_audio, read_lines, read_raw_lines, speaker_of, supervisions_of, text_of
 from reallm.data.features import stored_features
 from reallm.data.sampler import BatchSampler, duration_of, schedule
-from reallm.errors import InputError
+from reallm.errors import InputError, at_least
 from reallm.types import Alignment, Batch
 
 
@@ -156,9 +156,8 @@ class TrainingData:
             raise InputError(f"features '{features}': online or stored")
         if features == "stored" and augmentation is not None:
             raise InputError("stored features cannot be augmented as audio: take augmentation out, or features: online")
-        for name, value, least in (("num_buckets", num_buckets, 1), ("num_workers", num_workers, 0)):
-            if value < least:
-                raise InputError(f"{name} is {value}: at least {least}")
+        at_least(1, num_buckets=num_buckets)
+        at_least(0, num_workers=num_workers)
         if not max_duration > 0:
             raise InputError(f"max_duration is {max_duration}: give the seconds of audio in a batch, above 0")
         self.path = Path(cuts)

@@ -34,8 +34,8 @@ def check_device(device: str | None, precision: str = "fp32", processes: int = 1
     return chosen
 
 
-def own_device(device: str | None) -> str:
+def own_device(device: str | None, precision: str = "fp32") -> str:
     """The device of this very process: of several on one machine each has an accelerator of its own. Raises InputError as above."""
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if launched() else 1
-    chosen = check_device(device, processes=processes)
+    chosen = check_device(device, precision, processes)
     return f"cuda:{local_rank()}" if chosen == "cuda" and launched() else chosen

@@ -23,7 +23,7 @@ from reallm.errors import InputError, nearest
 from reallm.protocols import System
 from reallm.training.batches import TrainingSource, refuse_transcripts
 from reallm.training.checkpoints import disk_full, load_weights, newest_whole
-from reallm.training.devices import check_device, own_device
+from reallm.training.devices import own_device
 from reallm.training.initialize import fit_frontend, stored_weights, take_weights
 from reallm.training.origin import Origin
 from reallm.training.processes import joined, rank, world_size
@@ -90,8 +90,7 @@ def _run(conf: Path, exp: Path, overrides: Sequence[str], init: Path | None, dev
         raise InputError(
             f"{config.file}: training is a {type(settings).__name__}: it must be !new:reallm.training.settings.TrainingSettings"
         )
-    check_device(device, settings.precision)
-    chosen = own_device(device)
+    chosen = own_device(device, settings.precision)
     if rank() > 0:
         ddp_barrier()  # until the first process has begun the folder, or refused to; its weights are then given to all
         return train(system, settings, source, exp, device=chosen, progressbar=False)

@@ -20,7 +20,7 @@ from reallm.jobs import ALONE, Workers
 CORPUS = "speechocean762"
 LICENCE = "free for commercial and non-commercial use (openslr.org/101)"
 ADULT = 16  # years, from which on a speaker is one
-# Splits, and where each comes from.
+# Splits, and what to do where one is empty.
 LACKING = {
     "train": "train must hold speakers besides those of dev",
     "dev": "choose --dev-speakers above 0",
