@@ -1,6 +1,6 @@
 """An emission as numbers of the host. Legend: reallm/types.py."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -8,6 +8,8 @@ from torch import Tensor
 
 from reallm.protocols import System
 from reallm.types import Emission
+
+Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 class SpokenToken(NamedTuple):
@@ -37,9 +39,12 @@ class Rows:
         columns = [row.unsqueeze(1) for row in rows] + [emission.token_ids, start, end, log_probs, tail_ids]
         packed = torch.cat([column.long() for column in columns], dim=1).cpu().numpy()
         tokens = emission.token_ids.size(1)
-        self.lens, self.cap_hits, self.exhausted, self.tail_lens = packed[:, 0], packed[:, 1], packed[:, 2] != 0, packed[:, 3]
+        self.lens, self.cap_hits, self.tail_lens = packed[:, 0], packed[:, 1], packed[:, 3]
+        self.exhausted: Mask = packed[:, 2] != 0
         self._token_ids, self._start, self._end, log_prob_bits = (packed[:, 4 + n * tokens : 4 + (n + 1) * tokens] for n in range(4))
         self._log_probs = np.ascontiguousarray(log_prob_bits).view(np.float64)
+        spoken = np.arange(tokens) < self.lens[:, None]
+        self.is_nan: Mask = np.any(np.isnan(self._log_probs) & spoken, axis=1)  # (B,), a token's score is no number
         self.tail_ids = packed[:, 4 + 4 * tokens :]  # (B, P)
 
     def tokens(self, row: int) -> list[SpokenToken]:

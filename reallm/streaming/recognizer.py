@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from reallm.errors import InputError
-from reallm.protocols import StreamingSystem, System, keeps_n_best, streams
+from reallm.protocols import StreamingSystem, System, delay_periods, keeps_n_best, streams
 from reallm.streaming.audio_input import as_mono
 from reallm.streaming.intake import Intake
 from reallm.streaming.listener import Listener, at_capacity
@@ -152,10 +152,11 @@ class Stream:
 
 def device_of(system: System) -> torch.device:
     """Where the system's parameters lie; the CPU, if it has none."""
-    return _a_parameter(system).device
+    return parameter_of(system).device
 
 
-def _a_parameter(system: System) -> torch.Tensor:
+def parameter_of(system: System) -> torch.Tensor:
+    """One of the system's parameters, for its device and type; an empty tensor, if it has none."""
     parameters = system.parameters() if isinstance(system, torch.nn.Module) else iter(())
     return next(parameters, torch.empty(0))
 
@@ -175,7 +176,7 @@ class AnyRecognizer(ABC):
         if getattr(system, "training", False):
             raise InputError("the system is in training mode: call system.eval() before it is used")
         self.system = system
-        self.device, self._dtype = device_of(system), _a_parameter(system).dtype
+        self.device, self._dtype = device_of(system), parameter_of(system).dtype
         self._slots: list[weakref.ref[Stream] | None] = [None] * max_streams
 
     @property
@@ -286,6 +287,19 @@ class Recognizer(AnyRecognizer):
             with torch.inference_mode():
                 self._state = reset(self._state, rows, self._initial)
         self._used[row] = True
+
+    def stream(self, delay: Seconds | None = None) -> Stream:
+        """A new stream in a free slot. Raises InputError when all slots are taken, and for a delay that the system cannot keep.
+
+        ``delay``: seconds that answers wait, of a system that was trained for several; default: the system's own.
+        """
+        periods = None if delay is None else delay_periods(self.system, delay)
+        stream = super().stream()
+        if periods is not None:
+            with torch.inference_mode():
+                system: Any = self.system
+                system.set_delay(self._state, stream._row, periods)
+        return stream
 
     def _can_decode(self, waiting: int) -> bool:
         return waiting >= self.system.chunk_samples

@@ -1,0 +1,92 @@
+"""One step of a system for all streams, of which one that goes wrong takes no other with it. B rows."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reallm.protocols import StreamingSystem, keeps_n_best
+from reallm.searchers._hypotheses import Hypotheses
+from reallm.streaming.readback import Rows
+from reallm.streaming.sample_ring import Chunks, Mask
+from reallm.streaming.state import clone, reset, tensors
+from reallm.types import Scored
+
+
+class Heard(NamedTuple):
+    """What a step brought out."""
+
+    rows: Rows
+    took_part: Mask  # (B,), the rows that it is about
+    final: Mask  # (B,), those that end with it
+
+
+class BatchedStep:
+    """The states of B streams and the step that advances them.
+
+    Args:
+        system: in eval mode.
+        batch: B.
+        device, dtype: of the states.
+        isolates: keep a copy of the states of before the step. With it a step that raises is done again for one half of its rows and
+            for the other, until it is known whose audio it is that cannot be decoded. Without it all rows of the step fail.
+    """
+
+    def __init__(self, system: StreamingSystem, batch: int, device: torch.device, dtype: torch.dtype, isolates: bool) -> None:
+        self._system, self._device, self._dtype = system, device, dtype
+        with torch.inference_mode():
+            self._initial = system.init_state(1, device, dtype)
+            self.state = system.init_state(batch, device, dtype)
+            self._before = clone(self.state) if isolates else None
+        self._n_best: Any = getattr(system, "n_best", None) if keeps_n_best(system) else None
+
+    @torch.inference_mode()
+    def renew(self, rows: Mask) -> None:
+        """``rows`` (B,) become those of new streams."""
+        self.state = reset(self.state, torch.from_numpy(rows).to(self._device), self._initial)
+
+    @torch.inference_mode()
+    def __call__(self, chunks: Chunks) -> tuple[list[Heard], dict[int, Exception]]:
+        """Decode one chunk of the rows that take part; what was heard in them, and what went wrong in which."""
+        heard: list[Heard] = []
+        failed: dict[int, Exception] = {}
+        self._decode(chunks, heard, failed)
+        return heard, failed
+
+    def _decode(self, chunks: Chunks, heard: list[Heard], failed: dict[int, Exception]) -> None:
+        if self._before is not None:
+            for kept, tensor in zip(tensors(self._before), tensors(self.state), strict=True):
+                kept.copy_(tensor)
+        try:
+            wav, lens, final = (torch.from_numpy(array).to(self._device) for array in chunks[:3])
+            emission, after = self._system.step(wav.to(self._dtype), lens, final, self.state)
+            rows = Rows(emission, self._system, _tail(after))
+        except Exception as error:
+            taking_part = np.flatnonzero(chunks.rows)
+            if self._before is not None:
+                self.state = clone(self._before)
+            if self._before is None or len(taking_part) == 1:
+                failed.update(dict.fromkeys(taking_part.tolist(), error))
+                return
+            for half in np.array_split(taking_part, 2):
+                mask = np.zeros_like(chunks.rows)
+                mask[half] = True
+                self._decode(chunks.of(mask), heard, failed)
+        else:
+            self.state = after
+            heard.append(Heard(rows, chunks.rows, chunks.final))
+
+    @torch.inference_mode()
+    def n_best(self, emitted: list[int], row: int) -> list[Scored]:
+        """The hypotheses of a row that ended with this step, where the system keeps several."""
+        return [] if self._n_best is None else list(self._n_best(emitted, self.state, row))
+
+
+def _tail(state: Any) -> tuple[Tensor, Tensor] | None:
+    """The tokens of the best hypotheses that are not committed, ids (B, P) and how many (B,); None where the search commits at once."""
+    hypotheses = getattr(getattr(state, "search", None), "hypotheses", None)
+    if not isinstance(hypotheses, Hypotheses):
+        return None
+    best = hypotheses.best()
+    return best.token_ids[:, 0], best.length[:, 0]

@@ -1,0 +1,306 @@
+"""Many streams on one machine: slots with states allocated once, which streams join and leave at any time.
+
+::
+
+    with Engine(system, slots=64) as engine:  # a worker thread decodes
+        stream = engine.stream()
+        stream.push(samples, sample_rate)  # from any thread; asyncio: engine_async.py
+        print(stream.result().text)
+        print(stream.finish().text)
+
+A step of the system takes the next chunk of every stream that has one (*continuous batching*): while it runs, pushes write audio
+into the ring of the next one, and streams that come late, rest or leave hold nobody up. Where streams bring more than the machine
+decodes, their queues fill up to a bound, and ``push`` waits: the delay of a live stream is bounded by it.
+
+::
+
+    push    as_mono, resample (the pusher's thread) ─► row of the ring (B, R)      Intake, SampleRing
+    step    chunks of all ready rows ─► system.step ─► one read-back               BatchedStep
+            ─► words of the rows that spoke; those that wait are told              Listener, EngineStream
+
+Rows are independent: with equal slots and device, what one stream gets is equal to the bit whatever the others do; its text is
+that of a :class:`~reallm.streaming.recognizer.Recognizer`. What goes wrong with one stream's audio is that stream's ``error``.
+
+Without ``start`` (or ``with``) there is no worker, and nothing is decoded but by ``step``, ``decode``, and what waits: ``finish`` and
+a ``push`` into a full queue.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from typing import Any, Self, TypeVar
+
+import numpy as np
+
+from reallm.errors import InputError, at_least
+from reallm.protocols import StreamingSystem, System, streams
+from reallm.streaming.batched_step import BatchedStep, Heard
+from reallm.streaming.engine_stream import EngineStream
+from reallm.streaming.recognizer import parameter_of
+from reallm.streaming.sample_ring import Mask, SampleRing
+from reallm.types import Seconds
+
+T = TypeVar("T")
+RESAMPLED: Seconds = 1.0  # room behind a full queue for what a resampler had held back
+POLL: Seconds = 1.0  # how long a worker sleeps at most
+
+
+class Engine:
+    """Decodes up to ``slots`` streams in one batch. Memory is constant but for the transcripts.
+
+    All methods may be called from any thread.
+
+    Args:
+        system: a trained system that streams, in eval mode.
+        slots: B, the streams at a time, whose states are allocated here.
+        queue: seconds of audio of a stream that may wait to be decoded; a chunk at least.
+        max_waiting: how many ``stream()`` may wait for a slot when all are taken; others are refused.
+        idle_timeout: a stream that brings nothing for so many seconds is ended, and its words are kept; None = never.
+        isolates: whether an exception in one stream's data fails that stream alone, at the cost of a copy of all states in memory and
+            at every step; else it fails all streams of its step.
+        clock: seconds, for the time-out.
+
+    Raises InputError for what is no system, does not stream or is in training mode, and for numbers out of range.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        slots: int = 8,
+        queue: Seconds = 10.0,
+        max_waiting: int = 0,
+        idle_timeout: Seconds | None = 60.0,
+        isolates: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.system = _streaming(system)
+        at_least(1, slots=slots)
+        at_least(0, queue=queue, max_waiting=max_waiting, idle_timeout=idle_timeout or 0.0)
+        parameter = parameter_of(system)
+        self.slots, self.device = slots, parameter.device
+        self._max_waiting, self._idle_timeout, self._clock = max_waiting, idle_timeout, clock
+        chunk = self.system.chunk_samples
+        self._most = max(chunk, round(queue * system.sample_rate))
+        self._ring = SampleRing(slots, chunk, self._most + round(RESAMPLED * system.sample_rate))
+        self._batch = BatchedStep(self.system, slots, parameter.device, parameter.dtype, isolates)
+        self._used, self._fresh, self._awaited = (np.zeros(slots, dtype=np.bool_) for _ in range(3))
+        self._generation = np.zeros(slots, dtype=np.int64)  # of the row's stream: what was decoded for another one is dropped
+        self._brought_at = np.zeros(slots)
+        self._tail_ids, self._tail_lens = np.zeros((slots, 0), dtype=np.int64), np.zeros(slots, dtype=np.int64)
+        self._streams: list[EngineStream | None] = [None] * slots
+        self._free = deque(range(slots))
+        self._joining: deque[Future[EngineStream]] = deque()
+        self._lock = threading.Lock()  # of all of the above but the states, and never held while the system steps
+        self._turn = threading.Lock()  # of the states: one step at a time
+        self._wake = threading.Event()
+        self._worker: threading.Thread | None = None
+        self._over: InputError | None = None
+
+    # The worker
+
+    def start(self) -> Self:
+        """Decode in a thread from now on."""
+        with self._lock:
+            self._refuse_over()
+            if self._worker is None:
+                self._worker = threading.Thread(target=self._work, name="reallm-engine", daemon=True)
+                self._worker.start()
+        return self
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the worker and end all streams: what is not decoded yet is dropped."""
+        self._end(InputError("the engine was closed"))
+        if self._worker is not None and self._worker is not threading.current_thread():
+            self._worker.join()
+
+    def _end(self, reason: InputError) -> None:
+        with self._lock:
+            if self._over is None:
+                self._over = reason
+            for stream in [stream for stream in self._streams if stream is not None]:
+                stream._fail(reason)
+            while self._joining:
+                self._settle(self._joining.popleft(), error=reason)
+        self._wake.set()
+
+    def _refuse_over(self) -> None:
+        if self._over is not None:
+            raise self._over
+
+    def _work(self) -> None:
+        while self._over is None:
+            self._wake.clear()
+            try:
+                busy = self.step()
+            except Exception as error:  # a bug: whoever waits must not wait for ever
+                reason = InputError(f"the engine stopped at an error of its own: {error!r}")
+                reason.__cause__ = error
+                self._end(reason)
+                raise
+            if not busy:
+                self._wake.wait(POLL)
+
+    # Streams that come and go
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a worker decodes."""
+        return self._worker is not None and self._over is None
+
+    @property
+    def active(self) -> int:
+        """How many slots are taken."""
+        return self.slots - len(self._free)
+
+    def stream(self, timeout: Seconds | None = None) -> EngineStream:
+        """A new stream in a free slot, after waiting for one where ``max_waiting`` lets it, ``timeout`` seconds at most.
+
+        Raises InputError when all slots are taken and too many wait already, TimeoutError after the time-out.
+        """
+        joining = self.stream_soon()
+        try:
+            return self._wait(joining, timeout)
+        except (TimeoutError, InputError):
+            if joining.cancel():
+                raise
+            return joining.result()
+
+    def stream_soon(self) -> "Future[EngineStream]":
+        """``stream``, as a future. Raises InputError when all slots are taken and too many wait already."""
+        joining: Future[EngineStream] = Future()
+        with self._lock:
+            self._refuse_over()
+            self._joining = deque(waiting for waiting in self._joining if not waiting.cancelled())
+            if not self._free and len(self._joining) >= self._max_waiting:
+                waiting = f", and {len(self._joining)} wait for one" if self._max_waiting else ""
+                raise InputError(
+                    f"all {self.slots} streams are in use{waiting}: finish() or close() one, or make the engine with more slots, or "
+                    "with max_waiting"
+                )
+            self._joining.append(joining)
+            self._admit()
+        return joining
+
+    def _admit(self) -> None:
+        while self._free and self._joining:
+            joining = self._joining.popleft()
+            if joining.set_running_or_notify_cancel():
+                row = self._free.popleft()
+                self._streams[row] = stream = EngineStream(self, row)
+                self._begin(row)
+                joining.set_result(stream)
+
+    def _begin(self, row: int) -> None:
+        self._ring.begin(row)
+        self._generation[row] += 1
+        self._fresh[row], self._used[row] = self._used[row], True
+        self._tail_lens[row] = 0
+        self._brought_at[row] = self._clock()
+
+    def _release(self, row: int) -> None:
+        self._ring.leave(row)
+        self._generation[row] += 1
+        self._awaited[row] = False
+        self._streams[row] = None
+        self._free.append(row)
+        self._admit()
+
+    def _reclaim_idle(self, ready: Mask) -> None:
+        if self._idle_timeout is not None:
+            idle = self._ring.listening & ~ready & (self._clock() - self._brought_at > self._idle_timeout)
+            for row in np.flatnonzero(idle).tolist():
+                stream = self._streams[row]
+                assert stream is not None
+                stream._reclaim(self._idle_timeout)
+
+    # Decoding
+
+    def decode(self) -> None:
+        """Decode all that is ready."""
+        while self.step():
+            pass
+
+    def step(self) -> bool:
+        """Decode one chunk of every stream that has one; False when there was nothing to do."""
+        with self._turn:
+            with self._lock:
+                self._reclaim_idle(self._ring.ready)
+                if not self._ring.ready.any():
+                    return False
+                chunks = self._ring.take()
+                self._brought_at[chunks.rows] = self._clock()
+                generation, fresh = self._generation.copy(), self._fresh.copy()
+                self._fresh[:] = False
+            if fresh.any():
+                self._batch.renew(fresh)
+            heard, failed = self._batch(chunks)
+            with self._lock:
+                same = generation == self._generation
+                for one in heard:
+                    self._deliver(one, same)
+                for row, error in failed.items():
+                    stream = self._streams[row]
+                    if same[row] and stream is not None:
+                        stream._fail_at(error)
+        return True
+
+    def _deliver(self, heard: Heard, same: Mask) -> None:
+        """Tell the streams of the rows in which something happened; no Python runs for the others."""
+        rows, took_part = heard.rows, heard.took_part & same
+        if rows.tail_ids.shape[1]:
+            if not self._tail_ids.shape[1]:
+                self._tail_ids = np.zeros_like(rows.tail_ids)
+            self._tail_ids[took_part] = rows.tail_ids[took_part]
+            self._tail_lens[took_part] = np.where(heard.final, 0, rows.tail_lens)[took_part]
+        news = (rows.lens > 0) | (rows.cap_hits > 0) | rows.exhausted | heard.final | self._awaited
+        for row in np.flatnonzero(news & took_part).tolist():
+            stream = self._streams[row]
+            assert stream is not None
+            try:
+                stream._hear(rows, bool(heard.final[row]))
+            except Exception as error:
+                stream._fail_at(error)
+
+    # Waiting
+
+    def _wait(self, future: "Future[T]", timeout: Seconds | None) -> T:
+        """The result of ``future``; where there is no worker, the caller does its work. Raises TimeoutError."""
+        if self.is_running:
+            return future.result(timeout)
+        until = None if timeout is None else time.monotonic() + timeout
+        while not future.done():
+            if until is not None and time.monotonic() >= until:
+                raise TimeoutError(f"{timeout:g} s went by")
+            if not self.step() and not future.done():
+                raise InputError("this would wait for ever, since nothing is ready and the engine has no worker: call start()")
+        return future.result()
+
+    @staticmethod
+    def _settle(future: "Future[Any]", result: Any = None, error: Exception | None = None) -> None:
+        """Tell who waits, if anybody still does."""
+        try:
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+        except InvalidStateError:
+            pass
+
+
+def _streaming(system: Any) -> StreamingSystem:
+    if not hasattr(system, "recognize"):
+        raise InputError(f"an engine needs a system, not a {type(system).__name__}: give it load(PATH), from reallm.bundle")
+    if getattr(system, "training", False):
+        raise InputError("the system is in training mode: call system.eval() before it is used")
+    if not streams(system):
+        name = getattr(system, "component_name", type(system).__name__)
+        raise InputError(f"system '{name}' recognizes whole utterances and does not stream: use reallm.streaming.offline.OfflineRecognizer")
+    return system
