@@ -22,9 +22,10 @@ from typing import Any, Protocol, TypeGuard, runtime_checkable
 import torch
 from torch import Tensor
 
+from reallm.errors import InputError
 from reallm.streaming.geometry import Geometry
 from reallm.streaming.state import StreamingState
-from reallm.types import Alignment, Batch, Emission, Interleaved
+from reallm.types import Alignment, Batch, Emission, Interleaved, Seconds
 
 
 @dataclass(frozen=True)
@@ -298,6 +299,8 @@ class System(Protocol):
 class StreamingSystem(System, Protocol):
     """A system that answers while it listens. ``recognize`` is the offline twin of ``step``.
 
+    One whose streams may choose their delay has ``delay``, ``delay_periods`` and ``set_delay``, see SpeechReaLLM.
+
     One with a ``searcher`` that keeps several hypotheses gives those of a row by ``n_best(emitted, state, row)``, see BeamSearcher.n_best.
     """
 
@@ -313,6 +316,15 @@ class StreamingSystem(System, Protocol):
 def times_known(system: System) -> bool:
     """Whether a system measures when words were spoken. The only place that decides it."""
     return bool(getattr(system, "times_known", True))
+
+
+def delay_periods(system: System, delay: Seconds) -> int:
+    """A delay in the token periods of ``system``. Raises InputError for one that it was not trained for."""
+    periods: Any = getattr(system, "delay_periods", None)
+    if periods is None:
+        name = getattr(system, "component_name", type(system).__name__)
+        raise InputError(f"delay {delay:g} s: system '{name}' was not trained for a choice of delays: leave it out")
+    return int(periods(delay))
 
 
 def keeps_n_best(system: System) -> bool:

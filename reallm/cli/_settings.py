@@ -74,6 +74,14 @@ def _use_chunk(system: Any, setting: str, text: str) -> int:
     return int(text)
 
 
+def use_delay(system: Any, seconds: float) -> dict[str, Any]:
+    """Let all streams of ``system`` answer so many seconds late; returns what was set. Raises InputError as ``delay_periods``."""
+    from reallm.protocols import delay_periods
+
+    system.delay = delay_periods(system, seconds)
+    return {"delay": seconds}
+
+
 def use_beam(system: Any, beam: int) -> dict[str, Any]:
     """Let ``system`` search with ``beam`` hypotheses; returns what was set.
 

@@ -21,6 +21,9 @@ def decode(
     n_best: Annotated[
         int | None, typer.Option("--n-best", min=1, help="Write so many of each utterance's best texts to hyps.jsonl; needs --beam.")
     ] = None,
+    delay: Annotated[
+        float | None, typer.Option(min=0.0, help="Seconds that words wait, of a model that was trained for several; default: its own.")
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="PART.NAME=NUMBER, as searcher.blank_penalty=2.")] = None,
     input_rate: Annotated[int | None, typer.Option(min=1000, help="Resample the audio to this rate first.")] = None,
     compare_offline: Annotated[bool, typer.Option("--compare-offline", help="List texts that differ from the offline pass.")] = False,
@@ -43,7 +46,7 @@ def decode(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from reallm.bundle import load_system
-    from reallm.cli._settings import apply_settings, use_beam
+    from reallm.cli._settings import apply_settings, use_beam, use_delay
     from reallm.data.cuts import read_cuts, text_of
     from reallm.data.files import atomic_write
     from reallm.jobs import Workers, in_shards
@@ -58,7 +61,8 @@ def decode(
     workers = Workers(jobs, dask)
     manifest = list(read_cuts(cuts))[:limit]
     system: Any = load_system(model, average)
-    settings = {**(use_beam(system, beam) if beam else {}), **apply_settings(system, set_ or [])}
+    chosen = {} if delay is None else use_delay(system, delay)
+    settings = {**chosen, **(use_beam(system, beam) if beam else {}), **apply_settings(system, set_ or [])}
     if n_best and not keeps_n_best(system):
         raise InputError(f"--n-best {n_best}: the search of system '{spec_of(system).name}' gives its best text alone: leave it out")
     try:

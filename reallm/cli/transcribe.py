@@ -16,6 +16,9 @@ PIECE_SECONDS = 0.02  # of audio, pushed at a time
 def transcribe(
     files: Annotated[list[Path] | None, typer.Argument(metavar="FILE…", help="Audio of any rate, any format soundfile reads.")] = None,
     model: Annotated[Path | None, typer.Option(metavar="DIR", help="A bundle, or an experiment with one; default: the digits.")] = None,
+    delay: Annotated[
+        float | None, typer.Option(min=0.0, help="Seconds that words wait, of a model that was trained for several; default: its own.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line and file.")] = False,
     srt: Annotated[bool, typer.Option("--srt", help="Subtitles.")] = False,
     ctm: Annotated[
@@ -44,7 +47,12 @@ def transcribe(
     from reallm.protocols import times_known
     from reallm.streaming.offline import recognizer_for
 
-    recognizer = recognizer_for(load_shared(model or published()))
+    system = load_shared(model or published())
+    if delay is not None:
+        from reallm.cli._settings import use_delay
+
+        use_delay(system, delay)
+    recognizer = recognizer_for(system)
     if (srt or ctm) and not times_known(recognizer.system):
         name = getattr(recognizer.system, "component_name", type(recognizer.system).__name__)
         raise InputError(f"{'--srt' if srt else '--ctm'}: system '{name}' does not know when words were spoken: use plain text or --json")

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reallm.errors import InputError
 from reallm.protocols import Adapter, ChunkSpec, Decoder, Encoder, Frontend, Interleaver, Searcher, Tokenizer
@@ -14,7 +14,7 @@ from reallm.registry import find, register
 from reallm.streaming.state import StreamingState
 from reallm.systems._acoustic import AcousticModel, AcousticState, Samples, check_decoder
 from reallm.systems.reallm import ReaLLM
-from reallm.types import Batch, Emission, Scored
+from reallm.types import Batch, Emission, Scored, Seconds
 
 
 @dataclass
@@ -24,23 +24,31 @@ class SpeechReaLLMState(StreamingState):
     acoustic: AcousticState
     adapter: StreamingState
     search: StreamingState
+    delay: Tensor  # (B,) int64, token periods
 
 
 @register("system", "speech_reallm")
 class SpeechReaLLM(AcousticModel):
     """Speech embeddings and text in one sequence; streaming without end-pointing.
 
+    With ``training_delays`` it is one model for every latency, as in delayed-streams modelling (arXiv 2509.08753, section 3): a delay
+    is drawn for each training utterance, and each stream is told its own by a learned embedding that is added to every speech
+    embedding. A prompt before the stream would take a position, and would leave the decoder's window, or its memory, as the stream goes on.
+
     Args:
         frontend, encoder, adapter, decoder, interleaver, searcher, tokenizer: the components. The decoder's vocabulary
             is the tokenizer's and BLANK, which is the last id.
-        delay: token periods between the end of a token, as aligned, and the speech embedding that it answers.
-        flush_periods: periods of silence at the end of every stream and training utterance; at least ``delay``, or the
-            last token would have no speech embedding to answer. Default: ``delay``.
+        delay: token periods between the end of a token, as aligned, and the speech embedding that it answers; with ``training_delays``
+            that of streams which do not choose one.
+        flush_periods: periods of silence at the end of every stream and training utterance; at least the longest delay, or the
+            last token would have no speech embedding to answer. Default: the longest delay.
         training_chunks: see AcousticModel.
         spec_augment: see AcousticModel.
         label_smoothing: of the cross-entropy over all positions.
         token_durations: seconds, for each token of the tokenizer, from its start to the end of the token period that it ended in:
             where words begin is estimated from them. Default: the token period. ``reallm export`` measures them.
+        training_delays: the least and the most of the delays that training draws from, evenly, and streams choose from. Default: ``delay``
+            alone, of which the decoder is told nothing.
     """
 
     def __init__(
@@ -58,12 +66,19 @@ class SpeechReaLLM(AcousticModel):
         spec_augment: Mapping[str, int] | None = None,
         label_smoothing: float = 0.0,
         token_durations: Sequence[float] | None = None,
+        training_delays: Sequence[int] | None = None,
     ) -> None:
-        flush_periods = delay if flush_periods is None else flush_periods
+        delays = (delay, delay) if training_delays is None else tuple(training_delays)
+        flush_periods = max(delay, *delays) if flush_periods is None else flush_periods
         period = frontend.frame_shift * encoder.geometry.stride * adapter.stride
         super().__init__(frontend, encoder, tokenizer, period, flush_periods, training_chunks, spec_augment)
         if delay < 0 or flush_periods < delay:
             raise InputError(f"delay {delay}, flush_periods {flush_periods}: needs 0 <= delay <= flush_periods")
+        if len(delays) != 2 or not 0 <= delays[0] <= delay <= delays[1] <= flush_periods:
+            raise InputError(
+                f"training_delays {list(delays)}: needs the least and the most, such as [0, 4], delay {delay} between them, and "
+                f"flush_periods {flush_periods} at least the most"
+            )
         check_decoder(encoder, adapter, decoder, tokenizer, "BLANK")
         if interleaver.blank_id != tokenizer.vocab_size:
             raise InputError(f"blank_id {interleaver.blank_id} must be {tokenizer.vocab_size}: the id after the tokenizer's tokens")
@@ -76,6 +91,10 @@ class SpeechReaLLM(AcousticModel):
             )
         self.adapter, self.decoder, self.interleaver, self.searcher = adapter, decoder, interleaver, searcher
         self.delay, self.label_smoothing = delay, label_smoothing
+        self.delays = delays
+        self.delay_embedding = None if training_delays is None else nn.Embedding(delays[1] - delays[0] + 1, decoder.input_dim)
+        if self.delay_embedding is not None:
+            nn.init.normal_(self.delay_embedding.weight, std=0.02)
         seconds = [period / self.sample_rate] * tokenizer.vocab_size if token_durations is None else list(token_durations)
         if len(seconds) != tokenizer.vocab_size or not all(0 < s < math.inf for s in seconds):
             raise InputError(f"token_durations must be {tokenizer.vocab_size} numbers above 0, one a token: export the system again")
@@ -120,8 +139,35 @@ class SpeechReaLLM(AcousticModel):
             raise InputError("speech_reallm trains on aligned cuts, and these have no token alignments: run 'reallm align' first")
         speech, speech_lens = self.adapter.forward(*self.hear(batch, self.draw_chunk()))
         delay = torch.full((len(batch.ids),), self.delay)
+        if self.training and self.delay_embedding is not None:
+            delay = torch.randint(self.delays[0], self.delays[1] + 1, delay.shape)
         laid_out = self.interleaver.build(batch.alignments, speech_lens.cpu(), delay, self.period_samples)
-        return self._model.loss(speech, laid_out)
+        return self._model.loss(self._told(speech, delay.to(speech.device)), laid_out)
+
+    def _told(self, speech: Tensor, delay: Tensor) -> Tensor:
+        """speech (B, M, D_lm) with the delays (B,) that its rows are to keep."""
+        if self.delay_embedding is None:
+            return speech
+        return speech + self.delay_embedding(delay - self.delays[0]).unsqueeze(1)
+
+    def _own_time(self, emission: Emission, delay: Tensor) -> Emission:
+        """An emission of rows with the delays (B,), its frames as if all had the system's own: ``token_span`` knows no other."""
+        if self.delay_embedding is None:
+            return emission
+        return replace(emission, frame=(emission.frame + (self.delay - delay).unsqueeze(1)).clamp(min=0))
+
+    def delay_periods(self, delay: Seconds) -> int:
+        """The delay, in token periods, that is nearest to one in seconds. Raises InputError for one that it was not trained for."""
+        period = self.period_samples / self.sample_rate
+        least, most = (periods * period for periods in self.delays)
+        if not least - 1e-6 <= delay <= most + 1e-6:
+            trained = f"from {least:g} to {most:g} s, in steps of {period:g} s" if most > least else f"of {least:g} s alone"
+            raise InputError(f"delay {delay:g} s: this model was trained for delays {trained}")
+        return round(delay / period)
+
+    def set_delay(self, state: SpeechReaLLMState, row: int, periods: int) -> None:
+        """Let a row, before its first step, answer with a delay of so many token periods, one of ``delay_periods``."""
+        state.delay[row] = periods
 
     def init_state(self, batch: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> SpeechReaLLMState:
         """The state of ``batch`` new streams."""
@@ -131,6 +177,7 @@ class SpeechReaLLM(AcousticModel):
             self.init_acoustic_state(batch, device, dtype),
             self.adapter.init_state(batch, device, dtype),
             self._model.init_state(batch, capacity, device, dtype),
+            torch.full((batch,), self.delay, device=device),
         )
 
     @torch.inference_mode()
@@ -138,8 +185,8 @@ class SpeechReaLLM(AcousticModel):
         """wav (B, S_c) → the tokens that are due, state."""
         enc, enc_lens, acoustic = self.encode_step(wav, lens, final, state.acoustic)
         speech, speech_lens, adapter = self.adapter.step(enc, enc_lens, final, state.adapter)
-        emission, search = self._model.step(speech, speech_lens, final, state.search)
-        return emission, SpeechReaLLMState(acoustic, adapter, search)
+        emission, search = self._model.step(self._told(speech, state.delay), speech_lens, final, state.search)
+        return self._own_time(emission, state.delay), SpeechReaLLMState(acoustic, adapter, search, state.delay)
 
     def n_best(self, emitted: Sequence[int], state: SpeechReaLLMState, row: int) -> list[Scored]:
         """The hypotheses of a row that has put out ``emitted`` since its start, where the searcher keeps several."""
@@ -147,10 +194,14 @@ class SpeechReaLLM(AcousticModel):
         return list(searcher.n_best(emitted, state.search, row))
 
     @torch.inference_mode()
-    def recognize(self, wav: Tensor, lens: Tensor) -> Emission:
-        """Whole utterances wav (B, S) → their tokens; the flush is added here. Raises InputError beyond the decoder's capacity."""
+    def recognize(self, wav: Tensor, lens: Tensor, delay: Tensor | None = None) -> Emission:
+        """Whole utterances wav (B, S) → their tokens; the flush is added here. Raises InputError beyond the decoder's capacity.
+
+        ``delay``: (B,) int64, token periods, of ``training_delays``. Default: the system's own.
+        """
         speech, speech_lens = self.embeddings(*self.with_flush(wav, lens), self.encoder.chunk)
-        return self._model.respond(speech, speech_lens)
+        delay = torch.full_like(lens, self.delay) if delay is None else delay
+        return self._own_time(self._model.respond(self._told(speech, delay), speech_lens), delay)
 
     def token_span(self, token_ids: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
         """A token ended in the token period ``delay`` before the speech embedding at which it was due, and began its duration earlier."""
