@@ -2,7 +2,7 @@
 # Speech ReaLLM on LibriSpeech, and the systems that the paper compares it with.
 #
 #   ./run.sh [--corpus DIR] [--exp DIR] [--train-sets 100|460|960] [--system NAME] [--alignments DIR] [--stage STAGE] [--stop-stage STAGE]
-#   ./run.sh --config conf/small.sh          # an hour of synthesized speech, on two CPU cores
+#   ./run.sh --config conf/small.sh          # four hours of synthesized speech, on two CPU cores
 #
 # DIR holds LibriSpeech/train-clean-100 and so on; else $REALLM_DATA/librispeech, else it is downloaded (60 GB for 960 hours).
 # Stages, by number or name:
