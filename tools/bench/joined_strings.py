@@ -68,8 +68,8 @@ def joined(strings: Sequence[tuple[Audio, str]], rate: int, seconds: float, kind
 
 def attend(system: Any, window: int, seconds: float) -> None:
     """Let its decoder attend to ``window`` positions, or, with 0, to all of a stream of ``seconds``."""
-    if not hasattr(system.decoder, "window"):
-        raise InputError(f"a {type(system.decoder).__name__} has no window: take a model whose decoder attends")
+    if not hasattr(getattr(system, "decoder", None), "window"):
+        raise InputError(f"a {type(system).__name__} has no decoder that attends: take a Speech ReaLLM with one")
     positions = math.ceil(seconds * system.sample_rate / system.period_samples)
     # As many words as two a second, and room for what is made up.
     system.decoder.window, system.decoder.capacity = window, 0 if window else 2 * positions + 64

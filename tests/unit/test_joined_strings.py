@@ -1,0 +1,68 @@
+"""tools/bench/joined_strings.py on strings of levels: its streams, its errors, and that a window's cost does not grow."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reallm.data.cuts import write_cuts
+from tests.dummies.level_bundle import registered_level_system, write_level_bundle
+from tests.dummies.level_strings import make_cut
+
+SCRIPT = Path(__file__).parents[2] / "tools/bench/joined_strings.py"
+
+
+def test_strings_are_joined_to_a_length_with_what_lies_between_them() -> None:
+    names = runpy.run_path(str(SCRIPT))
+    strings = [(np.full(8000, 0.5, dtype=np.float32), word) for word in ("one", "two", "three")]
+    streams = list(names["joined"](strings, 8000, 2.4, "silence", 0.5))
+    assert [(text, len(samples)) for text, samples, _ in streams] == [("one two", 20000), ("three", 8000)]
+    loudness = {
+        kind: float(np.abs(names["between"](kind, 1.0, 8000, np.random.default_rng(0))).max()) for kind in ("silence", "tones", "noise")
+    }
+    assert loudness["silence"] < 0.001 < 0.05 < loudness["tones"] < 0.2 and 0.1 < loudness["noise"] < 0.3
+
+
+def test_the_cost_of_a_window_is_the_same_for_any_length_and_that_of_full_attention_grows() -> None:
+    from reallm.systems.speech_reallm import SpeechReaLLM
+
+    names = runpy.run_path(str(SCRIPT))
+    system = SpeechReaLLM.tiny().eval()
+    costs = {}
+    for window in (16, 0):
+        for seconds in (5, 50):
+            names["attend"](system, window, seconds)
+            costs[window, seconds] = names["cost"](system)
+    assert costs[16, 5] == costs[16, 50]
+    assert all(long > short for short, long in zip(costs[0, 5], costs[0, 50], strict=True))
+
+
+def test_a_model_without_attention_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_cuts([make_cut(tmp_path, number) for number in range(2)], tmp_path / "test.jsonl.gz")
+    with registered_level_system():
+        options = [tmp_path / "test.jsonl.gz", "--out", tmp_path / "out", "--model", write_level_bundle(tmp_path / "bundle")]
+        monkeypatch.setattr(sys, "argv", [str(part) for part in ("joined_strings.py", *options)])
+        with pytest.raises(SystemExit, match=r"error: a .* has no decoder that attends: take a Speech ReaLLM"):
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+def test_rows_become_a_table_and_a_picture(tmp_path: Path) -> None:
+    names = runpy.run_path(str(SCRIPT))
+    row = {
+        "streams": 1,
+        "words": 10,
+        "wer": 30.0,
+        "insertions": 1,
+        "deletions": 2,
+        "substitutions": 0,
+        "state_mb": 0.5,
+        "mflop_per_s": 97.0,
+    }
+    kinds = [("0.5 s of silence", 0.5, 5.0), ("0.5 s of silence", 0.5, 50.0), ("60 s of tones", 60.0, 130.0)]
+    rows = [{**row, "between": b, "gap_s": g, "longest_s": s, "window": w} for b, g, s in kinds for w in (64, 0)]
+    assert "| 60 s of tones | full | 1 | 130 | 10 | 30.00 | 1 / 2 / 0 | 0.50 | 97 |" in names["table"](json.loads(json.dumps(rows)))
+    names["picture"](rows, [64, 0]).savefig(tmp_path / "joined.png")
+    assert (tmp_path / "joined.png").stat().st_size > 10000
