@@ -4,16 +4,15 @@ Two families of them are known by their decoder: byte-level pieces (GPT-2, Llama
 pieces in which U+2581 is a space (Llama 1 and 2, Mistral, Gemma), with byte pieces for what they cannot spell.
 """
 
-import codecs
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from reallm.errors import InputError, how_to_get
-from reallm.protocols import TextState
 from reallm.registry import register
+from reallm.tokenizers._surfaces import SurfaceTokenizer
 from reallm.tokenizers.character import describe_characters, fingerprint, process_folder
 
 SPACE_MARK = "\u2581"
@@ -23,7 +22,7 @@ IRRELEVANT = {"version", "truncation", "padding", "post_processor"}
 
 
 @register("tokenizer", "huggingface")
-class HuggingFaceTokenizer:
+class HuggingFaceTokenizer(SurfaceTokenizer):
     """The tokens of a ``tokenizer.json``.
 
     Every word has its leading space, the first one too, so that a word has the same tokens wherever it stands. Special tokens have
@@ -93,24 +92,6 @@ class HuggingFaceTokenizer:
             changed = sorted(set(text) - set(back)) or sorted(set(text))
             raise InputError(f"{self.path} makes {back!r} of {text!r} ({describe_characters(changed)}): clean the transcript")
         return token_ids
-
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """The text; bytes that form no character show as U+FFFD, an incomplete character at the end not at all."""
-        state, parts = TextState(), []
-        for token_id in token_ids:
-            part, state = self.decode_step(token_id, state)
-            parts.append(part)
-        return "".join(parts).rstrip(" ")
-
-    def decode_step(self, token_id: int, state: TextState) -> tuple[str, TextState]:
-        """The piece, without leading spaces before all text; a character of several tokens comes with its last."""
-        surface = self._surfaces[token_id]
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        decoder.setstate((state.pending, 0))
-        text = decoder.decode(surface) if isinstance(surface, bytes) else decoder.decode(b"", final=True) + surface
-        if not state.started:
-            text = text.lstrip(" ")
-        return text, TextState(state.started or bool(text), decoder.getstate()[0])
 
     def _encode(self, text: str) -> list[int]:
         return list(self._model.encode(self._prefix + text, add_special_tokens=False).ids)

@@ -4,23 +4,22 @@ A piece carries its leading space, which must not be shown before the first word
 character, which must not be shown before the character is whole.
 """
 
-import codecs
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from reallm.data.files import atomic_write
 from reallm.errors import InputError
-from reallm.protocols import TextState
 from reallm.registry import register
+from reallm.tokenizers._surfaces import SurfaceTokenizer
 from reallm.tokenizers.character import describe_characters, fingerprint, process_folder
 
 SPACE_MARK = "\u2581"
 
 
 @register("tokenizer", "sentencepiece")
-class SentencePieceTokenizer:
+class SentencePieceTokenizer(SurfaceTokenizer):
     """The pieces of a sentencepiece model, byte fallback included.
 
     Args:
@@ -109,24 +108,6 @@ class SentencePieceTokenizer:
                 f"{describe_characters(unknown)} in {text!r} not known to {self.path}: clean the transcript or train the tokenizer on it"
             )
         return list(token_ids)
-
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """The text; bytes that form no character show as U+FFFD, an incomplete character at the end not at all."""
-        state, parts = TextState(), []
-        for token_id in token_ids:
-            part, state = self.decode_step(token_id, state)
-            parts.append(part)
-        return "".join(parts).rstrip(" ")
-
-    def decode_step(self, token_id: int, state: TextState) -> tuple[str, TextState]:
-        """The piece, without leading spaces before all text; a character of several byte pieces comes with its last."""
-        surface = self._surfaces[token_id]
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        decoder.setstate((state.pending, 0))
-        text = decoder.decode(surface) if isinstance(surface, bytes) else decoder.decode(b"", final=True) + surface
-        if not state.started:
-            text = text.lstrip(" ")
-        return text, TextState(state.started or bool(text), decoder.getstate()[0])
 
 
 def _fix(error: str) -> str:
