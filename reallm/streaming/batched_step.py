@@ -4,11 +4,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from reallm.protocols import StreamingSystem, keeps_n_best
 from reallm.searchers._hypotheses import Hypotheses
-from reallm.streaming.readback import Rows
+from reallm.streaming.readback import Pending, Rows
 from reallm.streaming.sample_ring import Chunks, Mask
 from reallm.streaming.state import clone, reset, tensors
 from reallm.types import Scored
@@ -61,7 +60,7 @@ class BatchedStep:
         try:
             wav, lens, final = (torch.from_numpy(array).to(self._device) for array in chunks[:3])
             emission, after = self._system.step(wav.to(self._dtype), lens, final, self.state)
-            rows = Rows(emission, self._system, _tail(after))
+            rows = Rows(emission, self._system, _pending(after))
         except Exception as error:
             taking_part = np.flatnonzero(chunks.rows)
             if self._before is not None:
@@ -83,10 +82,11 @@ class BatchedStep:
         return [] if self._n_best is None else list(self._n_best(emitted, self.state, row))
 
 
-def _tail(state: Any) -> tuple[Tensor, Tensor] | None:
-    """The tokens of the best hypotheses that are not committed, ids (B, P) and how many (B,); None where the search commits at once."""
+def _pending(state: Any) -> Pending | None:
+    """What the best hypotheses hold back; None where the search commits at once."""
     hypotheses = getattr(getattr(state, "search", None), "hypotheses", None)
     if not isinstance(hypotheses, Hypotheses):
         return None
     best = hypotheses.best()
-    return best.token_ids[:, 0], best.length[:, 0]
+    # Scores that are NaN compare with nothing, so that no hypothesis goes on.
+    return Pending(best.token_ids[:, 0], best.length[:, 0], ~hypotheses.live.any(1))

@@ -125,10 +125,10 @@ class Engine:
         with self._lock:
             if self._over is None:
                 self._over = reason
+            while self._joining:  # first, or they would get the slots of the streams that end
+                self._settle(self._joining.popleft(), error=reason)
             for stream in [stream for stream in self._streams if stream is not None]:
                 stream._fail(reason)
-            while self._joining:
-                self._settle(self._joining.popleft(), error=reason)
         self._wake.set()
 
     def _refuse_over(self) -> None:
@@ -260,7 +260,7 @@ class Engine:
                 self._tail_ids = np.zeros_like(rows.tail_ids)
             self._tail_ids[took_part] = rows.tail_ids[took_part]
             self._tail_lens[took_part] = np.where(heard.final, 0, rows.tail_lens)[took_part]
-        news = (rows.lens > 0) | (rows.cap_hits > 0) | rows.exhausted | heard.final | self._awaited
+        news = (rows.lens > 0) | (rows.cap_hits > 0) | rows.exhausted | rows.is_nan | heard.final | self._awaited
         for row in np.flatnonzero(news & took_part).tolist():
             stream = self._streams[row]
             assert stream is not None
