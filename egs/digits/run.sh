@@ -2,6 +2,7 @@
 # Speech ReaLLM on connected digits: the whole method on real recordings, in half an hour on two CPU cores.
 #
 #   ./run.sh [--data DIR] [--exp DIR] [--stage STAGE] [--stop-stage STAGE] [--system NAME] [--delay N] [--teacher ctc|rnnt] [--from EXP]
+#            [--interleaver NAME] [--training-delays "LEAST MOST"]
 #
 # DIR holds the Free Spoken Digit Dataset (its recordings/, or fsdd/recordings/); else $REALLM_DATA/fsdd, else it is
 # downloaded, else espeak-ng speaks. Stages, by number or name:
@@ -25,6 +26,8 @@ nj=2                # CPU cores to use
 seed=1              # of everything that is drawn
 system=speech_reallm # what is trained: conf/NAME.yaml, one that has a delay
 delay=0             # token periods between the end of a token and its speech embedding
+training_delays=    # one model for all delays from the least to the most, of which streams choose: "0 3"
+interleaver=blank   # how speech and text become one sequence: a file of hparams/interleaver
 teacher=ctc         # what aligns and gives the first encoder: ctc, or rnnt (the system 'transducer')
 from=               # another run's --exp, whose data, teacher and alignments are used
 held_out_speaker=   # this speaker makes the test and is nowhere else
@@ -52,12 +55,20 @@ number 0 0.3 vocal_tract
 number 0 1 synthetic_share
 numbers 0.5 2 speeds
 one_of teacher ctc rnnt
+one_of interleaver blank blank_fed chunk_eos delayed_stream
 grep -qs '^delay:' "$here/conf/$system.yaml" ||
   _error "no system '$system' with a delay in $here/conf: one of $(cd "$here/conf" && grep -l '^delay:' *.yaml | sed 's/\.yaml$//' | paste -s -d ' ')"
 delay_fits "$here/conf/$system.yaml"
+least=$delay most=$delay
+if [ -n "$training_delays" ]; then
+  [[ $training_delays =~ ^([0-9]{1,3})\ ([0-9]{1,3})$ ]] || _error "--training-delays '$training_delays': the least and the most, such as '0 3'"
+  least=${BASH_REMATCH[1]} most=${BASH_REMATCH[2]}
+  [ "$least" -le "$delay" ] && [ "$delay" -le "$most" ] || _error "--delay '$delay': not from $least to $most, the --training-delays"
+  (delay=$most && delay_fits "$here/conf/$system.yaml")
+fi
 
 begin data tokenizer teacher align train export decode score report
-settings seed system delay teacher from held_out_speaker speeds synthetic_voices synthetic_share vocal_tract train_strings data_epochs \
+settings seed system delay training_delays interleaver teacher from held_out_speaker speeds synthetic_voices synthetic_share vocal_tract train_strings data_epochs \
   test_strings dev_strings teacher_epochs epochs
 base=${from:-$exp}
 teacher_system=ctc
@@ -105,10 +116,17 @@ if stage train $aligned; then
       hidden_size=144 intermediate_size=384 num_hidden_layers=4 num_attention_heads=4 num_key_value_heads=4
     llm=(--override llm="$exp/llm")
   fi
-  reallm train "$here/conf/$system.yaml" --exp "$exp/$system" --init "$base/$teacher_system" \
+  conf=$here/conf/$system.yaml
+  if [ "$interleaver" != blank ]; then
+    # The line that swaps it, in a copy, from where other paths lead to hparams.
+    sed -e "s|hparams/interleaver/blank.yaml|hparams/interleaver/$interleaver.yaml|" -e "s|!include:\.\./|!include:$here/conf/../|" \
+      "$conf" >"$exp/$system.yaml"
+    conf=$exp/$system.yaml
+  fi
+  reallm train "$conf" --exp "$exp/$system" --init "$base/$teacher_system" \
     --train "$base/align/train.jsonl.gz" --dev "$base/data/dev.jsonl.gz" \
     --override tokenizer_path="$base/words.json" --override seed="$seed" --override epochs="$epochs" --override delay="$delay" \
-    --override vocal_tract="$vocal_tract" "${llm[@]}"
+    --override vocal_tract="$vocal_tract" ${training_delays:+--override "training_delays=[$least,$most]"} "${llm[@]}"
   finish
 fi
 

@@ -61,6 +61,10 @@ OWN = {
         (["--speeds", "*"], "--speeds '*': a number from 0.5 to 2"),
         (["--train-strings", "0"], "--train-strings '0': a whole number from 1 on"),
         (["--teacher", "hmm"], "--teacher 'hmm': ctc or rnnt"),
+        (["--interleaver", "chunk"], "--interleaver 'chunk': blank or blank_fed or chunk_eos or delayed_stream"),
+        (["--training-delays", "3"], "--training-delays '3': the least and the most, such as '0 3'"),
+        (["--training-delays", "1 3"], "--delay '0': not from 1 to 3, the --training-delays"),
+        (["--training-delays", "0 9"], "--delay '9': at most 3"),
     ],
     "flow_of_time": [
         (["--updates", "0"], "--updates '0': a whole number from 1 on"),
@@ -98,6 +102,17 @@ def test_an_option_out_of_its_range_is_told_before_the_first_stage(recipe: Path)
         done = run(recipe, *options)
         assert done.returncode == 2 and done.stderr.startswith(f"error: {message}") and done.stderr.count("\n") == 1, (options, done)
     assert not (recipe.parents[2] / "calls").exists() and not (recipe.parent / "exp").exists()
+
+
+@pytest.mark.parametrize("recipe", ["digits"], indirect=True)
+def test_the_digits_are_interleaved_in_another_way(recipe: Path) -> None:
+    exp = recipe.parent / "exp"
+    assert run(recipe, "--exp", str(exp), "--interleaver", "chunk_eos", "--training-delays", "0 3").returncode == 0
+    made = (recipe.parents[2] / "calls").read_text()
+    assert f"train {exp}/speech_reallm.yaml " in made and "--override training_delays=[0,3]" in made
+    swapped = (exp / "speech_reallm.yaml").read_text()
+    assert f"interleaver: !include:{recipe.parent}/conf/../../../hparams/interleaver/chunk_eos.yaml" in swapped
+    assert swapped.count(f"!include:{recipe.parent}/conf/../../../hparams/") == swapped.count("!include:")
 
 
 @pytest.mark.parametrize("recipe", ["digits"], indirect=True)
