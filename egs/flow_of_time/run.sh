@@ -47,13 +47,13 @@ model=${model:-$here/../../reallm/bundles/digits}
 begin clock ticks data decode align report
 settings seed updates times full_times model teacher test_strings speeds
 
-# Full attention holds all positions: the prompt, the inputs, and at most a tick every two of them.
+# Full attention holds all positions: the prompt, the inputs, and a tick for every two of them at most.
 inputs=$(sed -n 's/^inputs: *\([0-9]*\).*/\1/p' "$here/conf/clock.yaml")
 if stage clock; then
   python "$here/local/clock.py" train "$here/conf/clock.yaml" --exp "$exp/clock/window" \
     --override seed="$seed" --override updates="$updates"
   python "$here/local/clock.py" train "$here/conf/clock.yaml" --exp "$exp/clock/full" \
-    --override seed="$seed" --override updates="$updates" --override window=0 --override capacity=$((64 + 2 * full_times * inputs))
+    --override seed="$seed" --override updates="$updates" --override window=0 --override capacity=$((64 + full_times * inputs * 3 / 2))
   finish
 fi
 
