@@ -81,7 +81,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     with pytest.raises(InputError, match=r"tokenizer.json does not exist: the LLM's folder has no tokenizer.json"):
         HuggingFaceTokenizer(path)
-    with pytest.raises(InputError, match="is a folder: name the tokenizer.json in it"):
+    with pytest.raises(InputError, match=r"is a folder: name the tokenizer.json in it"):
         HuggingFaceTokenizer(tmp_path)
     path.write_text("{")
     with pytest.raises(InputError, match="not a readable JSON file"):
