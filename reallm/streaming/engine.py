@@ -133,11 +133,13 @@ class Engine:
 
     def _refuse_over(self) -> None:
         if self._over is not None:
-            raise self._over
+            raise self._over.with_traceback(None)  # or each raise would make it longer
 
     def _work(self) -> None:
-        while self._over is None:
+        while True:
             self._wake.clear()
+            if self._over is not None:
+                return
             try:
                 busy = self.step()
             except Exception as error:  # a bug: whoever waits must not wait for ever

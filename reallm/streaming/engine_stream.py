@@ -130,7 +130,7 @@ class EngineStream:
         """The row, where the stream may go on. Raises InputError where it may not."""
         reason = self._error or self._reclaimed
         if reason is not None:
-            raise reason
+            raise reason.with_traceback(None)  # or each raise would make it longer
         if self._row is None or self._input_over:
             raise InputError("this stream is finished: get a new one from engine.stream()")
         if epoch != self._epoch:

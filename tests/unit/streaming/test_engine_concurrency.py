@@ -127,19 +127,19 @@ def stuck(system: LevelSystem) -> tuple[LevelSystem, threading.Event, threading.
 
 
 def test_what_happens_while_the_machine_is_busy() -> None:
-    system, begun, go_on = stuck(levels())
+    system, begun, go_on = stuck(LevelSystem(CharacterTokenizer.tiny(), chunk_frames=40).eval())
     engine = Engine(system, slots=3, queue=0.4)
     left, reset, full = (engine.stream() for _ in range(3))
     for stream in (left, reset, full):
-        stream.push(say([1, 2]), 8000, timeout=0)
+        stream.push(say([1, 2, 3, 4, 5]), 8000, timeout=0)  # a chunk in which something is said
     with engine:
         assert begun.wait(PATIENCE)
         left.close()
         heir = engine.stream()
-        heir.push(say([3], trailing=0.0)[:2000], 8000)
+        heir.push(np.zeros(2000, dtype=np.float32), 8000)
         reset.reset()
         reset.push(say([4])[:2000], 8000)
-        assert full.push(say([1, 2]), 8000, timeout=0) > 0, "a chunk was taken"
+        assert full.push(say([1, 2, 3, 4, 5]), 8000, timeout=0) == 16000, "a chunk was taken"
         pusher, pushed = in_thread(lambda: full.push(np.zeros(9000, dtype=np.float32), 8000))
         timed, timed_out = in_thread(lambda: full.push(np.zeros(9000, dtype=np.float32), 8000, timeout=0.05))
         timed.join(PATIENCE)
