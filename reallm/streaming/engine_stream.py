@@ -29,7 +29,8 @@ class EngineStream:
     """One stream of audio. Made by ``Engine.stream``; all methods may be called from any thread.
 
     It holds a slot until all of it is decoded after ``finish``, until ``close``, until it has an ``error``, or until it has brought
-    nothing for the engine's time-out. As a context manager it is closed at the end. Its words remain readable in any case.
+    nothing for the engine's time-out, which is also when one that nobody refers to any more gives its slot back. As a context
+    manager it is closed at the end. Its words remain readable in any case.
     """
 
     def __init__(self, engine: "Engine", row: int) -> None:

@@ -131,6 +131,13 @@ def test_the_uncommitted_tail_of_a_beam_search_is_shown_apart() -> None:
         assert system.tokenizer.decode(best.token_ids) == (partial.stable.text + partial.tail).strip()
         tails.append(partial.tail)
     assert any(tails)
+    while not stream.partial().tail:
+        stream.push(noise(len(tails), 800), 8000)
+        tails.append("")
+        engine.decode()
+    stream.reset()
+    assert stream.partial().tail == "", "not that of before"
+    stream.push(audio, 8000)
     stream.finish()
     assert stream.partial() == (stream.result(), "")
     greedy = Engine(talkative_system("speech_reallm")).stream()
