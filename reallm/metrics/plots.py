@@ -21,7 +21,8 @@ def _figure(height: float, rows: int = 1, columns: int = 1, width: float = WIDTH
     return figure, figure.subplots(rows, columns, **layout)
 
 
-def _style(axes: Axes, title: str, x: str, y: str, grid: str = "y") -> None:
+def style(axes: Axes, title: str, x: str = "", y: str = "", grid: str = "y") -> None:
+    """Titles to the left, faint lines along ``grid`` ("x", "y" or "both"), no frame."""
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=8)
     axes.set_xlabel(x, fontsize=9, color=GREY)
     axes.set_ylabel(y, fontsize=9, color=GREY)
@@ -50,7 +51,7 @@ def training_curves(journal: Sequence[Mapping[str, Any]]) -> Figure:
         loss.yaxis.set_major_formatter("{x:g}")
     if len(shown) > 1:
         loss.legend(frameon=False, fontsize=8.5, labelcolor=INK)
-    _style(loss, "Training loss", "", "loss (log scale)")
+    style(loss, "Training loss", "", "loss (log scale)")
     wer.plot([c["update"] for c in checks], [c["wer"] for c in checks], color=BLUE, linewidth=1.6, marker="o", markersize=4)
     if checks:
         last = checks[-1]
@@ -58,10 +59,10 @@ def training_curves(journal: Sequence[Mapping[str, Any]]) -> Figure:
             f"{last['wer']:.2f} %", (last["update"], last["wer"]), (0, 8), textcoords="offset points", fontsize=8.5, ha="right", color=INK
         )
     wer.set_ylim(bottom=0)
-    _style(wer, "Word error rate of dev, streamed", "", "WER, %")
+    style(wer, "Word error rate of dev, streamed", "", "WER, %")
     rate.plot(updates, [1000 * line.get("lr", np.nan) for line in lines], color=GREY, linewidth=1.6)
     rate.set_ylim(bottom=0)
-    _style(rate, "Learning rate × 1000", "update", "")
+    style(rate, "Learning rate × 1000", "update", "")
     return figure
 
 
@@ -100,13 +101,13 @@ def utterance(
     top = float(power.max())
     extent = (0.0, power.shape[1] * hop, 0.0, sample_rate / 2000)
     picture.imshow(power, origin="lower", aspect="auto", extent=extent, cmap="magma", vmin=top - 70, vmax=top, interpolation="bilinear")
-    _style(picture, f"Utterance {name}", "", "kHz")
+    style(picture, f"Utterance {name}", "", "kHz")
     picture.grid(False)
     for word in spoken:
         for edge in (word.start, word.end):
             picture.axvline(edge, color="white", linewidth=0.6, alpha=0.55)
 
-    _style(times, "", "seconds", "", grid="x")
+    style(times, "", "seconds", "", grid="x")
     height = 0.62
     rows = len(lanes) + 1
     for row, (_, words) in enumerate(lanes):
@@ -153,7 +154,7 @@ def delay_histogram(delays_ms: Sequence[float], title: str) -> Figure:
         # Rounded twice, as results.json and then its reader do, so that the picture has the table's number.
         axes.axvline(value, color=colour, linewidth=1.2, linestyle="-" if label == "mean" else (0, (4, 3)), ymax=0.80 + 0.045 * (3 - row))
         axes.text(value, tops * (1.24 - 0.057 * row), f" {label} {round(value, 1):.0f} ms", fontsize=8.5, color=colour, va="center")
-    _style(axes, title, "audio accepted when the word showed, minus the word's end, in ms", "words")
+    style(axes, title, "audio accepted when the word showed, minus the word's end, in ms", "words")
     return figure
 
 
@@ -176,7 +177,7 @@ def error_bars(groups: Mapping[str, tuple[float, float, float, int]], overall: f
         f"all\n{overall:.2f} %", (1, overall), (6, 0), ("axes fraction", "data"), "offset points", fontsize=8.5, color=RED, va="center"
     )
     axes.set_xlim(-0.5, len(names) - 0.5)
-    _style(axes, title, x, "WER, %")
+    style(axes, title, x, "WER, %")
     return figure
 
 
@@ -195,5 +196,5 @@ def delay_curves(curves: Mapping[str, Sequence[tuple[float, float]]], lines: Map
     for number, (name, wer) in enumerate(lines.items(), start=len(curves)):
         axes.axhline(wer, color=colours[number % len(colours)], linewidth=1.2, linestyle=DASHES, label=f"{name} (offline)")
     axes.legend(frameon=False, fontsize=8.5, labelcolor=INK)
-    _style(axes, title, "mean emission delay, ms", "WER, %")
+    style(axes, title, "mean emission delay, ms", "WER, %")
     return figure

@@ -26,7 +26,7 @@ from reallm.bundle import load_shared, published
 from reallm.data.cuts import load_audio, read_cuts, text_of
 from reallm.data.files import atomic_write
 from reallm.errors import InputError
-from reallm.metrics.plots import BLUE, FAINT, GREY, INK, ORANGE
+from reallm.metrics.plots import BLUE, GREY, INK, ORANGE, style
 from reallm.metrics.word_errors import ErrorCounts, align_words
 from reallm.streaming.recognizer import Recognizer
 from reallm.streaming.simulation import stream_utterances
@@ -153,7 +153,7 @@ def picture(rows: list[dict[str, Any]], windows: Sequence[int]) -> Any:
         panel.set_xscale("log")
         panel.set_ylim(bottom=0)
         panel.legend(frameon=False, fontsize=8, labelcolor=INK)
-        _style(panel, title, "longest stream, seconds", unit)
+        style(panel, title, "longest stream, seconds", unit, grid="both")
     kinds = list(dict.fromkeys(row["between"] for row in rows if row["gap_s"] != PAUSE))
     panel = axes[1, 1]
     for number, window in enumerate(windows):
@@ -166,20 +166,8 @@ def picture(rows: list[dict[str, Any]], windows: Sequence[int]) -> Any:
             bottom = bottom + height
     panel.set_xticks(range(len(kinds)), [kind.partition(" of ")[2] or kind for kind in kinds])
     panel.legend(frameon=False, fontsize=7.5, labelcolor=INK)
-    _style(panel, "Errors with a pause of another kind", "between strings", "% of words")
+    style(panel, "Errors with a pause of another kind", "between strings", "% of words", grid="both")
     return figure
-
-
-def _style(panel: Any, title: str, x: str, y: str) -> None:
-    panel.set_title(title, loc="left", fontsize=10, fontweight="bold", color=INK, pad=6)
-    panel.set_xlabel(x, fontsize=9, color=GREY)
-    panel.set_ylabel(y, fontsize=9, color=GREY)
-    panel.tick_params(which="both", labelsize=8.5, colors=GREY, length=0)
-    for side in ("top", "right", "left"):
-        panel.spines[side].set_visible(False)
-    panel.spines["bottom"].set_color(FAINT)
-    panel.set_axisbelow(True)
-    panel.grid(color=FAINT, linewidth=0.8)
 
 
 def main() -> None:

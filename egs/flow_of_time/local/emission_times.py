@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pictures import panels, style
+from pictures import panels
 
 from reallm.bundle import load_shared
 from reallm.data.alignments import token_alignment
@@ -24,7 +24,7 @@ from reallm.data.cuts import read_cuts
 from reallm.data.files import atomic_write
 from reallm.errors import InputError
 from reallm.metrics.hypotheses import read_hypotheses
-from reallm.metrics.plots import BLUE, GREEN, INK, ORANGE
+from reallm.metrics.plots import BLUE, GREEN, INK, ORANGE, style
 from reallm.metrics.references import references
 from reallm.metrics.score import ScoredUtterance, pair_up
 from reallm.metrics.word_errors import ErrorCounts
@@ -143,14 +143,14 @@ def picture(speeds: Mapping[float, Speed], period_ms: float) -> Any:
         axes[0, 0].bar(steps + 0.28 * (number - (len(known) - 1) / 2), share, width=0.26, color=colour, label=name)
     axes[0, 0].set_xticks(steps, ["≤ −5", *(f"{step:d}" for step in steps[1:-1]), "≥ 5"])
     axes[0, 0].legend(frameon=False, fontsize=8, labelcolor=INK)
-    style(axes[0, 0], "Answered too late, speed 1", f"token periods of {period_ms:g} ms", "% of correct words")
+    style(axes[0, 0], "Answered too late, speed 1", f"token periods of {period_ms:g} ms", "% of correct words", grid="both")
     factors = list(speeds)
     for values, colour, name in ((lambda s: s.answer_ms, BLUE, "answer"), (lambda s: s.emission_ms, ORANGE, "shown")):
         low, middle, high = np.array([np.percentile(values(speed), [10, 50, 90]) for speed in speeds.values()]).T
         axes[0, 1].fill_between(factors, low, high, color=colour, alpha=0.15, linewidth=0)
         axes[0, 1].plot(factors, middle, color=colour, marker="o", markersize=4, linewidth=1.6, label=f"{name}: median, 10 to 90 %")
     axes[0, 1].legend(frameon=False, fontsize=8, labelcolor=INK)
-    style(axes[0, 1], "After the true end of the word", "speed of the audio", "ms")
+    style(axes[0, 1], "After the true end of the word", "speed of the audio", "ms", grid="both")
     for name, attribute, colour in (
         ("model − truth", "to_truth", BLUE),
         ("model − teacher", "to_teacher", GREEN),
@@ -161,10 +161,10 @@ def picture(speeds: Mapping[float, Speed], period_ms: float) -> Any:
             axes[1, 0].plot(factors, means, color=colour, marker="o", markersize=4, linewidth=1.6, label=name)
     axes[1, 0].axhline(0, color=INK, linewidth=0.8)
     axes[1, 0].legend(frameon=False, fontsize=8, labelcolor=INK)
-    style(axes[1, 0], "Mean difference", "speed of the audio", "token periods")
+    style(axes[1, 0], "Mean difference", "speed of the audio", "token periods", grid="both")
     axes[1, 1].plot(factors, [speed.counts.wer for speed in speeds.values()], color=BLUE, marker="o", markersize=4, linewidth=1.6)
     axes[1, 1].set_ylim(bottom=0)
-    style(axes[1, 1], "Word error rate", "speed of the audio", "%")
+    style(axes[1, 1], "Word error rate", "speed of the audio", "%", grid="both")
     return figure
 
 

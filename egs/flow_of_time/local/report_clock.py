@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pictures import panels, style
+from pictures import panels
 
 from reallm.data.files import atomic_write
-from reallm.metrics.plots import BLUE, DASHES, GREY, INK, ORANGE
+from reallm.metrics.plots import BLUE, DASHES, GREY, INK, ORANGE, style
 
 Stream = dict[str, Any]
 PROMPTS = {"told": "k told as a number", "shown": "one interval shown"}
@@ -108,7 +108,9 @@ def drift_picture(clocks: dict[str, Any]) -> Any:
             panel.axvline(clock["trained_inputs"], color=INK, linewidth=0.9, linestyle=DASHES)
             panel.set_xscale("log")
             panel.set_yscale("symlog", linthresh=1)
-            style(panel, f"{name}: {said}", "inputs heard" if row == len(clocks) - 1 else "", "" if column else "drift, inputs")
+            style(
+                panel, f"{name}: {said}", "inputs heard" if row == len(clocks) - 1 else "", "" if column else "drift, inputs", grid="both"
+            )
     for kind, colour in KINDS.values():
         axes[0, 0].plot([], [], color=colour, label=kind)
     axes[0, 0].plot([], [], color=INK, linestyle=DASHES, linewidth=0.9, label="training length")
@@ -133,7 +135,9 @@ def interval_picture(clocks: dict[str, Any], length: int) -> Any:
                     panel.scatter(
                         *zip(*points, strict=True), s=22, marker=marker, facecolors=face, edgecolors=colour, label=f"{kind}, {prompt}"
                     )
-        style(panel, name, "interval asked for, inputs", "" if column else f"mean interval over {length} × the training length")
+        style(
+            panel, name, "interval asked for, inputs", "" if column else f"mean interval over {length} × the training length", grid="both"
+        )
     axes[0, 0].legend(frameon=False, fontsize=8, labelcolor=INK)
     return figure
 
