@@ -1,11 +1,18 @@
 """A tiny digits corpus of tones: real files, real manifests, in a tenth of a second."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
+import torch
+from lhotse.cut import Cut
 
+from reallm.data.alignments import with_token_alignment
 from reallm.data.corpora.digits import DigitsOptions, prepare
+from reallm.data.cuts import text_of
+from reallm.types import Alignment
 
 RATE = 8000
 
@@ -44,3 +51,15 @@ def write_flac_of_unknown_length(path: Path, samples: np.ndarray) -> None:
     content[21] &= 0xF0
     content[22:26] = bytes(4)
     path.write_bytes(content)
+
+
+def aligned_evenly(cuts: Iterable[Cut], tokenizer: Any) -> list[Cut]:
+    """The cuts with the tokens of their texts spread evenly over each."""
+    aligned = []
+    for cut in cuts:
+        ids = tokenizer.encode(text_of(cut))
+        edges = torch.linspace(0, cut.num_samples, len(ids) + 1).long()
+        alignment = Alignment(torch.tensor(ids), edges[:-1], edges[1:], torch.zeros(len(ids)).double(), cut.sampling_rate)
+        meta = {"tokenizer": tokenizer.fingerprint, "backend": "even", "version": "1"}
+        aligned.append(with_token_alignment(cut, alignment, [tokenizer.decode([i]) for i in ids], meta))
+    return aligned

@@ -12,15 +12,13 @@ import torch
 
 from reallm import resources
 from reallm.bundle import load
-from reallm.data.alignments import with_token_alignment
 from reallm.data.cuts import read_cuts, text_of, write_cuts
 from reallm.registry import find
 from reallm.streaming.recognizer import Recognizer
 from reallm.training.experiment import load_trained, run_training
 from reallm.training.journal import read_journal
-from reallm.types import Alignment
 from tests.dummies.command import run
-from tests.dummies.data import write_corpus
+from tests.dummies.data import aligned_evenly, write_corpus
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["dim=32", "layers=2", "batch_seconds=8", "epochs=2", "warmup=5"]
@@ -43,14 +41,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_corpus(tmp_path_factory.mktemp("corpus"), train_strings=50, epochs=1, dev_strings=4)
     cuts = list(read_cuts(folder / "train.jsonl.gz"))
     tokenizer = find("tokenizer", "word").train([text_of(cut) for cut in cuts], folder / "words.json")
-    aligned = []
-    for cut in cuts:
-        ids = tokenizer.encode(text_of(cut))
-        edges = torch.linspace(0, cut.num_samples, len(ids) + 1).long()
-        alignment = Alignment(torch.tensor(ids), edges[:-1], edges[1:], torch.zeros(len(ids)).double(), cut.sampling_rate)
-        meta = {"tokenizer": tokenizer.fingerprint, "backend": "even", "version": "1"}
-        aligned.append(with_token_alignment(cut, alignment, [tokenizer.decode([i]) for i in ids], meta))
-    write_cuts(aligned, folder / "aligned.jsonl.gz")
+    write_cuts(aligned_evenly(cuts, tokenizer), folder / "aligned.jsonl.gz")
     return folder
 
 

@@ -5,18 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from reallm import resources
 from reallm.bundle import export
-from reallm.data.alignments import token_meta, with_token_alignment, words
+from reallm.data.alignments import token_meta, words
 from reallm.data.cuts import read_cuts, text_of, write_cuts
 from reallm.registry import find
 from reallm.training.experiment import load_trained, run_training
 from reallm.training.journal import read_journal
-from reallm.types import Alignment
 from tests.dummies.command import run
-from tests.dummies.data import write_corpus
+from tests.dummies.data import aligned_evenly, write_corpus
 
 SMALL = ["dim=32", "layers=2", "decoder_dim=32", "decoder_layers=2", "batch_seconds=8", "epochs=1", "warmup=5"]
 SWAPS = [
@@ -45,14 +43,7 @@ def tokenizer_and_cuts(kind: str, manifests: Path, folder: Path) -> tuple[Path, 
     options = {"vocab_size": 20} if kind == "sentencepiece" else {}
     find("tokenizer", kind).train([text_of(cut) for cut in cuts], path, **options)
     tokenizer = find("tokenizer", kind)(path)
-    aligned = []
-    for cut in cuts:
-        ids = tokenizer.encode(text_of(cut))
-        edges = torch.linspace(0, cut.num_samples, len(ids) + 1).long()
-        alignment = Alignment(torch.tensor(ids), edges[:-1], edges[1:], torch.zeros(len(ids)).double(), cut.sampling_rate)
-        meta = {"tokenizer": tokenizer.fingerprint, "backend": "even", "version": "1"}
-        aligned.append(with_token_alignment(cut, alignment, [tokenizer.decode([i]) for i in ids], meta))
-    write_cuts(aligned, folder / "train.jsonl.gz")
+    write_cuts(aligned_evenly(cuts, tokenizer), folder / "train.jsonl.gz")
     return path, folder / "train.jsonl.gz"
 
 
