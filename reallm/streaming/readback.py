@@ -1,15 +1,14 @@
 """An emission as numbers of the host. Legend: reallm/types.py."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from reallm.protocols import System
+from reallm.streaming.sample_ring import Mask
 from reallm.types import Emission
-
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 class SpokenToken(NamedTuple):
