@@ -8,6 +8,7 @@ import pytest
 import torch
 from lhotse.cut import Cut
 
+from reallm.data import features
 from reallm.data.augmentation import AdditiveNoise
 from reallm.data.cuts import read_cuts, write_cuts
 from reallm.data.dataset import TrainingData, load_batch
@@ -112,7 +113,8 @@ def test_what_cannot_be(cuts: list[Cut], tmp_path: Path) -> None:
         frontend.train().from_stored(feats, lens, lens)
 
 
-def test_the_command(cuts: list[Cut], tmp_path: Path) -> None:
+def test_the_command(cuts: list[Cut], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "SHARD", 2)
     conf = tmp_path / "conf.yaml"
     conf.write_text(
         "frontend: !new:reallm.frontends.log_mel.LogMelFrontend\n    sample_rate: 8000\n    mels: 20\n"
