@@ -150,6 +150,11 @@ class SpeechReaLLM(AcousticModel):
             return speech
         return speech + self.delay_embedding(delay - self.delays[0]).unsqueeze(1)
 
+    def stream_embeddings(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Speech embeddings (B, M, D_lm) of a batch and its flush, lens (B,), as the decoder hears them in streams with its own delay."""
+        speech, lens = self.adapter.forward(*self.hear(batch, self.encoder.chunk))
+        return self._told(speech, torch.full_like(lens, self.delay)), lens
+
     def _own_time(self, emission: Emission, delay: Tensor) -> Emission:
         """An emission of rows with the delays (B,), its frames as if all had the system's own: ``token_span`` knows no other."""
         if self.delay_embedding is None:
