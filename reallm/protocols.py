@@ -295,11 +295,21 @@ class System(Protocol):
         """Emission.token_ids and .frame → estimated (start, end) of the tokens in samples, each like ``frame``, int64."""
 
 
+@dataclass
+class RowOptions(StreamingState):
+    """What each stream of a batch has chosen for itself: see reallm/streaming/options.py."""
+
+    delay: Tensor  # (B,) int64, token periods
+    blank_penalty: Tensor  # (B,) float64, subtracted from the logit of BLANK
+
+
 @runtime_checkable
 class StreamingSystem(System, Protocol):
     """A system that answers while it listens. ``recognize`` is the offline twin of ``step``.
 
-    One whose streams may choose their delay has ``delay``, ``delay_periods`` and ``set_delay``, see SpeechReaLLM.
+    One whose streams may have options of their own has ``begin(state, rows, options)``, and so has its searcher, if it has one: rows
+    (B,) bool, before their first step, take their part of the RowOptions into ``state``. One whose streams may choose their delay
+    has ``delay`` and ``delay_periods`` too, see SpeechReaLLM.
 
     One with a ``searcher`` that keeps several hypotheses gives those of a row by ``n_best(emitted, state, row)``, see BeamSearcher.n_best.
     """
@@ -325,6 +335,11 @@ def delay_periods(system: System, delay: Seconds) -> int:
         name = getattr(system, "component_name", type(system).__name__)
         raise InputError(f"delay {delay:g} s: system '{name}' was not trained for a choice of delays: leave it out")
     return int(periods(delay))
+
+
+def takes_options(system: System) -> bool:
+    """Whether the streams of a system may have options of their own. The only place that decides it."""
+    return hasattr(system, "begin") and hasattr(getattr(system, "searcher", system), "begin")
 
 
 def keeps_n_best(system: System) -> bool:

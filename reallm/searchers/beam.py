@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from reallm.errors import InputError, nearest
-from reallm.protocols import PolicyState, ResponseModel
+from reallm.protocols import PolicyState, ResponseModel, RowOptions
 from reallm.registry import register
 from reallm.searchers._hypotheses import Hypotheses
 from reallm.streaming.frame_queue import FrameQueue
@@ -28,6 +28,7 @@ class BeamState(StreamingState):
     hypotheses: Hypotheses
     frame: Tensor  # (B,) int64, the speech embedding that is being answered; -1 before the first
     committed: Tensor  # (B,) int64, tokens put out that all hypotheses share
+    blank_penalty: Tensor  # (B,) float64
 
 
 def _flat(state: S) -> S:
@@ -55,7 +56,7 @@ class BeamSearcher:
         merge: finished hypotheses of equal text, said at other times, become one, the better one, whose score is then the ``max``
             of the two or their ``logadd``; ``off`` keeps both.
         max_symbols: the most tokens of one response; a response of the best hypothesis that is cut is counted in ``Emission.cap_hits``.
-        blank_penalty: subtracted from the logit of BLANK, as in greedy search.
+        blank_penalty: subtracted from the logit of BLANK, in streams that choose no other, as in greedy search.
         max_pending: the most tokens that hypotheses may disagree about: where one has more, the best one goes on alone.
 
     Raises InputError for numbers below 1 and an unknown ``merge``.
@@ -94,7 +95,12 @@ class BeamSearcher:
             hypotheses=Hypotheses.start(batch, self.beam, self.max_pending + self.max_symbols, device),
             frame=zero - 1,
             committed=zero,
+            blank_penalty=torch.full((batch,), self.blank_penalty, dtype=torch.float64, device=device),
         )
+
+    def begin(self, state: BeamState, rows: Tensor, options: RowOptions) -> None:
+        """Let ``rows`` (B,) bool, before their first step, have these options."""
+        state.blank_penalty = torch.where(rows, options.blank_penalty, state.blank_penalty)
 
     @torch.inference_mode()
     def step(self, model: ResponseModel, embeddings: Tensor, lens: Tensor, final: Tensor, state: BeamState) -> tuple[Emission, BeamState]:
@@ -117,7 +123,8 @@ class BeamSearcher:
             queue, frame = queue.drop(hears), frame + hears
             hypotheses.symbols = torch.where(hears.unsqueeze(1), 0, hypotheses.symbols)
             logits, decoder = model.decoder.step(inputs, active.flatten(), decoder)
-            hypotheses, policy, moved = self._expand(model, logits.float().log_softmax(-1), active, frame, hypotheses, policy)
+            log_probs = logits.float().log_softmax(-1)
+            hypotheses, policy, moved = self._expand(model, log_probs, active, frame, hypotheses, policy, state.blank_penalty)
             if len(moved[0]):
                 for tensor in tensors(decoder):
                     tensor[moved[0]] = tensor[moved[1]]
@@ -132,11 +139,19 @@ class BeamSearcher:
         least = torch.where(hypotheses.live, hypotheses.cap_hits, torch.iinfo(torch.int64).max).amin(1)
         cap_hits = torch.where(final, best.cap_hits[:, 0], least)
         hypotheses.cap_hits = hypotheses.cap_hits - cap_hits.unsqueeze(1)
-        after = BeamState(queue, _unflat(decoder, self.beam), _unflat(policy, self.beam), hypotheses, frame, committed)
+        decoder, policy = _unflat(decoder, self.beam), _unflat(policy, self.beam)
+        after = BeamState(queue, decoder, policy, hypotheses, frame, committed, state.blank_penalty)
         return out.emission(cap_hits, stuck if model.capacity else None), after
 
     def _expand(
-        self, model: ResponseModel, log_probs: Tensor, active: Tensor, frame: Tensor, hypotheses: Hypotheses, policy: PolicyState
+        self,
+        model: ResponseModel,
+        log_probs: Tensor,
+        active: Tensor,
+        frame: Tensor,
+        hypotheses: Hypotheses,
+        policy: PolicyState,
+        blank_penalty: Tensor,
     ) -> tuple[Hypotheses, PolicyState, tuple[Tensor, Tensor]]:
         """Answers with ``log_probs`` (B · K, V) of the ``active`` (B, K) hypotheses, pruned with those that rest.
 
@@ -150,7 +165,7 @@ class BeamSearcher:
         a_token = torch.full_like(policy.token_ids, 0 if blank else 1)
         asked = active & model.interleaver.advance(a_token, active.flatten(), policy)[0].view_as(active)
         answers = log_probs.double().unflatten(0, (batch, beam))
-        answers[:, :, blank] -= self.blank_penalty
+        answers[:, :, blank] -= blank_penalty.unsqueeze(1)
         full = asked & (hypotheses.symbols >= self.max_symbols)
         cut = full & (answers.argmax(-1) != blank)
         only_blank = torch.arange(answers.size(2), device=answers.device) != blank

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from reallm.errors import InputError
-from reallm.protocols import PolicyState, ResponseModel
+from reallm.protocols import PolicyState, ResponseModel, RowOptions
 from reallm.registry import register
 from reallm.streaming.frame_queue import FrameQueue
 from reallm.streaming.state import StreamingState
@@ -23,6 +23,7 @@ class SearchState(StreamingState):
     frame: Tensor  # (B,) int64, the speech embedding that is being answered; -1 before the first
     symbols: Tensor  # (B,) int64, tokens in the response so far
     position: Tensor  # (B,) int64, decoder positions consumed
+    blank_penalty: Tensor  # (B,) float64
 
 
 @register("searcher", "greedy")
@@ -31,7 +32,7 @@ class GreedySearcher:
 
     Args:
         max_symbols: the most tokens of one response; a response that is cut is counted in ``Emission.cap_hits``.
-        blank_penalty: subtracted from the logit of BLANK. Above 0 text comes sooner, with more insertions.
+        blank_penalty: subtracted from the logit of BLANK, in streams that choose no other. Above 0 text comes sooner, with more insertions.
     """
 
     def __init__(self, max_symbols: int = 10, blank_penalty: float = 0.0) -> None:
@@ -56,7 +57,12 @@ class GreedySearcher:
             frame=zero - 1,
             symbols=zero,
             position=zero.clone(),
+            blank_penalty=torch.full((batch,), self.blank_penalty, dtype=torch.float64, device=device),
         )
+
+    def begin(self, state: SearchState, rows: Tensor, options: RowOptions) -> None:
+        """Let ``rows`` (B,) bool, before their first step, have these options."""
+        state.blank_penalty = torch.where(rows, options.blank_penalty, state.blank_penalty)
 
     @torch.inference_mode()
     def step(
@@ -74,6 +80,7 @@ class GreedySearcher:
         count = torch.zeros(batch, dtype=torch.int64, device=device)
         cap_hits = torch.zeros_like(count)
         rows = torch.arange(batch, device=device)
+        blank_id, blank_penalty = model.interleaver.blank_id, state.blank_penalty.float()
 
         while True:
             pending = ~policy.wants_audio | (queue.count > 0)
@@ -90,9 +97,10 @@ class GreedySearcher:
             logits, decoder = model.decoder.step(inputs, active, decoder)
 
             scores = torch.log_softmax(logits.float(), dim=-1)
-            output = self.choose(scores, model.interleaver.blank_id, position)
-            capped = (symbols >= self.max_symbols) & (output != model.interleaver.blank_id) & active
-            output = torch.where(capped, model.interleaver.blank_id, output)
+            scores[:, blank_id] -= blank_penalty  # in place: the scores of tokens, which are put out, stay what they were
+            output = self.choose(scores, blank_id, position)
+            capped = (symbols >= self.max_symbols) & (output != blank_id) & active
+            output = torch.where(capped, blank_id, output)
             cap_hits = cap_hits + capped
             text, policy = model.interleaver.advance(output, active, policy)
 
@@ -105,11 +113,8 @@ class GreedySearcher:
             position = position + active
         exhausted = pending if model.capacity else None
         emission = Emission(token_ids[:, :capacity], frames[:, :capacity], log_probs[:, :capacity], count, cap_hits, exhausted)
-        return emission, SearchState(queue, decoder, policy, frame, symbols, position)
+        return emission, SearchState(queue, decoder, policy, frame, symbols, position, state.blank_penalty)
 
     def choose(self, scores: Tensor, blank_id: int, position: Tensor) -> Tensor:
-        """The answers (B,) at decoder positions ``position`` (B,), given log-probabilities ``scores`` (B, V)."""
-        if self.blank_penalty:
-            scores = scores.clone()
-            scores[:, blank_id] -= self.blank_penalty
+        """The answers (B,) at decoder positions ``position`` (B,), given log-probabilities ``scores`` (B, V), BLANK's less its penalty."""
         return scores.argmax(dim=-1)

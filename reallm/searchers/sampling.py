@@ -30,7 +30,7 @@ class SamplingSearcher(GreedySearcher):
     """Draws every answer by the Gumbel-max trick, with counter-based noise: a stream draws the same whatever shares its batch.
 
     Args:
-        temperature: divides the log-probabilities; towards 0 it becomes greedy search.
+        temperature: divides the log-probabilities, that of BLANK less its penalty; towards 0 it becomes greedy search.
         seed: another seed draws other answers.
         max_symbols, blank_penalty: as in greedy search.
     """
@@ -49,5 +49,4 @@ class SamplingSearcher(GreedySearcher):
     def choose(self, scores: Tensor, blank_id: int, position: Tensor) -> Tensor:
         """See GreedySearcher.choose."""
         scores = scores.double() / self.temperature
-        scores[:, blank_id] -= self.blank_penalty
         return (scores + gumbel_noise(self.seed, position, scores.size(1))).argmax(dim=-1)

@@ -7,6 +7,7 @@ import torch
 
 from reallm.protocols import StreamingSystem, keeps_n_best
 from reallm.searchers._hypotheses import Hypotheses
+from reallm.streaming.options import TakenChoices
 from reallm.streaming.readback import Pending, Rows
 from reallm.streaming.sample_ring import Chunks, Mask
 from reallm.streaming.state import clone, reset, tensors
@@ -44,6 +45,11 @@ class BatchedStep:
     def renew(self, rows: Mask) -> None:
         """``rows`` (B,) become those of new streams."""
         self.state = reset(self.state, torch.from_numpy(rows).to(self._device), self._initial)
+
+    @torch.inference_mode()
+    def begin(self, choices: TakenChoices) -> None:
+        """The rows of new streams take what these have chosen."""
+        choices.write(self._system, self.state, self._device)
 
     @torch.inference_mode()
     def __call__(self, chunks: Chunks) -> tuple[list[Heard], dict[int, Exception]]:

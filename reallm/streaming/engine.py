@@ -30,7 +30,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import numpy as np
 
@@ -38,6 +38,7 @@ from reallm.errors import InputError, at_least
 from reallm.protocols import StreamingSystem, System, streams
 from reallm.streaming.batched_step import BatchedStep, Heard
 from reallm.streaming.engine_stream import EngineStream
+from reallm.streaming.options import Choices, Chosen, StreamOptions, choose
 from reallm.streaming.recognizer import parameter_of
 from reallm.streaming.sample_ring import Mask, SampleRing
 from reallm.types import Seconds
@@ -88,10 +89,11 @@ class Engine:
         self._used, self._fresh, self._awaited = (np.zeros(slots, dtype=np.bool_) for _ in range(3))
         self._generation = np.zeros(slots, dtype=np.int64)  # of the row's stream: what was decoded for another one is dropped
         self._brought_at = np.zeros(slots)
+        self._choices = Choices(slots)
         self._tail_ids, self._tail_lens = np.zeros((slots, 0), dtype=np.int64), np.zeros(slots, dtype=np.int64)
         self._streams: list[EngineStream | None] = [None] * slots
         self._free = deque(range(slots))
-        self._joining: deque[Future[EngineStream]] = deque()
+        self._joining: deque[tuple[Future[EngineStream], Chosen | None]] = deque()
         self._lock = threading.Lock()  # of all of the above but the states, and never held while the system steps
         self._turn = threading.Lock()  # of the states: one step at a time
         self._wake = threading.Event()
@@ -126,7 +128,7 @@ class Engine:
             if self._over is None:
                 self._over = reason
             while self._joining:  # first, or they would get the slots of the streams that end
-                self._settle(self._joining.popleft(), error=reason)
+                self._settle(self._joining.popleft()[0], error=reason)
             for stream in [stream for stream in self._streams if stream is not None]:
                 stream._fail(reason)
         self._wake.set()
@@ -162,12 +164,13 @@ class Engine:
         """How many slots are taken."""
         return self.slots - len(self._free)
 
-    def stream(self, timeout: Seconds | None = None) -> EngineStream:
+    def stream(self, timeout: Seconds | None = None, **options: Unpack[StreamOptions]) -> EngineStream:
         """A new stream in a free slot, after waiting for one where ``max_waiting`` lets it, ``timeout`` seconds at most.
 
-        Raises InputError when all slots are taken and too many wait already, TimeoutError after the time-out.
+        ``options`` are its own, see StreamOptions. Raises InputError when all slots are taken and too many wait already, and for options
+        that the system cannot keep, TimeoutError after the time-out.
         """
-        joining = self.stream_soon()
+        joining = self.stream_soon(**options)
         try:
             return self._wait(joining, timeout)
         except (TimeoutError, InputError):
@@ -175,35 +178,37 @@ class Engine:
                 raise
             return joining.result()
 
-    def stream_soon(self) -> "Future[EngineStream]":
-        """``stream``, as a future. Raises InputError when all slots are taken and too many wait already."""
+    def stream_soon(self, **options: Unpack[StreamOptions]) -> "Future[EngineStream]":
+        """``stream``, as a future. Raises InputError as it does."""
+        chosen = choose(self.system, **options)
         joining: Future[EngineStream] = Future()
         with self._lock:
             self._refuse_over()
-            self._joining = deque(waiting for waiting in self._joining if not waiting.cancelled())
+            self._joining = deque(waiting for waiting in self._joining if not waiting[0].cancelled())
             if not self._free and len(self._joining) >= self._max_waiting:
                 waiting = f", and {len(self._joining)} wait for one" if self._max_waiting else ""
                 raise InputError(
                     f"all {self.slots} streams are in use{waiting}: finish() or close() one, or make the engine with more slots, or "
                     "with max_waiting"
                 )
-            self._joining.append(joining)
+            self._joining.append((joining, chosen))
             self._admit()
         return joining
 
     def _admit(self) -> None:
         while self._free and self._joining:
-            joining = self._joining.popleft()
+            joining, chosen = self._joining.popleft()
             if joining.set_running_or_notify_cancel():
                 row = self._free.popleft()
-                self._streams[row] = stream = EngineStream(self, row)
-                self._begin(row)
+                self._streams[row] = stream = EngineStream(self, row, chosen)
+                self._begin(row, chosen)
                 joining.set_result(stream)
 
-    def _begin(self, row: int) -> None:
+    def _begin(self, row: int, chosen: Chosen | None) -> None:
         self._ring.begin(row)
         self._generation[row] += 1
         self._fresh[row], self._used[row] = self._used[row], True
+        self._choices.put(row, chosen)
         self._tail_lens[row] = 0
         self._brought_at[row] = self._clock()
 
@@ -239,10 +244,12 @@ class Engine:
                     return False
                 chunks = self._ring.take()
                 self._brought_at[chunks.rows] = self._clock()
-                generation, fresh = self._generation.copy(), self._fresh.copy()
+                generation, fresh, choices = self._generation.copy(), self._fresh.copy(), self._choices.take()
                 self._fresh[:] = False
             if fresh.any():
                 self._batch.renew(fresh)
+            if choices is not None:
+                self._batch.begin(choices)
             heard, failed = self._batch(chunks)
             with self._lock:
                 same = generation == self._generation

@@ -9,23 +9,24 @@
 """
 
 import asyncio
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from reallm.errors import InputError
 from reallm.streaming.audio_input import as_mono
 from reallm.streaming.engine import Engine
 from reallm.streaming.engine_stream import EngineStream, Partial
+from reallm.streaming.options import StreamOptions
 from reallm.types import Hypothesis
 
 
-async def open_stream(engine: Engine) -> "AsyncStream":
-    """A new stream, after waiting for a slot where the engine's ``max_waiting`` lets it.
+async def open_stream(engine: Engine, **options: Unpack[StreamOptions]) -> "AsyncStream":
+    """A new stream with ``options`` of its own, after waiting for a slot where the engine's ``max_waiting`` lets it.
 
     Raises InputError as ``Engine.stream``, and where the engine has no worker.
     """
     if not engine.is_running:
         raise InputError("asyncio needs an engine that decodes in a thread: call engine.start(), or use it in a `with`")
-    joining = engine.stream_soon()
+    joining = engine.stream_soon(**options)
     try:
         return AsyncStream(await asyncio.wrap_future(joining))
     except asyncio.CancelledError:

@@ -10,6 +10,7 @@ from reallm.errors import InputError
 from reallm.streaming.audio_input import as_mono
 from reallm.streaming.intake import Intake
 from reallm.streaming.listener import Listener, at_capacity
+from reallm.streaming.options import Chosen
 from reallm.streaming.readback import Rows
 from reallm.streaming.resampler import Audio
 from reallm.types import Hypothesis, Seconds
@@ -33,8 +34,9 @@ class EngineStream:
     manager it is closed at the end. Its words remain readable in any case.
     """
 
-    def __init__(self, engine: "Engine", row: int) -> None:
+    def __init__(self, engine: "Engine", row: int, chosen: Chosen | None) -> None:
         self._engine = engine
+        self._chosen = chosen
         self._row: int | None = row
         self._input = threading.Lock()  # of the resampler; taken before the engine's lock
         self._intake = Intake(engine.system.sample_rate)
@@ -192,7 +194,7 @@ class EngineStream:
             self._tell()
 
     def reset(self) -> None:
-        """Begin anew in the same slot: what was said is forgotten, and what is not decoded yet is dropped.
+        """Begin anew in the same slot, with the same options: what was said is forgotten, and what is not decoded yet is dropped.
 
         Raises InputError when the stream is finished or has an ``error``.
         """
@@ -200,7 +202,7 @@ class EngineStream:
             row = self._refuse(self._epoch)
             self._epoch += 1
             self._intake, self._listener = Intake(self._engine.system.sample_rate), Listener(self._engine.system)
-            self._engine._begin(row)
+            self._engine._begin(row, self._chosen)
             self._tell()
 
     def close(self) -> None:

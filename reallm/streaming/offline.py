@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from reallm.protocols import System, streams
+from reallm.streaming.options import Chosen
 from reallm.streaming.readback import Rows
 from reallm.streaming.recognizer import AnyRecognizer, Recognizer, Stream
 
@@ -25,8 +26,8 @@ class OfflineRecognizer(AnyRecognizer):
     Raises InputError for what is no system, when it is in training mode, or when ``max_streams`` is below 1.
     """
 
-    def _renew(self, row: int) -> None:
-        """A row holds nothing from one utterance to the next."""
+    def _renew(self, row: int, chosen: Chosen | None) -> None:
+        """A row holds nothing from one utterance to the next, and there is nothing to choose."""
 
     def _can_decode(self, waiting: int) -> bool:
         return False

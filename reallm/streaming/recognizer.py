@@ -17,16 +17,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import numpy as np
 import torch
 
 from reallm.errors import InputError
-from reallm.protocols import StreamingSystem, System, delay_periods, keeps_n_best, streams
+from reallm.protocols import StreamingSystem, System, keeps_n_best, streams
 from reallm.streaming.audio_input import as_mono
 from reallm.streaming.intake import Intake
 from reallm.streaming.listener import Listener, at_capacity
+from reallm.streaming.options import Choices, Chosen, StreamOptions, choose
 from reallm.streaming.readback import Rows
 from reallm.streaming.sample_queue import SampleQueue
 from reallm.streaming.state import reset
@@ -184,12 +185,16 @@ class AnyRecognizer(ABC):
         """The number of slots."""
         return len(self._slots)
 
-    def stream(self) -> Stream:
-        """A new stream in a free slot. Raises InputError when all slots are taken."""
+    def stream(self, **options: Unpack[StreamOptions]) -> Stream:
+        """A new stream in a free slot, with ``options`` of its own: see StreamOptions.
+
+        Raises InputError when all slots are taken, and for options that the system cannot keep.
+        """
+        chosen = choose(self.system, **options)
         if None not in self._slots:
             raise InputError(f"all {self.max_streams} streams are in use: finish() or close() one, or raise max_streams")
         row = self._slots.index(None)
-        self._renew(row)
+        self._renew(row, chosen)
         stream = Stream(self, row)
         self._slots[row] = weakref.ref(stream)
         return stream
@@ -213,8 +218,8 @@ class AnyRecognizer(ABC):
             raise
 
     @abstractmethod
-    def _renew(self, row: int) -> None:
-        """Make the row that of a new stream."""
+    def _renew(self, row: int, chosen: Chosen | None) -> None:
+        """Make the row that of a new stream, which has ``chosen`` this."""
 
     @abstractmethod
     def _can_decode(self, waiting: int) -> bool:
@@ -278,28 +283,20 @@ class Recognizer(AnyRecognizer):
             self._initial = system.init_state(1, self.device, self._dtype)
             self._state = system.init_state(max_streams, self.device, self._dtype)
         self._used = [False] * max_streams
+        self._choices = Choices(max_streams)
         self._n_best: Any = getattr(system, "n_best", None) if keeps_n_best(system) else None
 
-    def _renew(self, row: int) -> None:
+    @torch.inference_mode()
+    def _renew(self, row: int, chosen: Chosen | None) -> None:
         if self._used[row]:
             rows = torch.zeros(self.max_streams, dtype=torch.bool, device=self.device)
             rows[row] = True
-            with torch.inference_mode():
-                self._state = reset(self._state, rows, self._initial)
+            self._state = reset(self._state, rows, self._initial)
         self._used[row] = True
-
-    def stream(self, delay: Seconds | None = None) -> Stream:
-        """A new stream in a free slot. Raises InputError when all slots are taken, and for a delay that the system cannot keep.
-
-        ``delay``: seconds that answers wait, of a system that was trained for several; default: the system's own.
-        """
-        periods = None if delay is None else delay_periods(self.system, delay)
-        stream = super().stream()
-        if periods is not None:
-            with torch.inference_mode():
-                system: Any = self.system
-                system.set_delay(self._state, stream._row, periods)
-        return stream
+        self._choices.put(row, chosen)
+        taken = self._choices.take()
+        if taken is not None:
+            taken.write(self.system, self._state, self.device)
 
     def _can_decode(self, waiting: int) -> bool:
         return waiting >= self.system.chunk_samples

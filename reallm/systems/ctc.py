@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from reallm.protocols import ChunkSpec, Encoder, Frontend, Tokenizer
+from reallm.protocols import ChunkSpec, Encoder, Frontend, RowOptions, Tokenizer
 from reallm.registry import find, register
 from reallm.streaming.context import length_mask
 from reallm.streaming.state import StreamingState
@@ -22,6 +22,7 @@ class CTCState(StreamingState):
     acoustic: AcousticState
     previous: Tensor  # (B,) int64, the label of the last encoder frame
     frames: Tensor  # (B,) int64, encoder frames so far
+    blank_penalty: Tensor  # (B,) float64
 
 
 @register("system", "ctc")
@@ -84,14 +85,21 @@ class CTC(AcousticModel):
             self.init_acoustic_state(batch, device, dtype),
             torch.full((batch,), self.blank_id, device=device),
             torch.zeros(batch, dtype=torch.int64, device=device),
+            torch.zeros(batch, dtype=torch.float64, device=device),
         )
+
+    def begin(self, state: CTCState, rows: Tensor, options: RowOptions) -> None:
+        """Let ``rows`` (B,) bool, before their first step, have these options."""
+        state.blank_penalty = torch.where(rows, options.blank_penalty, state.blank_penalty)
 
     @torch.inference_mode()
     def step(self, wav: Tensor, lens: Tensor, final: Tensor, state: CTCState) -> tuple[Emission, CTCState]:
         """wav (B, S_c) → the tokens that begin in these encoder frames, state."""
         enc, enc_lens, acoustic = self.encode_step(wav, lens, final, state.acoustic)
-        emission, last = self._collapse(self._log_probs(enc), enc_lens, state.previous, state.frames)
-        return emission, CTCState(acoustic, last, state.frames + enc_lens)
+        log_probs = self._log_probs(enc)
+        log_probs[:, :, self.blank_id] -= state.blank_penalty.to(log_probs.dtype).unsqueeze(1)
+        emission, last = self._collapse(log_probs, enc_lens, state.previous, state.frames)
+        return emission, CTCState(acoustic, last, state.frames + enc_lens, state.blank_penalty)
 
     @torch.inference_mode()
     def recognize(self, wav: Tensor, lens: Tensor) -> Emission:

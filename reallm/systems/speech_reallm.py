@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from reallm.errors import InputError
-from reallm.protocols import Adapter, ChunkSpec, Decoder, Encoder, Frontend, Interleaver, Searcher, Tokenizer
+from reallm.protocols import Adapter, ChunkSpec, Decoder, Encoder, Frontend, Interleaver, RowOptions, Searcher, Tokenizer, takes_options
 from reallm.registry import find, register
 from reallm.streaming.state import StreamingState
 from reallm.systems._acoustic import AcousticModel, AcousticState, Samples, check_decoder
@@ -170,9 +170,12 @@ class SpeechReaLLM(AcousticModel):
             raise InputError(f"delay {delay:g} s: this model was trained for delays {trained}")
         return round(delay / period)
 
-    def set_delay(self, state: SpeechReaLLMState, row: int, periods: int) -> None:
-        """Let a row, before its first step, answer with a delay of so many token periods, one of ``delay_periods``."""
-        state.delay[row] = periods
+    def begin(self, state: SpeechReaLLMState, rows: Tensor, options: RowOptions) -> None:
+        """Let ``rows`` (B,) bool, before their first step, have these options; their delays are of ``delay_periods``."""
+        state.delay = torch.where(rows, options.delay, state.delay)
+        searcher: Any = self.searcher
+        if takes_options(self):
+            searcher.begin(state.search, rows, options)
 
     def init_state(self, batch: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> SpeechReaLLMState:
         """The state of ``batch`` new streams."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from reallm.errors import InputError
 from reallm.interleavers.blank import BlankInterleaver
 from reallm.layers.joiner import Joiner
-from reallm.protocols import ChunkSpec, Decoder, Encoder, Frontend, Predictor, ResponseModel, Searcher, Tokenizer
+from reallm.protocols import ChunkSpec, Decoder, Encoder, Frontend, Predictor, ResponseModel, RowOptions, Searcher, Tokenizer
 from reallm.registry import find, register
 from reallm.streaming.state import StreamingState
 from reallm.systems._acoustic import AcousticModel, AcousticState
@@ -139,6 +139,11 @@ class Transducer(AcousticModel):
             self.init_acoustic_state(batch, device, dtype),
             self.searcher.init_state(self._model, batch, capacity, device, dtype),
         )
+
+    def begin(self, state: TransducerState, rows: Tensor, options: RowOptions) -> None:
+        """Let ``rows`` (B,) bool, before their first step, have these options."""
+        searcher: Any = self.searcher
+        searcher.begin(state.search, rows, options)
 
     @torch.inference_mode()
     def step(self, wav: Tensor, lens: Tensor, final: Tensor, state: TransducerState) -> tuple[Emission, TransducerState]:

@@ -11,6 +11,7 @@ from reallm.bundle import export, load
 from reallm.contract import system as contract
 from reallm.decoders.lstm import LSTMDecoder
 from reallm.errors import InputError
+from reallm.protocols import RowOptions
 from reallm.registry import find
 from reallm.searchers.beam import BeamSearcher
 from reallm.streaming.recognizer import Recognizer
@@ -66,8 +67,7 @@ def test_streams_of_different_delays_share_a_batch(cls: Any) -> None:
 
     def with_delays(*arguments: Any) -> Any:
         state = fresh(*arguments)
-        for row, periods in enumerate(delay.tolist()):
-            system.set_delay(state, row, periods)
+        system.begin(state, torch.ones(5, dtype=torch.bool), RowOptions(delay, torch.zeros(5).double()))
         return state
 
     system.init_state = with_delays
@@ -89,7 +89,7 @@ def test_a_recognizers_streams_choose_their_delay_anew() -> None:
     assert len({offline(periods) for periods in (1, 2, 4)}) > 1
     recognizer = Recognizer(system, max_streams=2)
     for first, second in ((4, 1), (2, None), (1, 4)):
-        streams = [recognizer.stream(periods and periods * seconds) for periods in (first, second)]
+        streams = [recognizer.stream(delay=periods and periods * seconds) for periods in (first, second)]
         for stream in streams:
             stream.accept_waveform(samples.numpy(), 8000)
         assert [one.text for one in recognizer.finish(streams)] == [offline(first), offline(second or 2)]

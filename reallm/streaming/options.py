@@ -1,0 +1,88 @@
+"""What a stream may choose for itself, of a system that can: numbers in its row of the streaming state. B rows."""
+
+import math
+from typing import Any, NamedTuple, TypedDict
+
+import numpy as np
+import torch
+
+from reallm.errors import InputError
+from reallm.protocols import RowOptions, StreamingSystem, System, delay_periods, takes_options
+from reallm.streaming.sample_ring import Mask
+from reallm.types import Seconds
+
+
+class StreamOptions(TypedDict, total=False):
+    """The options of ``stream()`` of a recognizer and an engine. None, or none given: as the system is set."""
+
+    delay: Seconds | None  # that answers wait, of a system that was trained for several
+    blank_penalty: float | None  # subtracted from the logit of BLANK: above 0 text comes sooner, with more insertions
+
+
+class Chosen(NamedTuple):
+    """The options of one stream as a system understands them."""
+
+    delay: int  # token periods
+    blank_penalty: float
+
+
+def choose(system: System, delay: Seconds | None = None, blank_penalty: float | None = None) -> Chosen | None:
+    """The options of a stream of ``system``; None, where all are left to it. Raises InputError for those that it cannot keep."""
+    if delay is None and blank_penalty is None:
+        return None
+    own: Any = system
+    periods = getattr(own, "delay", 0) if delay is None else delay_periods(system, delay)
+    if blank_penalty is None:
+        blank_penalty = getattr(getattr(own, "searcher", own), "blank_penalty", 0.0)
+    else:
+        _require_options(system, f"blank_penalty {blank_penalty:g}")
+        if not math.isfinite(blank_penalty):
+            raise InputError(f"blank_penalty {blank_penalty}: a finite number, such as 1.0")
+    return Chosen(periods, blank_penalty)
+
+
+def _require_options(system: System, option: str) -> None:
+    if not takes_options(system):
+        parts = [system] if not hasattr(system, "begin") else [system, getattr(system, "searcher", system)]
+        name = " with searcher ".join(f"'{getattr(part, 'component_name', type(part).__name__)}'" for part in parts)
+        raise InputError(f"{option}: system {name} has no such option of its streams: leave it out")
+
+
+class Choices:
+    """What the streams of B rows have chosen, until it is written into their state.
+
+    Args:
+        rows: B.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self._made = np.zeros(rows, dtype=np.bool_)
+        self._columns = np.zeros(rows, dtype=np.int64), np.zeros(rows)  # in the order of Chosen and of RowOptions
+
+    def put(self, row: int, chosen: Chosen | None) -> None:
+        """The stream that begins in a row has ``chosen`` this."""
+        self._made[row] = chosen is not None
+        if chosen is not None:
+            for column, value in zip(self._columns, chosen, strict=True):
+                column[row] = value
+
+    def take(self) -> "TakenChoices | None":
+        """What has been put since the last time; None where that is nothing."""
+        if not self._made.any():
+            return None
+        taken = TakenChoices(self._made.copy(), [column.copy() for column in self._columns])
+        self._made[:] = False
+        return taken
+
+
+class TakenChoices(NamedTuple):
+    """Choices on their way into a state."""
+
+    rows: Mask  # (B,)
+    columns: list[Any]  # (B,) each
+
+    def write(self, system: StreamingSystem, state: Any, device: torch.device) -> None:
+        """Give them to the rows of ``state``, before their first step."""
+        choosing: Any = system
+        columns = (torch.from_numpy(column).to(device) for column in self.columns)
+        choosing.begin(state, torch.from_numpy(self.rows).to(device), RowOptions(*columns))
