@@ -2,14 +2,15 @@
 # Speech ReaLLM on connected digits: the whole method on real recordings, in half an hour on two CPU cores.
 #
 #   ./run.sh [--data DIR] [--exp DIR] [--stage STAGE] [--stop-stage STAGE] [--system NAME] [--delay N] [--teacher ctc|rnnt] [--from EXP]
-#            [--interleaver NAME] [--training-delays "LEAST MOST"]
+#            [--interleaver NAME] [--training-delays "LEAST MOST"] [--realign EXP]
 #
 # DIR holds the Free Spoken Digit Dataset (its recordings/, or fsdd/recordings/); else $REALLM_DATA/fsdd, else it is
 # downloaded, else espeak-ng speaks. Stages, by number or name:
 #   1 data       strings of digits for training, dev, test and noisy test
 #   2 tokenizer  characters for the teacher, words for the Speech ReaLLM
 #   3 teacher    a CTC model, or a transducer: it aligns, gives the Speech ReaLLM its first encoder, and is the baseline
-#   4 align      when each token of the training data was spoken; dev too, to compare with the truth
+#   4 align      when each token of the training data was spoken; dev too, to compare with the truth (--realign: once more, by EXP's
+#                Speech ReaLLM)
 #   5 train      the Speech ReaLLM
 #   6 export     bundles that `reallm transcribe --model` takes
 #   7 decode     test and noisy test, streamed in pieces of 20 ms: Speech ReaLLM and the teacher
@@ -30,6 +31,7 @@ training_delays=    # one model for all delays from the least to the most, of wh
 interleaver=blank   # how speech and text become one sequence: a file of hparams/interleaver
 teacher=ctc         # what aligns and gives the first encoder: ctc, or rnnt (the system 'transducer')
 from=               # another run's --exp, whose data, teacher and alignments are used
+realign=            # another run's --exp, whose Speech ReaLLM aligns the training strings of --from anew
 held_out_speaker=   # this speaker makes the test and is nowhere else
 speeds=             # speed factors that training strings are drawn with: "0.9 1 1.1"
 synthetic_voices=0  # espeak-ng voices that are mixed into training, for speakers that are not in it
@@ -68,12 +70,14 @@ if [ -n "$training_delays" ]; then
 fi
 
 begin data tokenizer teacher align train export decode score report
-settings seed system delay training_delays interleaver teacher from held_out_speaker speeds synthetic_voices synthetic_share vocal_tract train_strings data_epochs \
-  test_strings dev_strings teacher_epochs epochs
+settings seed system delay training_delays interleaver teacher from realign held_out_speaker speeds synthetic_voices synthetic_share vocal_tract \
+  train_strings data_epochs test_strings dev_strings teacher_epochs epochs
 base=${from:-$exp}
 teacher_system=ctc
 [ "$teacher" = ctc ] || teacher_system=transducer
 [ -z "$from" ] || [ -f "$from/.done/align" ] || _error "--from '$from': no finished alignment there; run its stages 1 to 4 first"
+[ -z "$realign" ] || [ -n "$from" ] || _error "--realign '$realign': needs --from, the run whose data and teacher are used"
+[ -z "$realign" ] || [ -f "$realign/.done/train" ] || _error "--realign '$realign': no trained Speech ReaLLM there; run its stages 1 to 5 first"
 [ -z "$from" ] || [ -d "$from/$teacher_system" ] || _error "--from '$from': its teacher is not $teacher: give the --teacher that it has"
 
 if [ -z "$from" ]; then
@@ -106,8 +110,18 @@ if [ -z "$from" ]; then
   fi
 fi
 
+times=$base/align
 aligned="needs align"
-[ -z "$from" ] || aligned=
+if [ -n "$realign" ]; then
+  times=$exp/align
+  if stage align; then
+    reallm align "$realign/$system" --cuts "$base/data/train.jsonl.gz" --out "$times/train.jsonl.gz" --beam 1 --jobs "$nj"
+    finish
+  fi
+elif [ -n "$from" ]; then
+  aligned=
+fi
+
 if stage train $aligned; then
   llm=()
   if [ "$system" = speech_reallm_llm ]; then
@@ -124,7 +138,7 @@ if stage train $aligned; then
     conf=$exp/$system.yaml
   fi
   reallm train "$conf" --exp "$exp/$system" --init "$base/$teacher_system" \
-    --train "$base/align/train.jsonl.gz" --dev "$base/data/dev.jsonl.gz" \
+    --train "$times/train.jsonl.gz" --dev "$base/data/dev.jsonl.gz" \
     --override tokenizer_path="$base/words.json" --override seed="$seed" --override epochs="$epochs" --override delay="$delay" \
     --override vocal_tract="$vocal_tract" ${training_delays:+--override "training_delays=[$least,$most]"} "${llm[@]}"
   finish

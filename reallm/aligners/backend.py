@@ -1,21 +1,18 @@
 """Which engine searches a lattice: k2 where it can be had, else torch. Both give the same path, ties aside."""
 
 import functools
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from reallm.aligners import k2_client
 from reallm.aligners.lattice import viterbi_emissions
-from reallm.aligners.path import in_samples
+from reallm.aligners.teacher import TeacherAligner
 from reallm.aligners.viterbi import viterbi_labels
 from reallm.errors import InputError, nearest
-from reallm.protocols import AlignmentFailure
-from reallm.types import Alignment, Batch
 
 BACKENDS = ("auto", "k2", "torch")
 
@@ -54,11 +51,8 @@ def _warn(missing: str) -> None:
     logging.getLogger(__name__).warning("aligning with the torch backend, without k2 (%s): %s", missing, k2_client.HOW_TO_GET)
 
 
-class BackendAligner(ABC):
-    """What the aligners share that search with an engine: the path is theirs, their docstrings say of which scores."""
-
-    scores: str  # the teacher's method that gives them
-    needs: tuple[str, str]  # what they are, and the system that has them
+class BackendAligner(TeacherAligner):
+    """What the aligners share that search with an engine."""
 
     def __init__(self, backend: str = "auto") -> None:
         self.backend = backend
@@ -72,16 +66,3 @@ class BackendAligner(ABC):
         """Name and version of the engine that searches, which are stored beside the alignments."""
         engine = find_backend(self.backend)
         return engine.name, engine.version
-
-    @torch.no_grad()
-    def align(self, batch: Batch, token_ids: Sequence[Tensor], teacher: Any) -> list[Alignment | AlignmentFailure]:
-        """One alignment an utterance, or why it has none. Raises InputError for a teacher without these scores."""
-        if not hasattr(teacher, self.scores):
-            what, system = self.needs
-            raise InputError(f"{type(teacher).__name__} has no {what} to align with: name a trained `{system}` system, or align with --ctm")
-        rows = zip(self.paths(batch, token_ids, teacher), token_ids, batch.wav_lens.tolist(), strict=True)
-        return [path if isinstance(path, AlignmentFailure) else in_samples(path, ids, samples, teacher) for path, ids, samples in rows]
-
-    @abstractmethod
-    def paths(self, batch: Batch, token_ids: Sequence[Tensor], teacher: Any) -> Sequence[Any]:
-        """A path an utterance, as :func:`in_samples` takes it, or an AlignmentFailure."""

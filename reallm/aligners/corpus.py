@@ -172,7 +172,8 @@ def fitting_aligner(teacher: Any) -> type[Any]:
         if hasattr(teacher, getattr(aligner, "scores", "")):
             return aligner
     raise InputError(
-        f"{type(teacher).__name__} has no scores to align with: name a trained `ctc` or `transducer` system, or align with --ctm"
+        f"{type(teacher).__name__} has no scores to align with: name a trained `ctc`, `transducer` or `speech_reallm` system, "
+        "or align with --ctm"
     )
 
 

@@ -63,14 +63,20 @@ def frames_needed(tokens: Tensor, token_lens: Tensor) -> Tensor:
     return token_lens + repeats.sum(1)
 
 
+def check_tokens(token_ids: Sequence[Tensor], blank: int) -> None:
+    """Raises InputError for a token that is not among the labels below ``blank``."""
+    highest = max((int(ids.max()) for ids in token_ids if ids.numel()), default=-1)
+    if highest >= blank:
+        raise InputError(f"token id {highest} is not below BLANK = {blank}: align with the teacher's own tokenizer")
+
+
 def why_not(log_probs: Tensor, lens: Tensor, tokens: Tensor, token_lens: Tensor) -> list[str | None]:
     """For each row, why it has no path, as far as that is known before searching; None where it may have one.
 
     Raises InputError for a token that is not among the labels.
     """
     blank = log_probs.size(2) - 1
-    if tokens.numel() and int(tokens.max()) >= blank:
-        raise InputError(f"token id {int(tokens.max())} is not below BLANK = {blank}: align with the teacher's own tokenizer")
+    check_tokens([tokens], blank)
     needed = frames_needed(tokens, token_lens).tolist()
     valid = length_mask(lens, log_probs.size(1)).to(log_probs.device)
     broken = (log_probs.isnan().any(2) & valid).any(1).tolist()

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from reallm.aligners.backend import BackendAligner, find_backend
-from reallm.aligners.path import pad_tokens
-from reallm.errors import InputError
+from reallm.aligners.path import check_tokens, pad_tokens
 from reallm.protocols import AlignmentFailure
 from reallm.registry import register
 from reallm.streaming.context import length_mask
@@ -125,9 +124,7 @@ class RNNTAligner(BackendAligner):
 
     def paths(self, batch: Batch, token_ids: Sequence[Tensor], teacher: Any) -> list[RNNTPath | AlignmentFailure]:
         """See :func:`align_lattice`."""
-        tokens, token_lens = pad_tokens(token_ids)
-        known = int(teacher.tokenizer.vocab_size)
-        if tokens.numel() and int(tokens.max()) >= known:
-            raise InputError(f"token id {int(tokens.max())} is not below BLANK = {known}: align with the teacher's own tokenizer")
+        check_tokens(token_ids, int(teacher.tokenizer.vocab_size))
+        _, token_lens = pad_tokens(token_ids)
         blank, token, lens = teacher.lattice_scores(batch, token_ids)
         return align_lattice(blank, token, lens, token_lens, self.backend)

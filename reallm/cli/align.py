@@ -18,6 +18,10 @@ def align(
         typer.Option(help="A component of kind 'aligner'; default: the one that fits the teacher, such as rnnt for a transducer."),
     ] = None,
     backend: Annotated[str, typer.Option(help="Engine of the ctc and rnnt aligners: auto, k2 or torch.")] = "auto",
+    beam: Annotated[
+        int | None,
+        typer.Option(min=1, help="Histories that the reallm aligner keeps for each speech embedding and number of tokens; default: 4."),
+    ] = None,
     ctm: Annotated[Path | None, typer.Option(help="Take word times from this CTM file, with --aligner ctm.")] = None,
     tokenizer: Annotated[
         str | None,
@@ -47,7 +51,7 @@ def align(
     if ctm is None and aligner == "ctm":
         raise InputError("--aligner ctm needs --ctm FILE")
     workers = Workers(jobs, dask)
-    engine = _engine(find("aligner", aligner), backend, ctm) if aligner is not None else None
+    engine = _engine(find("aligner", aligner), backend, beam, ctm) if aligner is not None else None
     offsets = _offsets(offset_from) if offset_from else None
     target = load_tokenizer(tokenizer) if tokenizer else None
     try:
@@ -57,7 +61,7 @@ def align(
         raise InputError(f"--device {device} is not here ({str(error).splitlines()[0]}): name cpu, or a device that is") from None
     teacher: Any = load_teacher(system)
     teacher = teacher.to(place).eval()
-    engine = engine or _engine(fitting_aligner(teacher), backend, ctm)
+    engine = engine or _engine(fitting_aligner(teacher), backend, beam, ctm)
 
     columns = (TextColumn("aligning"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
@@ -70,14 +74,16 @@ def align(
         typer.echo(line)
 
 
-def _engine(aligner: Any, backend: str, ctm: Path | None) -> Any:
-    """An aligner of a class, with the options that it takes. Raises InputError for a backend that it has no use for."""
+def _engine(aligner: Any, backend: str, beam: int | None, ctm: Path | None) -> Any:
+    """An aligner of a class, with the options that were given. Raises InputError for one that it has no use for."""
     import inspect
 
-    takes_backend = "backend" in inspect.signature(aligner).parameters
-    if backend != "auto" and not takes_backend:
-        raise InputError(f"--backend {backend} is not for the aligner '{aligner.component_name}': leave it out")
-    return aligner(**({"backend": backend} if takes_backend else {}), **({} if ctm is None else {"path": ctm}))
+    given = {"backend": None if backend == "auto" else backend, "beam": beam, "path": ctm}
+    options = {name: value for name, value in given.items() if value is not None}
+    for name, value in options.items():
+        if name not in inspect.signature(aligner).parameters:
+            raise InputError(f"--{name} {value} is not for the aligner '{aligner.component_name}': leave it out")
+    return aligner(**options)
 
 
 def _offsets(path: Path) -> dict[str, float]:

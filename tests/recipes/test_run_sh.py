@@ -44,6 +44,23 @@ def test_a_transducer_may_be_the_teacher_of_the_digits(recipe: Path) -> None:
     assert (other.returncode, other.stderr) == (2, f"error: --from '{exp}': its teacher is not ctc: give the --teacher that it has\n")
 
 
+@pytest.mark.parametrize("recipe", ["digits"], indirect=True)
+def test_the_digits_are_aligned_by_what_was_trained_on_them(recipe: Path) -> None:
+    exp, first, second = (recipe.parent / name for name in ("exp", "exp.self1", "exp.self2"))
+    assert run(recipe, "--exp", str(exp)).returncode == 0
+    (exp / "ctc").mkdir()
+    for new, old in ((first, exp), (second, first)):
+        (recipe.parents[2] / "calls").unlink()
+        assert run(recipe, "--exp", str(new), "--from", str(exp), "--realign", str(old)).returncode == 0
+        align, train, *_ = (recipe.parents[2] / "calls").read_text().splitlines()
+        assert align.startswith(f"align {old}/speech_reallm --cuts {exp}/data/train.jsonl.gz --out {new}/align/train.jsonl.gz ")
+        assert f"--init {exp}/ctc --train {new}/align/train.jsonl.gz --dev {exp}/data/dev.jsonl.gz " in train
+    early = run(recipe, "--exp", f"{exp}3", "--from", str(exp), "--realign", f"{exp}4")
+    assert (early.returncode, early.stderr.startswith(f"error: --realign '{exp}4': no trained Speech ReaLLM there")) == (2, True)
+    late = run(recipe, "--exp", f"{exp}3", "--from", str(exp), "--realign", str(exp), "--stage", "train")
+    assert (late.returncode, "stage 5 (train) needs stage 4 (align)" in late.stderr) == (2, True)
+
+
 COMMON = [
     (["--epochs", "0"], "--epochs '0': a whole number from 1 on"),
     (["--teacher-epochs=0"], "--teacher-epochs '0': a whole number from 1 on"),
@@ -65,6 +82,7 @@ OWN = {
         (["--training-delays", "3"], "--training-delays '3': the least and the most, such as '0 3'"),
         (["--training-delays", "1 3"], "--delay '0': not from 1 to 3, the --training-delays"),
         (["--training-delays", "0 9"], "--delay '9': at most 3"),
+        (["--realign", "nowhere"], "--realign 'nowhere': needs --from, the run whose data and teacher are used"),
     ],
     "flow_of_time": [
         (["--updates", "0"], "--updates '0': a whole number from 1 on"),

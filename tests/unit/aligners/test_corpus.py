@@ -214,6 +214,7 @@ def test_command(tmp_path: Path, teacher: LevelTeacher, monkeypatch: pytest.Monk
         (["--device", "abacus"], "--device abacus is not here"),
         (["--tokenizer", "words.json"], "write TYPE=PATH"),
         (["--aligner", "ctm", "--ctm", "x.ctm", "--backend", "torch"], "--backend torch is not for the aligner 'ctm'"),
+        (["--beam", "2"], "--beam 2 is not for the aligner 'ctc'"),
         (["--offset-from", "nothing.json"], "nothing.json is not the report"),
         (["--cuts", "nothing.jsonl.gz"], "no manifest nothing.jsonl.gz"),
     ],
@@ -295,7 +296,7 @@ def test_the_aligner_fits_the_teacher(name: str, tmp_path: Path, monkeypatch: py
 
 
 def test_a_teacher_without_any_scores(tmp_path: Path, teacher: LevelTeacher, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(reallm.bundle, "load_teacher", lambda path: find("system", "speech_reallm").tiny())
+    monkeypatch.setattr(reallm.bundle, "load_teacher", lambda path: find("system", "aed").tiny())
     manifest = write_strings(tmp_path, teacher.tokenizer, TEXTS[:1])
     code, output = run_and_read("align", tmp_path, "--cuts", manifest, "--out", tmp_path / "a.jsonl.gz")
-    assert code == 2 and "SpeechReaLLM has no scores to align with" in output
+    assert code == 2 and "AED has no scores to align with" in output
