@@ -301,6 +301,7 @@ class RowOptions(StreamingState):
 
     delay: Tensor  # (B,) int64, token periods
     blank_penalty: Tensor  # (B,) float64, subtracted from the logit of BLANK
+    silence: Tensor  # (B,) int64, the least speech embeddings of silence that end speech
 
 
 @runtime_checkable

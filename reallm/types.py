@@ -69,6 +69,14 @@ class Interleaved:
 
 
 @dataclass
+class SpeechEnds:
+    """Where speech ended in one step. Q is the most speech embeddings of a step."""
+
+    frame: Tensor  # (B, Q) int64, the speech embedding whose answer made the silence long enough; -1 = none
+    tokens: Tensor  # (B, Q) int64, how many tokens of the step were said before
+
+
+@dataclass
 class Emission:
     """What one step of a system or searcher brought out: the first ``lens[b]`` entries of row b are valid."""
 
@@ -78,6 +86,7 @@ class Emission:
     lens: Tensor  # (B,) int64
     cap_hits: Tensor  # (B,) int64, responses cut by the cap on symbols
     exhausted: Tensor | None = None  # (B,) bool, rows that have come to the decoder's capacity and answer no more; None = it has no end
+    speech_ends: SpeechEnds | None = None  # of streams that asked for it; None = who recognizes does not know
 
 
 @dataclass
@@ -111,6 +120,16 @@ class ScoredText:
     score: float
 
 
+@dataclass(frozen=True)
+class SpeechEnd:
+    """The speaker has stopped, by the silence that a stream was told to wait for."""
+
+    at: Seconds  # of audio, the silence included
+    words: int  # of the result, said before
+    characters: int  # of its text, likewise
+    emitted_at: Seconds  # seconds of audio accepted when it showed
+
+
 @dataclass
 class Hypothesis:
     """What a stream has recognized so far."""
@@ -122,3 +141,4 @@ class Hypothesis:
     cap_hits: int = 0
     is_final: bool = False
     n_best: list[ScoredText] = field(default_factory=list)  # of a final one whose search keeps several: different texts, best first
+    speech_ends: list[SpeechEnd] = field(default_factory=list)  # in order, of a stream with the option ``end_of_speech``

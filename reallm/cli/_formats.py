@@ -1,6 +1,6 @@
 """Words with times, as other programs read them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,11 @@ def _clock(seconds: float) -> str:
     return f"{milliseconds // 3600000:02}:{milliseconds // 60000 % 60:02}:{milliseconds // 1000 % 60:02},{milliseconds % 1000:03}"
 
 
-def subtitles(words: TimedWords) -> str:
-    """SubRip: numbered cues of a few words."""
+def subtitles(words: TimedWords, ends: Container[int] = ()) -> str:
+    """SubRip: numbered cues of a few words, none of which goes on after so many words as are in ``ends``."""
     cues: list[list[Mapping[str, Any]]] = []
-    for word in words:
-        cue = cues[-1] if cues else []
+    for number, word in enumerate(words):
+        cue = cues[-1] if cues and number not in ends else []
         if cue and len(cue) < CUE_WORDS and word["start"] - cue[-1]["end"] < CUE_GAP and word["end"] - cue[0]["start"] <= CUE_SECONDS:
             cue.append(word)
         else:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +18,9 @@ def transcribe(
     model: Annotated[Path | None, typer.Option(metavar="DIR", help="A bundle, or an experiment with one; default: the digits.")] = None,
     delay: Annotated[
         float | None, typer.Option(min=0.0, help="Seconds that words wait, of a model that was trained for several; default: its own.")
+    ] = None,
+    end_of_speech: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Begin a new line where nothing was said for so long.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line and file.")] = False,
     srt: Annotated[bool, typer.Option("--srt", help="Subtitles.")] = False,
@@ -46,12 +49,15 @@ def transcribe(
     from reallm.bundle import load_shared, published
     from reallm.protocols import times_known
     from reallm.streaming.offline import recognizer_for
+    from reallm.streaming.options import choose
 
     system = load_shared(model or published())
     if delay is not None:
         from reallm.cli._settings import use_delay
 
         use_delay(system, delay)
+    options: dict[str, Any] = {"end_of_speech": end_of_speech}
+    choose(system, **options)  # before a file is read
     recognizer = recognizer_for(system)
     if (srt or ctm) and not times_known(recognizer.system):
         name = getattr(recognizer.system, "component_name", type(recognizer.system).__name__)
@@ -59,11 +65,11 @@ def transcribe(
     plain = not (json or srt or ctm)
     live = sys.stdout if plain else sys.stderr
     if mic:
-        return show(listen(recognizer, live), json, srt, ctm, alone=True, shown=plain)
+        return show(listen(recognizer, live, options), json, srt, ctm, alone=True, shown=plain)
     failed = 0
     for file in files:
         try:
-            result = transcribe_file(recognizer, file, live if realtime else None)
+            result = transcribe_file(recognizer, file, live if realtime else None, options)
         except InputError as error:
             failed += 1
             sys.stdout.flush()
@@ -74,8 +80,8 @@ def transcribe(
         raise typer.Exit(2)
 
 
-def transcribe_file(recognizer: Any, file: Path, live: Any | None) -> dict[str, Any]:
-    """What ``--json`` prints of one file. ``live``: feed it in real time and write text there as it is emitted.
+def transcribe_file(recognizer: Any, file: Path, live: Any | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``--json`` prints of one file. ``live``: feed it in real time and write text there as it is emitted. ``options``: StreamOptions.
 
     Of a file that was cut off, or is damaged from some place on, what lies before is transcribed, and a warning printed. So it is of
     a rate below the model's, and of channels that cancel out.
@@ -92,7 +98,7 @@ def transcribe_file(recognizer: Any, file: Path, live: Any | None) -> dict[str, 
         raise InputError(f"{file}: a folder: name the files in it, such as {file}/*.wav")
     if not file.is_file():
         raise InputError(f"{file}: no such file")
-    stream = recognizer.stream()
+    stream = recognizer.stream(**options)
     begun = time.perf_counter()
     waited = 0.0
     try:
@@ -118,7 +124,6 @@ def transcribe_file(recognizer: Any, file: Path, live: Any | None) -> dict[str, 
         final = stream.finish()
         if show_new:
             show_new(final)
-            print(file=live, flush=True)
         if read < claimed or lacks_ogg_end(file):
             lack = f"its header claims {claimed / rate:.2f} s" if read < claimed else "the end of its Ogg stream is missing"
             _warn(file, f"{lack}, and {read / rate:.2f} s of it can be read: only those are transcribed")
@@ -129,7 +134,7 @@ def transcribe_file(recognizer: Any, file: Path, live: Any | None) -> dict[str, 
         raise InputError(f"{file}: {reason}") from None
     finally:
         stream.close()
-    return _result(recognizer, str(file), final, stream.accepted, time.perf_counter() - begun - waited)
+    return _result(recognizer, str(file), options, final, stream.accepted, time.perf_counter() - begun - waited)
 
 
 def _warn(file: Path, doubt: str) -> None:
@@ -152,7 +157,7 @@ def _pieces(audio: Any, samples: int) -> Iterator[Any]:
             return
 
 
-def listen(recognizer: Any, live: Any) -> dict[str, Any]:
+def listen(recognizer: Any, live: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     """Transcribe the microphone until Ctrl-C, writing text to ``live`` as it is emitted.
 
     Raises InputError without the PortAudio library or a microphone, and ModuleNotFoundError without sounddevice.
@@ -166,7 +171,7 @@ def listen(recognizer: Any, live: Any) -> dict[str, Any]:
 
     pieces: queue.SimpleQueue[Any] = queue.SimpleQueue()
     rate = recognizer.system.sample_rate
-    stream = recognizer.stream()
+    stream = recognizer.stream(**options)
     show_new = _shower(live)
     begun = time.process_time()
     try:
@@ -186,36 +191,55 @@ def listen(recognizer: Any, live: Any) -> dict[str, Any]:
     except KeyboardInterrupt:
         final = stream.finish()
         show_new(final)
-        print(file=live, flush=True)
-    return _result(recognizer, "microphone", final, stream.accepted, time.process_time() - begun)
+    return _result(recognizer, "microphone", options, final, stream.accepted, time.process_time() - begun)
 
 
 def _shower(live: Any) -> Callable[[Any], None]:
-    """Writes what is new in a growing text."""
-    shown = 0
+    """Writes what is new in a growing text; a line ends where speech does, and with the text."""
+    shown = line = ended = 0  # characters, those before this line, ends of speech
 
     def show_new(hypothesis: Any) -> None:
-        nonlocal shown
-        if len(hypothesis.text) > shown:
-            live.write(hypothesis.text[shown:])
-            live.flush()
-            shown = len(hypothesis.text)
+        nonlocal shown, line, ended
+        for end in [*hypothesis.speech_ends[ended:], None]:
+            until = len(hypothesis.text) if end is None else end.characters
+            piece = hypothesis.text[shown:until]
+            live.write(piece.lstrip() if shown == line else piece)
+            shown = max(shown, until)
+            if end is not None:
+                live.write("\n")
+                line, ended = shown, ended + 1
+        if hypothesis.is_final and not (ended and shown == line):
+            live.write("\n")
+        live.flush()
 
     return show_new
 
 
-def _result(recognizer: Any, name: str, final: Any, seconds: float, spent: float) -> dict[str, Any]:
+def _result(recognizer: Any, name: str, options: Mapping[str, Any], final: Any, seconds: float, spent: float) -> dict[str, Any]:
     from reallm.metrics.hypotheses import word_to_json
     from reallm.protocols import times_known
 
     unknown = {} if times_known(recognizer.system) else {"start": None, "end": None}
+    segments = {} if options["end_of_speech"] is None else {"segments": _segments(final)}
     return {
         "file": name,
         "text": final.text,
         "words": [{**word_to_json(word), **unknown} for word in final.words],
+        **segments,
         "seconds_of_audio": round(seconds, 3),
         "rtf": round(spent / seconds, 4) if seconds else None,
     }
+
+
+def _segments(final: Any) -> list[dict[str, Any]]:
+    """The text from one end of speech to the next: each with the number of words up to its end, and the seconds at which it was known."""
+    found, begin = [], 0
+    for end in final.speech_ends:
+        found.append({"text": final.text[begin : end.characters].strip(), "words_so_far": end.words, "ended_at": round(end.at, 3)})
+        begin = end.characters
+    if final.text[begin:].strip():
+        found.append({"text": final.text[begin:].strip(), "words_so_far": len(final.words), "ended_at": None})
+    return found
 
 
 def show(result: dict[str, Any], json: bool, srt: bool, ctm: bool, alone: bool, shown: bool) -> None:
@@ -227,10 +251,12 @@ def show(result: dict[str, Any], json: bool, srt: bool, ctm: bool, alone: bool, 
     elif srt:
         from reallm.cli._formats import subtitles
 
-        print(subtitles(result["words"]), end="", flush=True)
+        ends = {segment["words_so_far"] for segment in result.get("segments", ())}
+        print(subtitles(result["words"], ends), end="", flush=True)
     elif ctm:
         from reallm.cli._formats import time_marked
 
         print(time_marked(result["file"], result["words"]), end="", flush=True)
     elif not shown:
-        print(result["text"] if alone else f"{result['file']}: {result['text']}", flush=True)
+        for segment in result.get("segments") or [result]:
+            print(segment["text"] if alone else f"{result['file']}: {segment['text']}", flush=True)

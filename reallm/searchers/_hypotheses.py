@@ -17,6 +17,8 @@ class Hypotheses(StreamingState):
     symbols: Tensor  # (B, K) int64, tokens in the response so far
     position: Tensor  # (B, K) int64, decoder positions consumed
     cap_hits: Tensor  # (B, K) int64, responses cut, those aside that were reported
+    silence: Tensor  # (B, K) int64, speech embeddings up to now whose answers were silent, see _end_of_speech.py
+    said: Tensor  # (B, K) bool, something was said since speech ended
     length: Tensor  # (B, K) int64, tokens held back
     token_ids: Tensor  # (B, K, P) int64, the tokens held back, then -1
     frame: Tensor  # (B, K, P) int64, the speech embedding that each answers, then -1
@@ -31,7 +33,8 @@ class Hypotheses(StreamingState):
         live[:, 0] = True
         score = torch.zeros(batch, beam, dtype=torch.float64, device=device)
         log_probs = torch.zeros(batch, beam, size, device=device)
-        return cls(live, score, count, count.clone(), count.clone(), count.clone(), text, text.clone(), log_probs)
+        counts = {name: count.clone() for name in ("symbols", "position", "cap_hits", "silence", "length")}
+        return cls(live=live, score=score, **counts, said=count.bool(), token_ids=text, frame=text.clone(), log_probs=log_probs)
 
     @property
     def ranking(self) -> Tensor:
@@ -72,6 +75,11 @@ class Hypotheses(StreamingState):
     def apart(self, most: int) -> Tensor:
         """(B,) bool: a hypothesis has more than ``most`` tokens beyond what all share."""
         return (self.live & (self.length - self.shared().unsqueeze(1) > most)).any(1)
+
+    def silent(self, least: Tensor) -> Tensor:
+        """(B,) bool: the best hypothesis has said something, and nothing since for ``least`` (B,) embeddings."""
+        silent = self.said & (self.silence >= least.unsqueeze(1))
+        return silent.gather(1, self.ranking.argmax(1, keepdim=True)).squeeze(1)
 
     def keep_best(self, rows: Tensor) -> None:
         """Drop all but the best hypothesis in ``rows`` (B,) bool."""

@@ -10,10 +10,11 @@ from torch import Tensor
 from reallm.errors import InputError, nearest
 from reallm.protocols import PolicyState, ResponseModel, RowOptions
 from reallm.registry import register
+from reallm.searchers._end_of_speech import LOG_SILENT, NEVER
 from reallm.searchers._hypotheses import Hypotheses
 from reallm.streaming.frame_queue import FrameQueue
 from reallm.streaming.state import StreamingState, map_states, select, tensors
-from reallm.types import Emission, Scored
+from reallm.types import Emission, Scored, SpeechEnds
 
 S = TypeVar("S", bound=StreamingState)
 
@@ -29,6 +30,7 @@ class BeamState(StreamingState):
     frame: Tensor  # (B,) int64, the speech embedding that is being answered; -1 before the first
     committed: Tensor  # (B,) int64, tokens put out that all hypotheses share
     blank_penalty: Tensor  # (B,) float64
+    least_silence: Tensor  # (B,) int64, speech embeddings of silence that end speech
 
 
 def _flat(state: S) -> S:
@@ -48,8 +50,8 @@ class BeamSearcher:
     takes in its next speech embedding.
 
     Tokens are put out as soon as all live hypotheses agree on them and on the speech embeddings that they answer: they can never
-    change. At the end of a stream the rest of the best hypothesis follows. The delay of this waiting is therefore part of
-    every measured emission delay.
+    change. At the end of a stream, and at an end of speech, the rest of the best hypothesis follows. The delay of this waiting is
+    therefore part of every measured emission delay.
 
     Args:
         beam: K, hypotheses a stream.
@@ -95,19 +97,22 @@ class BeamSearcher:
             hypotheses=Hypotheses.start(batch, self.beam, self.max_pending + self.max_symbols, device),
             frame=zero - 1,
             committed=zero,
+            least_silence=zero + NEVER,
             blank_penalty=torch.full((batch,), self.blank_penalty, dtype=torch.float64, device=device),
         )
 
     def begin(self, state: BeamState, rows: Tensor, options: RowOptions) -> None:
         """Let ``rows`` (B,) bool, before their first step, have these options."""
         state.blank_penalty = torch.where(rows, options.blank_penalty, state.blank_penalty)
+        state.least_silence = torch.where(rows, options.silence, state.least_silence)
 
     @torch.inference_mode()
     def step(self, model: ResponseModel, embeddings: Tensor, lens: Tensor, final: Tensor, state: BeamState) -> tuple[Emission, BeamState]:
         """embeddings (B, M_c, D_lm), lens (B,) → the tokens that all hypotheses agree on by now; all of the best one in ``final`` rows."""
         queue, hypotheses = state.queue.push(embeddings, lens), state.hypotheses
         decoder, policy, frame = _flat(state.decoder), _flat(state.policy), state.frame
-        out = _Output(queue.frames.size(1) * self.max_symbols + hypotheses.token_ids.size(2), lens)
+        most = queue.frames.size(1)
+        out = _Output(most * self.max_symbols + hypotheses.token_ids.size(2), most, lens)
         while True:
             wants_audio = policy.wants_audio.view_as(hypotheses.live)
             answering = hypotheses.live & ~wants_audio
@@ -124,13 +129,16 @@ class BeamSearcher:
             hypotheses.symbols = torch.where(hears.unsqueeze(1), 0, hypotheses.symbols)
             logits, decoder = model.decoder.step(inputs, active.flatten(), decoder)
             log_probs = logits.float().log_softmax(-1)
-            hypotheses, policy, moved = self._expand(model, log_probs, active, frame, hypotheses, policy, state.blank_penalty)
+            hypotheses, policy, moved = self._expand(model, log_probs, active, hears, frame, hypotheses, policy, state.blank_penalty)
             if len(moved[0]):
                 for tensor in tensors(decoder):
                     tensor[moved[0]] = tensor[moved[1]]
             answered = (policy.wants_audio.view_as(hypotheses.live) | ~hypotheses.live).all(1) & active.any(1)
-            hypotheses.keep_best(answered & hypotheses.apart(self.max_pending))
+            ended = answered & hypotheses.silent(state.least_silence)
+            hypotheses.keep_best(answered & (ended | hypotheses.apart(self.max_pending)))
             out.commit(hypotheses, torch.where(answered, hypotheses.shared(), 0))
+            hypotheses.said = hypotheses.said & ~ended.unsqueeze(1)
+            out.end_speech(ended, frame, state.frame + 1)
         hypotheses.keep_best(stuck)
         out.commit(hypotheses, torch.where(stuck, hypotheses.shared(), 0))
         committed = state.committed + out.count
@@ -140,7 +148,7 @@ class BeamSearcher:
         cap_hits = torch.where(final, best.cap_hits[:, 0], least)
         hypotheses.cap_hits = hypotheses.cap_hits - cap_hits.unsqueeze(1)
         decoder, policy = _unflat(decoder, self.beam), _unflat(policy, self.beam)
-        after = BeamState(queue, decoder, policy, hypotheses, frame, committed, state.blank_penalty)
+        after = BeamState(queue, decoder, policy, hypotheses, frame, committed, state.blank_penalty, state.least_silence)
         return out.emission(cap_hits, stuck if model.capacity else None), after
 
     def _expand(
@@ -148,12 +156,13 @@ class BeamSearcher:
         model: ResponseModel,
         log_probs: Tensor,
         active: Tensor,
+        hears: Tensor,
         frame: Tensor,
         hypotheses: Hypotheses,
         policy: PolicyState,
         blank_penalty: Tensor,
     ) -> tuple[Hypotheses, PolicyState, tuple[Tensor, Tensor]]:
-        """Answers with ``log_probs`` (B · K, V) of the ``active`` (B, K) hypotheses, pruned with those that rest.
+        """Answers with ``log_probs`` (B · K, V) of the ``active`` (B, K) hypotheses, pruned with those that rest; rows ``hears`` (B,) do.
 
         Returns the hypotheses, their policies (B · K), and which decoder states move: to and from flat slots. The best child of a
         hypothesis stays in its slot, so that nothing moves as long as each has one, and no slot is both.
@@ -184,6 +193,10 @@ class BeamSearcher:
         candidates.symbols = torch.where(was_active, torch.where(said, candidates.symbols + 1, 0), candidates.symbols)
         candidates.position = candidates.position + was_active
         candidates.cap_hits = candidates.cap_hits + (cut.gather(1, parent) & was_active)
+        silent = (output == blank) & (log_probs[:, blank].view_as(active) >= LOG_SILENT).gather(1, parent)
+        silence = torch.where(silent, candidates.silence + model.interleaver.response_every, 0)
+        candidates.silence = torch.where((asked & hears.unsqueeze(1)).gather(1, parent) & was_active, silence, candidates.silence)
+        candidates.said = candidates.said | said
         if self.merge != "off":
             self._merge(candidates, policy.wants_audio.view_as(output) & candidates.live)
 
@@ -223,8 +236,9 @@ class BeamSearcher:
 class _Output:
     """What a step puts out: one column more than can be filled, where a row that has nothing to write writes."""
 
-    def __init__(self, size: int, lens: Tensor) -> None:
+    def __init__(self, size: int, embeddings: int, lens: Tensor) -> None:
         shape = (lens.size(0), size + 1)
+        self.ends = SpeechEnds(*(torch.full((len(lens), embeddings + 1), -1, device=lens.device) for _ in range(2)))
         self.token_ids = torch.zeros(shape, dtype=torch.int64, device=lens.device)
         self.frame, self.log_probs = torch.zeros_like(self.token_ids), torch.zeros(shape, device=lens.device)
         self.count = torch.zeros_like(lens)
@@ -243,6 +257,14 @@ class _Output:
             getattr(self, name)[rows, column] = cast(Tensor, getattr(best, name))[:, 0]
         self.count = self.count + count
 
+    def end_speech(self, rows: Tensor, frame: Tensor, first: Tensor) -> None:
+        """Speech ended in ``rows`` (B,) bool with the answer to embedding ``frame`` (B,); the step began with ``first`` (B,)."""
+        place = torch.where(rows, frame - first, self.ends.frame.size(1) - 1)
+        row = torch.arange(len(rows), device=rows.device)
+        self.ends.frame[row, place], self.ends.tokens[row, place] = frame, self.count
+
     def emission(self, cap_hits: Tensor, exhausted: Tensor | None) -> Emission:
         """All that was written."""
-        return Emission(self.token_ids[:, :-1], self.frame[:, :-1], self.log_probs[:, :-1], self.count, cap_hits, exhausted)
+        tokens = (self.token_ids[:, :-1], self.frame[:, :-1], self.log_probs[:, :-1])
+        ends = SpeechEnds(self.ends.frame[:, :-1], self.ends.tokens[:, :-1])
+        return Emission(*tokens, self.count, cap_hits, exhausted, ends)

@@ -8,6 +8,7 @@ from torch import Tensor
 from reallm.errors import InputError
 from reallm.protocols import PolicyState, ResponseModel, RowOptions
 from reallm.registry import register
+from reallm.searchers._end_of_speech import LOG_SILENT, Silence
 from reallm.streaming.frame_queue import FrameQueue
 from reallm.streaming.state import StreamingState
 from reallm.types import Emission
@@ -24,6 +25,7 @@ class SearchState(StreamingState):
     symbols: Tensor  # (B,) int64, tokens in the response so far
     position: Tensor  # (B,) int64, decoder positions consumed
     blank_penalty: Tensor  # (B,) float64
+    silence: Silence
 
 
 @register("searcher", "greedy")
@@ -58,18 +60,21 @@ class GreedySearcher:
             symbols=zero,
             position=zero.clone(),
             blank_penalty=torch.full((batch,), self.blank_penalty, dtype=torch.float64, device=device),
+            silence=Silence.start(batch, device),
         )
 
     def begin(self, state: SearchState, rows: Tensor, options: RowOptions) -> None:
         """Let ``rows`` (B,) bool, before their first step, have these options."""
         state.blank_penalty = torch.where(rows, options.blank_penalty, state.blank_penalty)
+        state.silence.begin(rows, options.silence)
 
     @torch.inference_mode()
     def step(
         self, model: ResponseModel, embeddings: Tensor, lens: Tensor, final: Tensor, state: SearchState
     ) -> tuple[Emission, SearchState]:
         """embeddings (B, M_c, D_lm), lens (B,) → the tokens of all responses to them. Greedy search holds nothing back."""
-        batch, capacity = embeddings.size(0), state.queue.frames.size(1) * self.max_symbols
+        batch, most = embeddings.size(0), state.queue.frames.size(1)
+        capacity = most * self.max_symbols
         device = embeddings.device
         queue, decoder, policy = state.queue.push(embeddings, lens), state.decoder, state.policy
         frame, symbols, position = state.frame, state.symbols, state.position
@@ -79,7 +84,8 @@ class GreedySearcher:
         log_probs = torch.zeros(batch, capacity + 1, device=device)
         count = torch.zeros(batch, dtype=torch.int64, device=device)
         cap_hits = torch.zeros_like(count)
-        rows = torch.arange(batch, device=device)
+        silent = torch.zeros(batch, most + 1, dtype=torch.bool, device=device)  # of the embeddings heard, likewise
+        rows, first = torch.arange(batch, device=device), frame + 1
         blank_id, blank_penalty = model.interleaver.blank_id, state.blank_penalty.float()
 
         while True:
@@ -97,11 +103,13 @@ class GreedySearcher:
             logits, decoder = model.decoder.step(inputs, active, decoder)
 
             scores = torch.log_softmax(logits.float(), dim=-1)
+            certain = scores[:, blank_id] >= LOG_SILENT
             scores[:, blank_id] -= blank_penalty  # in place: the scores of tokens, which are put out, stay what they were
             output = self.choose(scores, blank_id, position)
             capped = (symbols >= self.max_symbols) & (output != blank_id) & active
             output = torch.where(capped, blank_id, output)
             cap_hits = cap_hits + capped
+            silent[rows, torch.where(hears, frame - first, most)] = certain & (output == blank_id)
             text, policy = model.interleaver.advance(output, active, policy)
 
             column = torch.where(text, count, capacity)
@@ -113,7 +121,9 @@ class GreedySearcher:
             position = position + active
         exhausted = pending if model.capacity else None
         emission = Emission(token_ids[:, :capacity], frames[:, :capacity], log_probs[:, :capacity], count, cap_hits, exhausted)
-        return emission, SearchState(queue, decoder, policy, frame, symbols, position, state.blank_penalty)
+        every = model.interleaver.response_every
+        emission.speech_ends, silence = state.silence.hear(silent[:, :most], frame - state.frame, first, emission, every)
+        return emission, SearchState(queue, decoder, policy, frame, symbols, position, state.blank_penalty, silence)
 
     def choose(self, scores: Tensor, blank_id: int, position: Tensor) -> Tensor:
         """The answers (B,) at decoder positions ``position`` (B,), given log-probabilities ``scores`` (B, V), BLANK's less its penalty."""

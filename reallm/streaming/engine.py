@@ -269,7 +269,7 @@ class Engine:
                 self._tail_ids = np.zeros_like(rows.tail_ids)
             self._tail_ids[took_part] = rows.tail_ids[took_part]
             self._tail_lens[took_part] = rows.tail_lens[took_part]
-        news = (rows.lens > 0) | (rows.cap_hits > 0) | rows.exhausted | rows.is_nan | heard.final | self._awaited
+        news = (rows.lens > 0) | (rows.cap_hits > 0) | rows.exhausted | rows.is_nan | rows.has_ends | heard.final | self._awaited
         for row in np.flatnonzero(news & took_part).tolist():
             stream = self._streams[row]
             assert stream is not None

@@ -26,15 +26,21 @@ class Listener:
         """What came out in a row when ``accepted`` seconds of audio were, of which the system has ``samples`` so far."""
         rate = self._system.sample_rate
         duration = samples / rate
-        for token in rows.tokens(row):
-            start, end = (min(max(0.0, at / rate), duration) for at in (token.start_samples, token.end_samples))
-            self._transcript.append(token.token_id, token.log_prob, start, end, accepted)
+        tokens, heard = rows.tokens(row), 0
+        for said_before, at in [*rows.speech_ends(row), (len(tokens), 0)]:
+            for token in tokens[heard:said_before]:
+                start, end = (min(max(0.0, sample / rate), duration) for sample in (token.start_samples, token.end_samples))
+                self._transcript.append(token.token_id, token.log_prob, start, end, accepted)
+            heard = said_before
+            if at:
+                self._transcript.end_speech(min(at / rate, duration), accepted)
         self._cap_hits += int(rows.cap_hits[row])
 
     def current(self) -> Hypothesis:
         """The words so far; what was returned does not change afterwards."""
         known = self._hypothesis
-        if (known.is_final, len(known.token_ids), known.cap_hits) != (self.is_final, self._transcript.token_count, self._cap_hits):
+        news = (self.is_final, self._transcript.token_count, self._cap_hits, self._transcript.speech_end_count)
+        if news != (known.is_final, len(known.token_ids), known.cap_hits, len(known.speech_ends)):
             self._hypothesis = self._transcript.hypothesis(self._cap_hits, self.is_final)
         return self._hypothesis
 

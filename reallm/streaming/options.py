@@ -8,6 +8,7 @@ import torch
 
 from reallm.errors import InputError
 from reallm.protocols import RowOptions, StreamingSystem, System, delay_periods, takes_options
+from reallm.searchers._end_of_speech import NEVER
 from reallm.streaming.sample_ring import Mask
 from reallm.types import Seconds
 
@@ -17,6 +18,7 @@ class StreamOptions(TypedDict, total=False):
 
     delay: Seconds | None  # that answers wait, of a system that was trained for several
     blank_penalty: float | None  # subtracted from the logit of BLANK: above 0 text comes sooner, with more insertions
+    end_of_speech: Seconds | None  # of silence after which the speaker has stopped: Hypothesis.speech_ends; default: any
 
 
 class Chosen(NamedTuple):
@@ -24,11 +26,14 @@ class Chosen(NamedTuple):
 
     delay: int  # token periods
     blank_penalty: float
+    silence: int  # speech embeddings
 
 
-def choose(system: System, delay: Seconds | None = None, blank_penalty: float | None = None) -> Chosen | None:
+def choose(
+    system: System, delay: Seconds | None = None, blank_penalty: float | None = None, end_of_speech: Seconds | None = None
+) -> Chosen | None:
     """The options of a stream of ``system``; None, where all are left to it. Raises InputError for those that it cannot keep."""
-    if delay is None and blank_penalty is None:
+    if delay is None and blank_penalty is None and end_of_speech is None:
         return None
     own: Any = system
     periods = getattr(own, "delay", 0) if delay is None else delay_periods(system, delay)
@@ -38,7 +43,13 @@ def choose(system: System, delay: Seconds | None = None, blank_penalty: float | 
         _require_options(system, f"blank_penalty {blank_penalty:g}")
         if not math.isfinite(blank_penalty):
             raise InputError(f"blank_penalty {blank_penalty}: a finite number, such as 1.0")
-    return Chosen(periods, blank_penalty)
+    silence = NEVER
+    if end_of_speech is not None:
+        _require_options(system, f"end_of_speech {end_of_speech:g}")
+        if not 0 < end_of_speech < math.inf:
+            raise InputError(f"end_of_speech {end_of_speech:g}: seconds of silence, such as 0.8")
+        silence = math.ceil(round(end_of_speech * system.sample_rate) / system.period_samples)
+    return Chosen(periods, blank_penalty, silence)
 
 
 def _require_options(system: System, option: str) -> None:
@@ -57,7 +68,7 @@ class Choices:
 
     def __init__(self, rows: int) -> None:
         self._made = np.zeros(rows, dtype=np.bool_)
-        self._columns = np.zeros(rows, dtype=np.int64), np.zeros(rows)  # in the order of Chosen and of RowOptions
+        self._columns = [np.zeros(rows, dtype=dtype) for dtype in (np.int64, np.float64, np.int64)]  # as Chosen and RowOptions
 
     def put(self, row: int, chosen: Chosen | None) -> None:
         """The stream that begins in a row has ``chosen`` this."""

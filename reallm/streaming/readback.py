@@ -44,7 +44,9 @@ class Rows:
         tail_ids, tail_lens, lost = (emission.token_ids[:, :0], nothing, nothing) if pending is None else pending
         log_probs = emission.log_probs.double().view(torch.int64)
         rows = [emission.lens, emission.cap_hits, exhausted, tail_lens, lost]
-        columns = [row.unsqueeze(1) for row in rows] + [emission.token_ids, start, end, log_probs, tail_ids]
+        ends = emission.speech_ends
+        ended = [emission.token_ids[:, :0]] * 2 if ends is None else [(ends.frame + 1) * system.period_samples, ends.tokens]
+        columns = [row.unsqueeze(1) for row in rows] + [emission.token_ids, start, end, log_probs, *ended, tail_ids]
         packed = torch.cat([column.long() for column in columns], dim=1).cpu().numpy()
         tokens = emission.token_ids.size(1)
         self.lens, self.cap_hits, self.tail_lens = packed[:, 0], packed[:, 1], packed[:, 3]
@@ -54,7 +56,16 @@ class Rows:
         spoken = np.arange(tokens) < self.lens[:, None]
         # (B,), scores of the row are no numbers any more
         self.is_nan: Mask = np.any(np.isnan(self._log_probs) & spoken, axis=1) | (packed[:, 4] != 0)
-        self.tail_ids = packed[:, 5 + 4 * tokens :]  # (B, P)
+        after, most = 5 + 4 * tokens, ended[0].size(1)
+        self._speech_ends, self._said_before = packed[:, after : after + most], packed[:, after + most : after + 2 * most]
+        # (B,), speech ended in the row
+        self.has_ends: Mask = np.any(self._speech_ends > 0, axis=1)
+        self.tail_ids = packed[:, after + 2 * most :]  # (B, P)
+
+    def speech_ends(self, row: int) -> list[tuple[int, int]]:
+        """Where speech ended: after how many tokens of the row, and samples of its audio."""
+        found = np.flatnonzero(self._speech_ends[row] > 0)
+        return list(zip(self._said_before[row, found].tolist(), self._speech_ends[row, found].tolist(), strict=True))
 
     def tokens(self, row: int) -> list[SpokenToken]:
         """The tokens of a row, in order."""

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 
 from reallm.protocols import TextState, Tokenizer
-from reallm.types import Hypothesis, Seconds, Word
+from reallm.types import Hypothesis, Seconds, SpeechEnd, Word
 
 _SPACES = re.compile(r"\s+")
 
@@ -28,6 +28,7 @@ class Transcript:
         self._pieces: list[str] = []
         self._token_ids: list[int] = []
         self._words: list[Word] = []
+        self._speech_ends: list[SpeechEnd] = []
         self._score = 0.0
         self._open = False  # the last word may go on
         self._word_score = 0.0
@@ -64,6 +65,12 @@ class Transcript:
             self._words.append(extended)
         self._open = True
 
+    def end_speech(self, at: Seconds, emitted_at: Seconds) -> None:
+        """The speaker has stopped, as was known after ``at`` seconds of audio. Tokens without text count for nothing said."""
+        characters, before = len(self._text()), self._speech_ends[-1].characters if self._speech_ends else 0
+        if characters > before:
+            self._speech_ends.append(SpeechEnd(at, len(self._words), characters, emitted_at))
+
     def preview(self, token_ids: Sequence[int]) -> str:
         """The text that these tokens would add."""
         state, pieces = self._text_state, []
@@ -77,8 +84,16 @@ class Transcript:
         """How many tokens came so far."""
         return len(self._token_ids)
 
+    @property
+    def speech_end_count(self) -> int:
+        """How often speech ended so far."""
+        return len(self._speech_ends)
+
+    def _text(self) -> str:
+        self._pieces = ["".join(self._pieces)]
+        return self._pieces[0].strip()
+
     def hypothesis(self, cap_hits: int, is_final: bool) -> Hypothesis:
         """All words so far; later tokens do not change what was returned."""
-        text = "".join(self._pieces)
-        self._pieces = [text]
-        return Hypothesis(text.strip(), list(self._token_ids), list(self._words), self._score, cap_hits, is_final)
+        words, ends = list(self._words), list(self._speech_ends)
+        return Hypothesis(self._text(), list(self._token_ids), words, self._score, cap_hits, is_final, speech_ends=ends)

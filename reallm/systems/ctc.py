@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from reallm.protocols import ChunkSpec, Encoder, Frontend, RowOptions, Tokenizer
 from reallm.registry import find, register
+from reallm.searchers._end_of_speech import LOG_SILENT, Silence
 from reallm.streaming.context import length_mask
 from reallm.streaming.state import StreamingState
 from reallm.systems._acoustic import AcousticModel, AcousticState
@@ -23,6 +24,7 @@ class CTCState(StreamingState):
     previous: Tensor  # (B,) int64, the label of the last encoder frame
     frames: Tensor  # (B,) int64, encoder frames so far
     blank_penalty: Tensor  # (B,) float64
+    silence: Silence
 
 
 @register("system", "ctc")
@@ -86,20 +88,26 @@ class CTC(AcousticModel):
             torch.full((batch,), self.blank_id, device=device),
             torch.zeros(batch, dtype=torch.int64, device=device),
             torch.zeros(batch, dtype=torch.float64, device=device),
+            Silence.start(batch, device),
         )
 
     def begin(self, state: CTCState, rows: Tensor, options: RowOptions) -> None:
         """Let ``rows`` (B,) bool, before their first step, have these options."""
         state.blank_penalty = torch.where(rows, options.blank_penalty, state.blank_penalty)
+        state.silence.begin(rows, options.silence)
 
     @torch.inference_mode()
     def step(self, wav: Tensor, lens: Tensor, final: Tensor, state: CTCState) -> tuple[Emission, CTCState]:
         """wav (B, S_c) → the tokens that begin in these encoder frames, state."""
         enc, enc_lens, acoustic = self.encode_step(wav, lens, final, state.acoustic)
         log_probs = self._log_probs(enc)
-        log_probs[:, :, self.blank_id] -= state.blank_penalty.to(log_probs.dtype).unsqueeze(1)
+        blank = log_probs[:, :, self.blank_id]
+        certain = blank >= LOG_SILENT
+        blank -= state.blank_penalty.to(log_probs.dtype).unsqueeze(1)
         emission, last = self._collapse(log_probs, enc_lens, state.previous, state.frames)
-        return emission, CTCState(acoustic, last, state.frames + enc_lens, state.blank_penalty)
+        silent = certain & (log_probs.argmax(-1) == self.blank_id)
+        emission.speech_ends, silence = state.silence.hear(silent, enc_lens, state.frames, emission)
+        return emission, CTCState(acoustic, last, state.frames + enc_lens, state.blank_penalty, silence)
 
     @torch.inference_mode()
     def recognize(self, wav: Tensor, lens: Tensor) -> Emission:

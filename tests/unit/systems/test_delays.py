@@ -67,7 +67,7 @@ def test_streams_of_different_delays_share_a_batch(cls: Any) -> None:
 
     def with_delays(*arguments: Any) -> Any:
         state = fresh(*arguments)
-        system.begin(state, torch.ones(5, dtype=torch.bool), RowOptions(delay, torch.zeros(5).double()))
+        system.begin(state, torch.ones(5, dtype=torch.bool), RowOptions(delay, torch.zeros(5).double(), torch.full((5,), 99)))
         return state
 
     system.init_state = with_delays
