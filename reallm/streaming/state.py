@@ -85,6 +85,30 @@ def where(mask: Tensor, yes: S, no: S) -> S:
     return map_states(choose, yes, no)
 
 
+def advance(active: Tensor, after: S, before: S) -> S:
+    """Row b of ``after`` where ``active`` (B,) is true, else of ``before``, whose buffers may be written into.
+
+    On a processor nothing is copied where all rows are active or none is, else the active rows alone. An accelerator would have to be
+    waited for, and gets a ``where``; so does a program that is exported.
+    """
+    if active.device.type != "cpu" or torch.compiler.is_compiling():
+        return where(active, after, before)
+    index = active.nonzero().squeeze(1)
+    if index.numel() == active.numel():
+        return after
+    return map_states(lambda new, old: old.index_copy_(0, index, new.index_select(0, index)), after, before) if index.numel() else before
+
+
 def reset(state: S, rows: Tensor, initial: S) -> S:
-    """Rows where ``rows`` (B,) bool is true begin anew from ``initial`` (one row, or B); the others stay bit-equal."""
-    return where(rows, initial, state)
+    """Rows where ``rows`` (B,) bool is true begin anew from ``initial`` (one row, or B); the others stay bit-equal.
+
+    The buffers of ``state`` are written into, those rows alone. ``rows`` may lie on the CPU, so that no accelerator is waited for.
+    """
+    index = rows.nonzero().squeeze(1)
+
+    def begin(tensor: Tensor, first: Tensor) -> Tensor:
+        at = index.to(tensor.device)
+        tensor[at] = first if first.size(0) == 1 else first[at]
+        return tensor
+
+    return map_states(begin, state, initial)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from reallm.streaming.state import StreamingState, batch_size, clone, map_states, reset, select, stack, tensors, unstack, where
+from reallm.streaming.state import StreamingState, advance, batch_size, clone, map_states, reset, select, stack, tensors, unstack, where
 
 
 @dataclass
@@ -53,6 +53,37 @@ def test_where_and_reset():
     assert values(where(mask, state(1, 2, 3), state(4, 5, 6))) == [1, 5, 3]
     assert values(reset(state(1, 2, 3), mask, state(9))) == [9, 2, 9]
     assert values(reset(state(1, 2, 3), mask, state(7, 8, 9))) == [7, 2, 9]
+
+
+def test_reset_writes_into_the_rows_that_begin_anew_alone():
+    used = state(1, 2, 3)
+    addresses = [tensor.data_ptr() for tensor in tensors(used)]
+    used.frames[1] = float("nan")  # a row that is not touched is not computed with either
+    anew = reset(used, torch.tensor([True, False, True]), state(9))
+    assert [tensor.data_ptr() for tensor in tensors(anew)] == addresses
+    assert anew.layers[0].count.tolist() == [9, 2, 9] and anew.frames[:, 0, 0].isnan().tolist() == [False, True, False]
+    assert values(reset(state(1, 2), torch.tensor([False, False]), state(9))) == [1, 2]
+
+
+@pytest.mark.parametrize("active", [[True] * 3, [False] * 3, [True, False, True], [False, True, False]])
+def test_active_rows_advance(active: list[bool]):
+    before, after = state(1, 2, 3), state(4, 5, 6)
+    expected = values(where(torch.tensor(active), state(4, 5, 6), state(1, 2, 3)))
+    found = advance(torch.tensor(active), after, before)
+    assert values(found) == expected
+    owner = after if all(active) else before
+    assert [tensor.data_ptr() for tensor in tensors(found)] == [tensor.data_ptr() for tensor in tensors(owner)]
+
+
+def test_active_rows_advance_in_an_exported_program():
+    class Step(torch.nn.Module):
+        def forward(self, active: Tensor, after: Tensor, before: Tensor) -> Tensor:
+            return advance(active, Inner(after), Inner(before)).count
+
+    given = (torch.tensor([True, False]), torch.tensor([1, 2]), torch.tensor([3, 4]))
+    program = torch.export.export(Step(), given).module()
+    assert program(*given).tolist() == [1, 4]
+    assert program(~given[0], *given[1:]).tolist() == [3, 2]
 
 
 @pytest.mark.parametrize(
