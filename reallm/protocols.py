@@ -302,6 +302,7 @@ class RowOptions(StreamingState):
     delay: Tensor  # (B,) int64, token periods
     blank_penalty: Tensor  # (B,) float64, subtracted from the logit of BLANK
     silence: Tensor  # (B,) int64, the least speech embeddings of silence that end speech
+    phrases: Tensor  # (B,) int64, the first state of their phrases in the searcher's table
 
 
 @runtime_checkable
@@ -341,6 +342,11 @@ def delay_periods(system: System, delay: Seconds) -> int:
 def takes_options(system: System) -> bool:
     """Whether the streams of a system may have options of their own. The only place that decides it."""
     return hasattr(system, "begin") and hasattr(getattr(system, "searcher", system), "begin")
+
+
+def takes_phrases(system: System) -> bool:
+    """Whether the streams of a system may be biased towards phrases. The only place that decides it."""
+    return takes_options(system) and hasattr(getattr(system, "searcher", None), "phrases")
 
 
 def keeps_n_best(system: System) -> bool:

@@ -109,7 +109,7 @@ class Scored:
     """One of the n best hypotheses of a search."""
 
     token_ids: list[int]
-    score: float  # as the search compares: log-probabilities of all answers, less the penalties of BLANK; merged ones included
+    score: float  # as the search compares: log-probabilities of all answers, with penalties and bonuses; merged ones included
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from reallm.searchers._biasing import Table
 from reallm.streaming.state import StreamingState, map_states
 
 
@@ -19,14 +20,15 @@ class Hypotheses(StreamingState):
     cap_hits: Tensor  # (B, K) int64, responses cut, those aside that were reported
     silence: Tensor  # (B, K) int64, speech embeddings up to now whose answers were silent, see _end_of_speech.py
     said: Tensor  # (B, K) bool, something was said since speech ended
+    phrase: Tensor  # (B, K) int64, where they stand in the phrases of their stream
     length: Tensor  # (B, K) int64, tokens held back
     token_ids: Tensor  # (B, K, P) int64, the tokens held back, then -1
     frame: Tensor  # (B, K, P) int64, the speech embedding that each answers, then -1
     log_probs: Tensor  # (B, K, P) float32, of each given all before it
 
     @classmethod
-    def start(cls, batch: int, beam: int, size: int, device: torch.device | str) -> "Hypotheses":
-        """One empty hypothesis a row."""
+    def start(cls, batch: int, beam: int, size: int, phrase: int, device: torch.device | str) -> "Hypotheses":
+        """One empty hypothesis a row, which stands at ``phrase`` in its phrases."""
         count = torch.zeros(batch, beam, dtype=torch.int64, device=device)
         text = torch.full((batch, beam, size), -1, device=device)
         live = count.clone().bool()
@@ -34,7 +36,8 @@ class Hypotheses(StreamingState):
         score = torch.zeros(batch, beam, dtype=torch.float64, device=device)
         log_probs = torch.zeros(batch, beam, size, device=device)
         counts = {name: count.clone() for name in ("symbols", "position", "cap_hits", "silence", "length")}
-        return cls(live=live, score=score, **counts, said=count.bool(), token_ids=text, frame=text.clone(), log_probs=log_probs)
+        flags = {"live": live, "said": count.bool(), "phrase": count + phrase}
+        return cls(score=score, **counts, **flags, token_ids=text, frame=text.clone(), log_probs=log_probs)
 
     @property
     def ranking(self) -> Tensor:
@@ -75,6 +78,10 @@ class Hypotheses(StreamingState):
     def apart(self, most: int) -> Tensor:
         """(B,) bool: a hypothesis has more than ``most`` tokens beyond what all share."""
         return (self.live & (self.length - self.shared().unsqueeze(1) > most)).any(1)
+
+    def end_phrases(self, table: Table, rows: Tensor) -> None:
+        """Take back, in ``rows`` (B,) bool, whose text ends here, what is not a complete phrase."""
+        self.score = self.score - torch.where(rows.unsqueeze(1), table.pending[self.phrase], 0)
 
     def silent(self, least: Tensor) -> Tensor:
         """(B,) bool: the best hypothesis has said something, and nothing since for ``least`` (B,) embeddings."""

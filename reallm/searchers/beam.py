@@ -10,6 +10,7 @@ from torch import Tensor
 from reallm.errors import InputError, nearest
 from reallm.protocols import PolicyState, ResponseModel, RowOptions
 from reallm.registry import register
+from reallm.searchers._biasing import PhraseTable, Table
 from reallm.searchers._end_of_speech import LOG_SILENT, NEVER
 from reallm.searchers._hypotheses import Hypotheses
 from reallm.streaming.frame_queue import FrameQueue
@@ -53,6 +54,9 @@ class BeamSearcher:
     change. At the end of a stream, and at an end of speech, the rest of the best hypothesis follows. The delay of this waiting is
     therefore part of every measured emission delay.
 
+    Towards the phrases of a stream (``phrases``, a PhraseTable) it is biased by their bonus, which is part of the scores, and is taken back
+    from a hypothesis that does not complete a phrase.
+
     Args:
         beam: K, hypotheses a stream.
         merge: finished hypotheses of equal text, said at other times, become one, the better one, whose score is then the ``max``
@@ -78,6 +82,7 @@ class BeamSearcher:
             raise InputError(f"merge '{merge}'{nearest(str(merge), ['max', 'logadd', 'off'])}: one of max, logadd, off")
         self.beam, self.merge, self.max_symbols = beam, merge, max_symbols
         self.blank_penalty, self.max_pending = blank_penalty, max_pending
+        self.phrases = PhraseTable()
 
     @classmethod
     def tiny(cls) -> "BeamSearcher":
@@ -94,7 +99,7 @@ class BeamSearcher:
             queue=FrameQueue.allocate(batch, capacity, model.decoder.input_dim, device, dtype),
             decoder=_unflat(decoder, self.beam),
             policy=_unflat(model.interleaver.init_policy(batch * self.beam, device), self.beam),
-            hypotheses=Hypotheses.start(batch, self.beam, self.max_pending + self.max_symbols, device),
+            hypotheses=Hypotheses.start(batch, self.beam, self.max_pending + self.max_symbols, self.phrases.start, device),
             frame=zero - 1,
             committed=zero,
             least_silence=zero + NEVER,
@@ -105,13 +110,14 @@ class BeamSearcher:
         """Let ``rows`` (B,) bool, before their first step, have these options."""
         state.blank_penalty = torch.where(rows, options.blank_penalty, state.blank_penalty)
         state.least_silence = torch.where(rows, options.silence, state.least_silence)
+        state.hypotheses.phrase = torch.where(rows.unsqueeze(1), options.phrases.unsqueeze(1), state.hypotheses.phrase)
 
     @torch.inference_mode()
     def step(self, model: ResponseModel, embeddings: Tensor, lens: Tensor, final: Tensor, state: BeamState) -> tuple[Emission, BeamState]:
         """embeddings (B, M_c, D_lm), lens (B,) → the tokens that all hypotheses agree on by now; all of the best one in ``final`` rows."""
         queue, hypotheses = state.queue.push(embeddings, lens), state.hypotheses
         decoder, policy, frame = _flat(state.decoder), _flat(state.policy), state.frame
-        most = queue.frames.size(1)
+        most, phrases = queue.frames.size(1), self.phrases.on(embeddings.device)
         out = _Output(most * self.max_symbols + hypotheses.token_ids.size(2), most, lens)
         while True:
             wants_audio = policy.wants_audio.view_as(hypotheses.live)
@@ -129,12 +135,16 @@ class BeamSearcher:
             hypotheses.symbols = torch.where(hears.unsqueeze(1), 0, hypotheses.symbols)
             logits, decoder = model.decoder.step(inputs, active.flatten(), decoder)
             log_probs = logits.float().log_softmax(-1)
-            hypotheses, policy, moved = self._expand(model, log_probs, active, hears, frame, hypotheses, policy, state.blank_penalty)
+            hypotheses, policy, moved = self._expand(
+                model, log_probs, active, hears, frame, hypotheses, policy, state.blank_penalty, phrases
+            )
             if len(moved[0]):
                 for tensor in tensors(decoder):
                     tensor[moved[0]] = tensor[moved[1]]
             answered = (policy.wants_audio.view_as(hypotheses.live) | ~hypotheses.live).all(1) & active.any(1)
             ended = answered & hypotheses.silent(state.least_silence)
+            if phrases is not None:
+                hypotheses.end_phrases(phrases, ended)
             hypotheses.keep_best(answered & (ended | hypotheses.apart(self.max_pending)))
             out.commit(hypotheses, torch.where(answered, hypotheses.shared(), 0))
             hypotheses.said = hypotheses.said & ~ended.unsqueeze(1)
@@ -142,6 +152,8 @@ class BeamSearcher:
         hypotheses.keep_best(stuck)
         out.commit(hypotheses, torch.where(stuck, hypotheses.shared(), 0))
         committed = state.committed + out.count
+        if phrases is not None:
+            hypotheses.end_phrases(phrases, final)
         best = hypotheses.best()
         out.write(best, torch.where(final, best.length[:, 0], 0))  # the others stay, for n_best
         least = torch.where(hypotheses.live, hypotheses.cap_hits, torch.iinfo(torch.int64).max).amin(1)
@@ -161,6 +173,7 @@ class BeamSearcher:
         hypotheses: Hypotheses,
         policy: PolicyState,
         blank_penalty: Tensor,
+        phrases: Table | None,
     ) -> tuple[Hypotheses, PolicyState, tuple[Tensor, Tensor]]:
         """Answers with ``log_probs`` (B · K, V) of the ``active`` (B, K) hypotheses, pruned with those that rest; rows ``hears`` (B,) do.
 
@@ -175,6 +188,8 @@ class BeamSearcher:
         asked = active & model.interleaver.advance(a_token, active.flatten(), policy)[0].view_as(active)
         answers = log_probs.double().unflatten(0, (batch, beam))
         answers[:, :, blank] -= blank_penalty.unsqueeze(1)
+        if phrases is not None:
+            answers += phrases.gain[hypotheses.phrase]
         full = asked & (hypotheses.symbols >= self.max_symbols)
         cut = full & (answers.argmax(-1) != blank)
         only_blank = torch.arange(answers.size(2), device=answers.device) != blank
@@ -197,6 +212,8 @@ class BeamSearcher:
         silence = torch.where(silent, candidates.silence + model.interleaver.response_every, 0)
         candidates.silence = torch.where((asked & hears.unsqueeze(1)).gather(1, parent) & was_active, silence, candidates.silence)
         candidates.said = candidates.said | said
+        if phrases is not None:
+            candidates.phrase = phrases.advance(candidates.phrase, said, output)
         if self.merge != "off":
             self._merge(candidates, policy.wants_audio.view_as(output) & candidates.live)
 

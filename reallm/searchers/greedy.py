@@ -8,6 +8,7 @@ from torch import Tensor
 from reallm.errors import InputError
 from reallm.protocols import PolicyState, ResponseModel, RowOptions
 from reallm.registry import register
+from reallm.searchers._biasing import PhraseTable
 from reallm.searchers._end_of_speech import LOG_SILENT, Silence
 from reallm.streaming.frame_queue import FrameQueue
 from reallm.streaming.state import StreamingState
@@ -26,11 +27,16 @@ class SearchState(StreamingState):
     position: Tensor  # (B,) int64, decoder positions consumed
     blank_penalty: Tensor  # (B,) float64
     silence: Silence
+    phrase: Tensor  # (B,) int64, where the stream stands in its phrases
 
 
 @register("searcher", "greedy")
 class GreedySearcher:
     """One decoder position for all rows at a time: each row takes in its next speech embedding or its own last token, or rests.
+
+    Towards the phrases of a stream (``phrases``, a PhraseTable) it is biased as in NeMo's phrase boosting: whether something is said is
+    up to the model, and what is said is the token of the best score, bonus included. The bonus of a phrase that is not completed cannot
+    be taken back, but then it has brought no token where there was to be none.
 
     Args:
         max_symbols: the most tokens of one response; a response that is cut is counted in ``Emission.cap_hits``.
@@ -41,6 +47,7 @@ class GreedySearcher:
         if max_symbols < 1:
             raise InputError(f"max_symbols {max_symbols}: a response needs room for at least one token")
         self.max_symbols, self.blank_penalty = max_symbols, blank_penalty
+        self.phrases = PhraseTable()
 
     @classmethod
     def tiny(cls) -> "GreedySearcher":
@@ -61,12 +68,14 @@ class GreedySearcher:
             position=zero.clone(),
             blank_penalty=torch.full((batch,), self.blank_penalty, dtype=torch.float64, device=device),
             silence=Silence.start(batch, device),
+            phrase=torch.full((batch,), self.phrases.start, device=device),
         )
 
     def begin(self, state: SearchState, rows: Tensor, options: RowOptions) -> None:
         """Let ``rows`` (B,) bool, before their first step, have these options."""
         state.blank_penalty = torch.where(rows, options.blank_penalty, state.blank_penalty)
         state.silence.begin(rows, options.silence)
+        state.phrase = torch.where(rows, options.phrases, state.phrase)
 
     @torch.inference_mode()
     def step(
@@ -87,6 +96,7 @@ class GreedySearcher:
         silent = torch.zeros(batch, most + 1, dtype=torch.bool, device=device)  # of the embeddings heard, likewise
         rows, first = torch.arange(batch, device=device), frame + 1
         blank_id, blank_penalty = model.interleaver.blank_id, state.blank_penalty.float()
+        phrase, phrases = state.phrase, self.phrases.on(device)
 
         while True:
             pending = ~policy.wants_audio | (queue.count > 0)
@@ -106,11 +116,17 @@ class GreedySearcher:
             certain = scores[:, blank_id] >= LOG_SILENT
             scores[:, blank_id] -= blank_penalty  # in place: the scores of tokens, which are put out, stay what they were
             output = self.choose(scores, blank_id, position)
+            if phrases is not None:
+                likely = scores + phrases.bonus(phrase)
+                likely[:, blank_id] = -torch.inf
+                output = torch.where(output == blank_id, output, self.choose(likely, blank_id, position))
             capped = (symbols >= self.max_symbols) & (output != blank_id) & active
             output = torch.where(capped, blank_id, output)
             cap_hits = cap_hits + capped
             silent[rows, torch.where(hears, frame - first, most)] = certain & (output == blank_id)
             text, policy = model.interleaver.advance(output, active, policy)
+            if phrases is not None:
+                phrase = phrases.advance(phrase, text, output)
 
             column = torch.where(text, count, capacity)
             token_ids[rows, column] = output
@@ -123,7 +139,7 @@ class GreedySearcher:
         emission = Emission(token_ids[:, :capacity], frames[:, :capacity], log_probs[:, :capacity], count, cap_hits, exhausted)
         every = model.interleaver.response_every
         emission.speech_ends, silence = state.silence.hear(silent[:, :most], frame - state.frame, first, emission, every)
-        return emission, SearchState(queue, decoder, policy, frame, symbols, position, state.blank_penalty, silence)
+        return emission, SearchState(queue, decoder, policy, frame, symbols, position, state.blank_penalty, silence, phrase)
 
     def choose(self, scores: Tensor, blank_id: int, position: Tensor) -> Tensor:
         """The answers (B,) at decoder positions ``position`` (B,), given log-probabilities ``scores`` (B, V), BLANK's less its penalty."""

@@ -247,7 +247,7 @@ class EngineStream:
     def _leave(self, reason: InputError | None) -> None:
         if self._row is None:
             return
-        row, self._row = self._row, None
+        row, self._row, self._chosen = self._row, None, None
         self._engine._settle(self._final, self._listener.current() if reason is None else None, reason)
         self._tell()
         self._engine._release(row)

@@ -41,8 +41,9 @@ class Stream:
     manager it is closed at the end.
     """
 
-    def __init__(self, recognizer: "AnyRecognizer", row: int) -> None:
+    def __init__(self, recognizer: "AnyRecognizer", row: int, chosen: Chosen | None) -> None:
         self._recognizer = recognizer
+        self._chosen = chosen
         self._row = row
         self._release = weakref.finalize(self, recognizer._release, row)  # once, whatever comes first
         self._queue = SampleQueue()
@@ -133,7 +134,7 @@ class Stream:
     def close(self) -> None:
         """Give the slot back; what is not decoded yet is dropped."""
         if not self._closed:
-            self._closed = True
+            self._closed, self._chosen = True, None
             self._queue = SampleQueue()
             self._release()
 
@@ -195,7 +196,7 @@ class AnyRecognizer(ABC):
             raise InputError(f"all {self.max_streams} streams are in use: finish() or close() one, or raise max_streams")
         row = self._slots.index(None)
         self._renew(row, chosen)
-        stream = Stream(self, row)
+        stream = Stream(self, row, chosen)
         self._slots[row] = weakref.ref(stream)
         return stream
 

@@ -183,7 +183,7 @@ def test_what_is_put_out_is_what_all_hypotheses_share() -> None:
 
 
 def test_hypotheses_share_a_token_only_if_they_share_its_time() -> None:
-    hypotheses = Hypotheses.start(1, 2, 3, "cpu")
+    hypotheses = Hypotheses.start(1, 2, 3, 0, "cpu")
     hypotheses.live[:] = True
     for token, frames in ((7, [2, 2]), (8, [3, 4])):
         for slot, frame in enumerate(frames):

@@ -115,7 +115,7 @@ def test_searchers_end_speech_by_the_definition(search: str, interleaver: str) -
     using = ResponseModel(Script(), kind(blank_id=BLANK))
     speech, least = script(4, 90), torch.tensor([5, 2, 99, 8])
     state = searcher.init_state(using, 4, 12, dtype=torch.float64)
-    searcher.begin(state, torch.tensor([True, True, False, True]), RowOptions(least, torch.zeros(4).double(), least))
+    searcher.begin(state, torch.tensor([True, True, False, True]), RowOptions(least, torch.zeros(4).double(), least, 0 * least))
     found: list[list[tuple[int, int]]] = [[] for _ in range(4)]
     told = [0] * 4
     at = 0
@@ -144,7 +144,7 @@ def test_an_end_of_speech_commits_the_best_hypothesis() -> None:
     for least in (6, NEVER):
         searcher = BeamSearcher(3, max_symbols=2)
         state = searcher.init_state(using, 1, 12, dtype=torch.float64)
-        options = RowOptions(torch.tensor([0]), torch.zeros(1).double(), torch.tensor([least]))
+        options = RowOptions(torch.tensor([0]), torch.zeros(1).double(), torch.tensor([least]), torch.tensor([0]))
         searcher.begin(state, torch.tensor([True]), options)
         emission, state = searcher.step(using, speech, torch.tensor([12]), torch.tensor([False]), state)
         said[least] = emission.token_ids[0, : emission.lens[0]].tolist(), int(state.hypotheses.live.sum())

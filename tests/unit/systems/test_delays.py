@@ -67,7 +67,9 @@ def test_streams_of_different_delays_share_a_batch(cls: Any) -> None:
 
     def with_delays(*arguments: Any) -> Any:
         state = fresh(*arguments)
-        system.begin(state, torch.ones(5, dtype=torch.bool), RowOptions(delay, torch.zeros(5).double(), torch.full((5,), 99)))
+        system.begin(
+            state, torch.ones(5, dtype=torch.bool), RowOptions(delay, torch.zeros(5).double(), torch.full((5,), 99), torch.zeros(5).long())
+        )
         return state
 
     system.init_state = with_delays
