@@ -34,6 +34,11 @@ class LlamaLayer(nn.Module):
         x = x + self.attention.step(self.attention_norm(x), cos, sin, slot, valid, keys, values)
         return x + self.feed_forward(self.feed_forward_norm(x))
 
+    def extend(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        y, new_keys, new_values = self.attention.extend(self.attention_norm(x), cos, sin, mask, keys, values)
+        x = x + y
+        return x + self.feed_forward(self.feed_forward_norm(x)), new_keys, new_values
+
 
 @dataclass
 class LlamaState(StreamingState):
@@ -41,6 +46,14 @@ class LlamaState(StreamingState):
 
     position: Tensor  # (B,) int64, positions that the row has consumed
     keys: tuple[Tensor, ...]  # a layer: (B, kv_heads, W, head_dim)
+    values: tuple[Tensor, ...]  # likewise
+
+
+@dataclass
+class Extension(StreamingState):
+    """Keys and values of positions that a state may be lengthened by."""
+
+    keys: tuple[Tensor, ...]  # a layer: (B, kv_heads, K, head_dim)
     values: tuple[Tensor, ...]  # likewise
 
 
@@ -142,3 +155,36 @@ class LlamaDecoder(nn.Module):
             step: Any = layer.step
             x = step(x, cos, sin, slot, valid, keys, values)
         return self.output(self.norm(x)), LlamaState(position + active, state.keys, state.values)
+
+    def extend(self, inputs: Tensor, state: LlamaState) -> tuple[Tensor, Extension]:
+        """The next K positions of all rows in one pass: inputs (B, K, D) → logits (B, K, V), and what ``accept`` takes; no state changes.
+
+        Raises InputError for more positions than the window has.
+        """
+        first, size = state.position.unsqueeze(1), self.window or self.capacity
+        if inputs.size(1) > size:
+            raise InputError(f"{inputs.size(1)} positions at once in a window of {size}: at most as many as it has")
+        ahead = torch.arange(inputs.size(1), device=inputs.device)
+        slots = torch.arange(size, device=inputs.device)
+        held = first - 1 - (first - 1 - slots) % size  # (B, W), the position in each slot; below 0 where there is none
+        in_ring = ((held >= 0).unsqueeze(1) & (held.unsqueeze(1) > (first + ahead).unsqueeze(2) - size)).unsqueeze(1)
+        among_new = (ahead <= ahead.unsqueeze(1)) & (ahead > ahead.unsqueeze(1) - size)
+        mask = torch.cat([in_ring, among_new.expand(inputs.size(0), 1, -1, -1)], dim=3)
+        cos, sin = rotary_angles((first + ahead).unsqueeze(1), self._attention.head_dim, self.rope_base, inputs.dtype)
+        x, keys, values = inputs, [], []
+        for layer, ring_keys, ring_values in zip(self.layers, state.keys, state.values, strict=True):
+            extend: Any = layer.extend
+            x, new_keys, new_values = extend(x, cos, sin, mask, ring_keys, ring_values)
+            keys.append(new_keys)
+            values.append(new_values)
+        return self.output(self.norm(x)), Extension(tuple(keys), tuple(values))
+
+    def accept(self, extension: Extension, count: Tensor, state: LlamaState) -> LlamaState:
+        """The state after the first ``count`` (B,) positions of an extension of it; the rings are written into."""
+        ahead = torch.arange(extension.keys[0].size(2), device=count.device)
+        slots = (state.position.unsqueeze(1) + ahead) % (self.window or self.capacity)
+        rows, taken = torch.arange(count.size(0), device=count.device).unsqueeze(1), (ahead < count.unsqueeze(1))[:, :, None, None]
+        for rings, new in ((state.keys, extension.keys), (state.values, extension.values)):
+            for ring, of_layer in zip(rings, new, strict=True):
+                ring[rows, :, slots] = torch.where(taken, of_layer.transpose(1, 2), ring[rows, :, slots])
+        return LlamaState(state.position + count, state.keys, state.values)

@@ -66,3 +66,19 @@ class CausalSelfAttention(nn.Module):
         values[rows, :, slot] = v[:, :, 0]
         y = F.scaled_dot_product_attention(q, keys, values, attn_mask=valid, enable_gqa=self.heads != self.kv_heads)
         return self.out(y.transpose(1, 2).flatten(1))
+
+    def extend(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The next K positions of each row at once; the rings are read, and not written.
+
+        Args:
+            x: (B, K, D).
+            cos, sin: (B, 1, K, head_dim / 2).
+            mask: (B, 1, K, W + K) bool, what each attends to: slots of the rings, then the K positions.
+            keys, values: (B, kv_heads, W, head_dim), the rings.
+
+        Returns (B, K, D), and the new keys and values (B, kv_heads, K, head_dim).
+        """
+        q, k, v = self._project(x, cos, sin)
+        every_key, every_value = torch.cat([keys, k], dim=2), torch.cat([values, v], dim=2)
+        y = F.scaled_dot_product_attention(q, every_key, every_value, attn_mask=mask, enable_gqa=self.heads != self.kv_heads)
+        return self.out(y.transpose(1, 2).flatten(2)), k, v

@@ -6,6 +6,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from reallm.decoders.llama import LlamaDecoder
 from reallm.errors import InputError
+from reallm.streaming.state import clone
 
 
 def hugging_face_twin(ours: LlamaDecoder) -> LlamaForCausalLM:
@@ -115,3 +116,22 @@ def test_full_attention_has_a_capacity() -> None:
         decoder.step(torch.randn(1, 16), active, state)
     with pytest.raises(InputError, match="window"):
         LlamaDecoder(vocab_size=9, window=0)
+
+
+@pytest.mark.parametrize("limit", [{"window": 5}, {"window": 0, "capacity": 40}])
+@torch.inference_mode()
+def test_positions_in_one_pass_are_those_one_by_one(limit: dict[str, int]) -> None:
+    torch.manual_seed(0)
+    decoder = LlamaDecoder(vocab_size=11, dim=16, layers=2, heads=4, kv_heads=2, **limit).double().eval()
+    stepped, rows, ahead = decoder.init_state(3, dtype=torch.float64), torch.arange(3), 4
+    for number in range(3):  # of different age
+        _, stepped = decoder.step(torch.randn(3, 16, dtype=torch.float64), rows <= number, stepped)
+    extended = clone(stepped)
+    for _ in range(6):
+        inputs, count = torch.randn(3, ahead, 16, dtype=torch.float64), torch.randint(0, ahead + 1, (3,))
+        logits, extension = decoder.extend(inputs, extended)
+        extended = decoder.accept(extension, count, extended)
+        for number in range(ahead):
+            answer, stepped = decoder.step(inputs[:, number], number < count, stepped)
+            torch.testing.assert_close(logits[number < count, number], answer[number < count], atol=1e-12, rtol=0)
+    assert torch.equal(extended.position, stepped.position)

@@ -1,0 +1,119 @@
+"""Greedy search that answers several positions in one pass of the decoder, taking for granted that nothing is said at them."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reallm.errors import InputError
+from reallm.protocols import PolicyState, ResponseModel
+from reallm.registry import register
+from reallm.searchers.greedy import GreedySearcher, SearchState
+from reallm.streaming.state import StreamingState
+from reallm.types import Emission
+
+
+class PositionsAhead:
+    """To greedy search a decoder and an interleaver; in truth it answers from a pass that began some positions ago, where it can.
+
+    An answer is given only to the very input that it was computed from, with all inputs before it those that were consumed. Where
+    one differs, what was computed behind it is dropped, and the next pass begins there (Leviathan et al. 2023, arXiv 2211.17192,
+    with BLANK as the draft, and inputs compared instead of probabilities).
+
+    Args:
+        model: whose decoder has ``extend`` and ``accept``.
+        ahead: K, positions of a pass.
+        state: of the search; all speech embeddings that this step brings are in its queue.
+    """
+
+    def __init__(self, model: ResponseModel, ahead: int, state: SearchState) -> None:
+        self._interleaver, self._ahead = model.interleaver, ahead
+        self._decoder: Any = model.decoder
+        self._queue, self._policy = state.queue, state.policy
+        self._rows = torch.arange(state.frame.size(0), device=state.frame.device)
+        self._used = torch.zeros_like(state.frame)  # answers of the last pass that were given
+        self._extension: Any = None  # of the last pass
+        self.embed = model.decoder.embed
+        self.capacity = model.capacity
+        self.blank_id, self.response_every = model.interleaver.blank_id, model.interleaver.response_every
+
+    def step(self, inputs: Tensor, active: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """As a decoder's, but that the state stays where the last pass begins until the next one does; see ``end``."""
+        if self._extension is None or bool((active & ~self._is_known(inputs)).any()):
+            state = self.end(state)
+            self._begin(inputs, active, state)
+        self._queue = self._queue.drop(active & self._policy.wants_audio)
+        logits = self._logits[self._rows, self._used.clamp(max=self._ahead - 1)]
+        self._used = self._used + active
+        return logits, state
+
+    def advance(self, output: Tensor, active: Tensor, policy: PolicyState) -> tuple[Tensor, PolicyState]:
+        """The interleaver's."""
+        text, self._policy = self._interleaver.advance(output, active, policy)
+        return text, self._policy
+
+    def end(self, state: Any) -> StreamingState:
+        """The decoder's state after all answers that were given."""
+        if self._extension is not None:
+            state = self._decoder.accept(self._extension, self._used, state)
+            self._extension, self._used = None, torch.zeros_like(self._used)
+        return state
+
+    def _is_known(self, inputs: Tensor) -> Tensor:
+        """(B,) bool: the next answer of the last pass is one to these ``inputs`` (B, D)."""
+        planned = self._inputs[self._rows, self._used.clamp(max=self._ahead - 1)]
+        return (self._used < self._ahead) & (planned == inputs).all(1)
+
+    def _begin(self, inputs: Tensor, active: Tensor, state: Any) -> None:
+        """A pass over ``inputs`` (B, D) of ``active`` (B,) rows, and over what follows them where each answer is BLANK."""
+        queue, policy = self._queue, self._policy
+        blank, planned = torch.full_like(self._used, self.blank_id), [inputs]
+        for _ in range(self._ahead - 1):
+            queue = queue.drop(active & policy.wants_audio)
+            _, policy = self._interleaver.advance(blank, active, policy)
+            active = ~policy.wants_audio | (queue.count > 0)
+            heard = torch.where((active & policy.wants_audio).unsqueeze(1), queue.front(), 0)
+            reads = (policy.token_ids >= 0).unsqueeze(1)
+            planned.append(heard + torch.where(reads, self.embed(policy.token_ids.clamp(min=0)), 0))
+        self._inputs = torch.stack(planned, dim=1)
+        self._logits, self._extension = self._decoder.extend(self._inputs, state)
+
+
+@register("searcher", "speculative_greedy")
+class SpeculativeGreedySearcher(GreedySearcher):
+    """Greedy search, and its answers, with fewer passes over the decoder's weights: for one stream, or a few, on a processor.
+
+    Most speech embeddings of a short token period are answered with nothing but BLANK. A pass answers the next ``ahead`` positions as if
+    all were; the next one begins at the first that is not. It takes about as long as one position does, as long as what takes time is
+    to read the weights. Streams of a batch share their passes, so that many of them gain little. A decoder without ``extend`` (see
+    LlamaDecoder) answers one position a pass.
+
+    Args:
+        ahead: positions of a pass: best the speech embeddings of a chunk, and one.
+        max_symbols, blank_penalty: as in greedy search.
+
+    Raises InputError for an ``ahead`` or ``max_symbols`` below 1.
+    """
+
+    def __init__(self, ahead: int = 5, max_symbols: int = 10, blank_penalty: float = 0.0) -> None:
+        super().__init__(max_symbols, blank_penalty)
+        if ahead < 1:
+            raise InputError(f"ahead {ahead}: a pass answers at least one position")
+        self.ahead = ahead
+
+    @classmethod
+    def tiny(cls) -> "SpeculativeGreedySearcher":
+        """Three positions a pass, responses of three tokens at most."""
+        return cls(ahead=3, max_symbols=3)
+
+    @torch.inference_mode()
+    def step(
+        self, model: ResponseModel, embeddings: Tensor, lens: Tensor, final: Tensor, state: SearchState
+    ) -> tuple[Emission, SearchState]:
+        """As greedy search."""
+        if not hasattr(model.decoder, "extend"):
+            return super().step(model, embeddings, lens, final, state)
+        ahead: Any = PositionsAhead(model, self.ahead, replace(state, queue=state.queue.push(embeddings, lens)))
+        emission, after = super().step(ResponseModel(ahead, ahead), embeddings, lens, final, state)
+        return emission, replace(after, decoder=ahead.end(after.decoder))
