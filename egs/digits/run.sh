@@ -69,16 +69,19 @@ if [ -n "$training_delays" ]; then
   (delay=$most && delay_fits "$here/conf/$system.yaml")
 fi
 
-begin data tokenizer teacher align train export decode score report
-settings seed system delay training_delays interleaver teacher from realign held_out_speaker speeds synthetic_voices synthetic_share vocal_tract \
-  train_strings data_epochs test_strings dev_strings teacher_epochs epochs
-base=${from:-$exp}
-teacher_system=ctc
-[ "$teacher" = ctc ] || teacher_system=transducer
-[ -z "$from" ] || [ -f "$from/.done/align" ] || _error "--from '$from': no finished alignment there; run its stages 1 to 4 first"
 [ -z "$realign" ] || [ -n "$from" ] || _error "--realign '$realign': needs --from, the run whose data and teacher are used"
 [ -z "$realign" ] || [ -f "$realign/.done/train" ] || _error "--realign '$realign': no trained Speech ReaLLM there; run its stages 1 to 5 first"
-[ -z "$from" ] || [ -d "$from/$teacher_system" ] || _error "--from '$from': its teacher is not $teacher: give the --teacher that it has"
+
+begin data tokenizer teacher align train export decode score report
+base=${from:-$exp}
+# What data, teacher and alignments were made with is a matter of that run.
+[ -z "$from" ] || take_over align teacher held_out_speaker speeds synthetic_voices synthetic_share train_strings data_epochs test_strings dev_strings \
+  teacher_epochs
+settings seed system delay training_delays interleaver teacher from realign held_out_speaker speeds synthetic_voices synthetic_share vocal_tract \
+  train_strings data_epochs test_strings dev_strings teacher_epochs epochs
+. "$here/path.sh"
+teacher_system=ctc
+[ "$teacher" = ctc ] || teacher_system=transducer
 
 if [ -z "$from" ]; then
   if stage data; then
@@ -115,6 +118,7 @@ aligned="needs align"
 if [ -n "$realign" ]; then
   times=$exp/align
   if stage align; then
+    # One history of each node: it finds the paths that four find here, in half of the time.
     reallm align "$realign/$system" --cuts "$base/data/train.jsonl.gz" --out "$times/train.jsonl.gz" --beam 1 --jobs "$nj"
     finish
   fi

@@ -28,10 +28,10 @@ class ReaLLMAligner(TeacherAligner):
     that have said all tokens and have answered the last speech embedding, flush included, the most probable one is taken, BLANKs
     included.
 
-    A token ends with the token period in which it is due with the system's delay (the one that it was trained with, or its default
-    among several): to train on these times with this delay is to ask for exactly this path. So only such paths are searched that training
-    can ask for: no token answers a speech embedding before the delay is over, nor one that is later than the audio's last by more than
-    the delay.
+    A token begins and ends with the token period in which it is due with the system's delay (the one that it was trained with, or its
+    default among several): to train on these times with this delay is to ask for exactly this path. So only such paths are searched that
+    training can ask for: no token answers a speech embedding before the delay is over, nor one that is later than the audio's last by more
+    than the delay.
 
     Args:
         beam: K.
