@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . tools/activate.sh
 
 python -c 'import pytest, xdist, hypothesis, mypy' 2>/dev/null ||
-  { echo "error: the environment lacks the tools for tests: pip install -e '.[train,synth,dask,llm,dev]'" >&2; exit 2; }
+  { echo "error: the environment lacks the tools for tests: pip install -e '.[train,synth,dask,llm,onnx,dev]'" >&2; exit 2; }
 if [ -z "${REALLM_DATA:-}" ] && [ -d ../shared/data ]; then
   REALLM_DATA=$(cd ../shared/data && pwd)
   export REALLM_DATA

@@ -58,7 +58,7 @@ install() {
   say "installing the packages (about 2 minutes and 5 GB the first time; log: $log)"
   : >"$log"
   pip_install "$(grep '^setuptools==' "$root/tools/requirements.lock")" &&
-    pip_install --no-build-isolation -c "$root/tools/requirements.lock" -e "$root[train,synth,dask,llm,dev]" || {
+    pip_install --no-build-isolation -c "$root/tools/requirements.lock" -e "$root[train,synth,dask,llm,onnx,dev]" || {
     grep -E '^(ERROR|error)' "$log" | tail -n 3 >&2 || true
     fail "pip failed (see $log); if the package index cannot be reached, name a mirror with PIP_INDEX_URL or a folder of wheels with PIP_FIND_LINKS, and run it again"
   }

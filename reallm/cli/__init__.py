@@ -23,7 +23,7 @@ VERBS = {
     "decode": "Stream a manifest through a system.",
     "score": "Count errors and delays of hypotheses.",
     "report": "Make curves, pictures and tables.",
-    "export": "Write a system as a shareable bundle.",
+    "export": "Write a system as a bundle, or as ONNX.",
     "transcribe": "Transcribe files or the microphone.",
     "components": "List the registered components.",
     "config": "Check YAML files before training.",

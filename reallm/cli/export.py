@@ -1,7 +1,7 @@
-"""``reallm export``: a trained system as a bundle."""
+"""``reallm export``: a trained system as a bundle, or its steps as programs."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -9,15 +9,27 @@ from reallm.errors import InputError
 
 
 def export(
-    exp: Annotated[Path, typer.Argument(metavar="EXP", help="The experiment folder.")],
-    out: Annotated[Path, typer.Option("--out", help="The bundle to write; one that is there is replaced.")],
+    exp: Annotated[Path, typer.Argument(metavar="EXP", help="The experiment folder; for programs, one that is exported, or a bundle.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder to write; a bundle, or programs, that are there are replaced.")],
+    kind: Annotated[
+        Literal["bundle", "torch_export", "onnx"],
+        typer.Option("--format", help="A bundle; or the encoder's and the decoder's step as programs that run without reallm."),
+    ] = "bundle",
+    streams: Annotated[int | None, typer.Option(min=1, help="Of programs: for so many streams exactly; default: any number.")] = None,
     average: Annotated[int | None, typer.Option(min=1, help="Average so many checkpoints; default: as configured.")] = None,
     title: Annotated[str | None, typer.Option(help="First line of the model card.")] = None,
     training_data: Annotated[str | None, typer.Option(help="For the model card; default: corpus.json beside the cuts.")] = None,
     license: Annotated[str | None, typer.Option(help="Of the weights; default: the corpus' licence.")] = None,
     full_precision: Annotated[bool, typer.Option("--full-precision", help="Store 32-bit weights.")] = False,
 ) -> None:
-    """Write a trained system as a folder that is safe to share: weights, tokenizer, statistics, model card."""
+    """Write a trained system as a folder that is safe to share: weights, tokenizer, statistics, model card; or as programs."""
+    if kind != "bundle":
+        chosen = {"--average": average, "--title": title, "--training-data": training_data, "--license": license}
+        for option in [name for name, value in {**chosen, "--full-precision": full_precision or None}.items() if value is not None]:
+            raise InputError(f"{option} is for bundles: programs are made of one, and have what it has")
+        return write_programs(exp, out, kind, streams)
+    if streams is not None:
+        raise InputError("--streams is for programs: add --format onnx or torch_export")
     from reallm.aligners.durations import with_token_durations
     from reallm.bundle import export as write_bundle
     from reallm.config import Config
@@ -48,3 +60,15 @@ def export(
     write_bundle(system, out, {key: value for key, value in metadata.items() if value is not None}, half=not full_precision)
     size = sum(file.stat().st_size for file in out.iterdir())
     typer.echo(f"{out}: {sum(p.numel() for p in system.parameters()):,} parameters, {size / 1e6:.1f} MB")
+
+
+def write_programs(path: Path, out: Path, kind: str, streams: int | None) -> None:
+    """The steps of a bundle's system, or of that of an experiment's bundle, as programs in the folder ``out``."""
+    from reallm.bundle import DESCRIPTION, load_shared, read_description
+    from reallm.exporting.writer import export_programs
+
+    system = load_shared(path)
+    folder = path if (path / DESCRIPTION).is_file() else path / "bundle"
+    difference = export_programs(system, out, kind, {"metadata": read_description(folder)["metadata"]}, streams)
+    sizes = ", ".join(f"{file.name} {file.stat().st_size / 1e6:.1f} MB" for file in sorted(out.iterdir()))
+    typer.echo(f"{out}: {sizes}; differs from PyTorch by {difference:.1g} at most")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from reallm.errors import at_least
 from reallm.layers.dropout import Dropout
+from reallm.layers.lstm import LSTMState, SteppingLSTM
 from reallm.layers.subsampling import StridedWindow, WindowState
 from reallm.protocols import ChunkSpec
 from reallm.registry import register
@@ -54,7 +55,7 @@ class LSTMEncoder(nn.Module):
         self.geometry = Geometry(stride)
         self.subsampling = StridedWindow(input_dim, dim, stride, context)
         self.embedding = nn.Sequential(nn.LayerNorm(dim), nn.SiLU(), Dropout(dropout))
-        self.lstm = nn.LSTM(dim, dim, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+        self.lstm = SteppingLSTM(dim, layers, dropout)
         self.norm = nn.LayerNorm(dim)
 
     @classmethod
@@ -77,6 +78,8 @@ class LSTMEncoder(nn.Module):
     def step(self, feats: Tensor, lens: Tensor, final: Tensor, state: LSTMEncoderState) -> tuple[Tensor, Tensor, LSTMEncoderState]:
         """feats (B, T_c, F) → enc (B, ceil(T_c / stride), D), lens (B,), state."""
         x, lens, subsampling = self.subsampling.step(feats, lens, final, state.subsampling)
+        if torch.compiler.is_compiling():  # a program that is exported has no packed sequences
+            return self._frame_by_frame(self.embedding(x), lens, LSTMEncoderState(subsampling, state.hidden, state.cell))
         # Packing finds each row's state after its own last frame; it takes no empty rows, so those run one frame for nothing.
         packed = nn.utils.rnn.pack_padded_sequence(self.embedding(x), lens.clamp_min(1).cpu(), batch_first=True, enforce_sorted=False)
         before = (state.hidden.transpose(0, 1).contiguous(), state.cell.transpose(0, 1).contiguous())
@@ -86,3 +89,10 @@ class LSTMEncoder(nn.Module):
         hidden = torch.where(some, hidden.transpose(0, 1), state.hidden)
         cell = torch.where(some, cell.transpose(0, 1), state.cell)
         return mask_padding(self.norm(enc), lens), lens, LSTMEncoderState(subsampling, hidden, cell)
+
+    def _frame_by_frame(self, x: Tensor, lens: Tensor, state: LSTMEncoderState) -> tuple[Tensor, Tensor, LSTMEncoderState]:
+        after, enc = LSTMState(state.hidden, state.cell), []
+        for frame in range(x.size(1)):
+            out, after = self.lstm.step(x[:, frame], lens > frame, after)
+            enc.append(out)
+        return mask_padding(self.norm(torch.stack(enc, dim=1)), lens), lens, LSTMEncoderState(state.subsampling, after.hidden, after.cell)

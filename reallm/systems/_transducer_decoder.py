@@ -61,7 +61,7 @@ class TransducerDecoder:
         reads = active & (is_label.squeeze(-1) > 0)
         hears = active & ~reads
         predictor, text = state.predictor, state.text
-        if bool(reads.any()):  # most frames are answered with BLANK alone
+        if torch.compiler.is_compiling() or bool(reads.any()):  # most frames are answered with BLANK alone
             prediction, predictor = self.predictor.step(embedded, reads, predictor)
             text = torch.where(reads.unsqueeze(1), self.joiner.text(prediction), text)
         audio = torch.where(hears.unsqueeze(1), audio, state.audio)

@@ -7,9 +7,9 @@ from reallm.protocols import TextState
 
 
 class SurfaceTokenizer:
-    """A tokenizer whose tokens have a surface each: text with its spaces, or bytes of UTF-8. Subclasses set ``_surfaces``."""
+    """A tokenizer whose tokens have a surface each: text with its spaces, or bytes of UTF-8. Subclasses set ``surfaces``."""
 
-    _surfaces: Sequence[str | bytes]
+    surfaces: Sequence[str | bytes]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """The text; bytes that form no character show as U+FFFD, an incomplete character at the end not at all."""
@@ -21,7 +21,7 @@ class SurfaceTokenizer:
 
     def decode_step(self, token_id: int, state: TextState) -> tuple[str, TextState]:
         """The piece, without leading spaces before all text; a character of several tokens comes with its last."""
-        surface = self._surfaces[token_id]
+        surface = self.surfaces[token_id]
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         decoder.setstate((state.pending, 0))
         text = decoder.decode(surface) if isinstance(surface, bytes) else decoder.decode(b"", final=True) + surface

@@ -54,10 +54,10 @@ class HuggingFaceTokenizer(SurfaceTokenizer):
         self.special_ids = {str(token["content"]): token_id for token_id, token in added.items() if token["special"]}
         self.fingerprint = fingerprint("huggingface", [json.dumps({k: content[k] for k in sorted(content.keys() - IRRELEVANT)})])
         surface = _surface_of(content.get("decoder"), self.path)
-        self._surfaces: list[bytes | str] = [b""] * self.vocab_size
+        self.surfaces: list[bytes | str] = [b""] * self.vocab_size
         for piece, token_id in ids.items():
             special = token_id in added and added[token_id]["special"]
-            self._surfaces[token_id] = b"" if special else piece if token_id in added else surface(piece)
+            self.surfaces[token_id] = b"" if special else piece if token_id in added else surface(piece)
         unknown = content["model"].get("unk_token")
         self._unknown = ids.get(unknown) if isinstance(unknown, str) else content["model"].get("unk_id")
         self._prefix = "" if self._begins_with_space("a") else " " if self._begins_with_space(" a") else ""
@@ -98,7 +98,7 @@ class HuggingFaceTokenizer(SurfaceTokenizer):
 
     def _begins_with_space(self, text: str) -> bool:
         ids = self._model.encode(text, add_special_tokens=False).ids
-        return bool(ids) and self._surfaces[ids[0]][:1] in (" ", b" ")
+        return bool(ids) and self.surfaces[ids[0]][:1] in (" ", b" ")
 
 
 def _read(path: Path) -> dict[str, Any]:

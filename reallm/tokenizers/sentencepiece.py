@@ -44,7 +44,7 @@ class SentencePieceTokenizer(SurfaceTokenizer):
         self.fingerprint = fingerprint("sentencepiece", pieces)
         named = {"unk": model.unk_id(), "bos": model.bos_id(), "eos": model.eos_id(), "pad": model.pad_id()}
         self.special_ids = {name: token_id for name, token_id in named.items() if token_id >= 0}
-        self._surfaces = [self._surface(i, piece) for i, piece in enumerate(pieces)]
+        self.surfaces = [self._surface(i, piece) for i, piece in enumerate(pieces)]
 
     def _surface(self, token_id: int, piece: str) -> bytes | str:
         if self._model.is_byte(token_id):

@@ -38,7 +38,7 @@ PLACES = {
     LAYERS: ["layers"],
     PLUGINS: [package.removeprefix("reallm.") for kind, package in KINDS.items() if kind != "system"],
     SYSTEMS: ["systems"],
-    RUNNERS: ["training", "streaming", "bundle", "contract"],
+    RUNNERS: ["training", "streaming", "bundle", "contract", "exporting"],
     USERS: ["cli", "serving"],
 }
 

@@ -68,7 +68,7 @@ def test_every_import_is_declared() -> None:
 def test_every_declared_package_is_pinned() -> None:
     pinned = {re.sub(r"[-_.]+", "-", name) for name in requirements((ROOT / "tools/requirements.lock").read_text())}
     extras = setup_cfg()["options.extras_require"]
-    wanted = base().union(*(requirements(extras[name]) for name in ("train", "synth", "dask", "llm", "dev")))
+    wanted = base().union(*(requirements(extras[name]) for name in ("train", "synth", "dask", "llm", "onnx", "dev")))
     assert {re.sub(r"[-_.]+", "-", name) for name in wanted} <= pinned
 
 
