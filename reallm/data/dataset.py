@@ -105,8 +105,8 @@ def _epoch_of(line: dict[str, Any]) -> int | None:
     return epoch
 
 
-class _LoadBatch(Dataset[Batch]):
-    """Loads what the sampler chose, here or in a worker."""
+class _LoadBatch(Dataset[Batch | InputError]):
+    """Loads what the sampler chose, here or in a worker, from where InputErrors are returned: torch would raise others, with tracebacks."""
 
     def __init__(self, data: "TrainingData", epoch: int) -> None:
         self.sample_rate = data.sample_rate
@@ -115,9 +115,22 @@ class _LoadBatch(Dataset[Batch]):
         self.features = data.features
         self.seed = (data.seed, epoch)
 
-    def __getitem__(self, lines: list[bytes]) -> Batch:
+    def __getitem__(self, lines: list[bytes]) -> Batch | InputError:
         cuts = [deserialize_item(json.loads(line)) for line in lines]
-        return load_batch(cuts, self.sample_rate, self.tokenizer, self.augmentation, self.seed, self.features)
+        try:
+            return load_batch(cuts, self.sample_rate, self.tokenizer, self.augmentation, self.seed, self.features)
+        except InputError as error:
+            return error
+
+
+class _Batches(DataLoader[Batch]):
+    """Raises in this process the InputErrors that came in place of batches."""
+
+    def __iter__(self) -> Any:
+        for batch in super().__iter__():
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
 
 
 class TrainingData:
@@ -219,4 +232,4 @@ class TrainingData:
         if len(lines) != len(wanted):
             raise InputError(f"manifest {self.path} was changed while it was in use: start again")
         sampler = BatchSampler(self._schedule(epoch), lines, start, step)
-        return DataLoader(_LoadBatch(self, epoch), sampler=sampler, batch_size=None, num_workers=self.num_workers)
+        return _Batches(_LoadBatch(self, epoch), sampler=sampler, batch_size=None, num_workers=self.num_workers)

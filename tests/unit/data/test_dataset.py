@@ -1,5 +1,6 @@
 """Batches are a function of (seed, epoch), wherever a run goes on."""
 
+import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -66,6 +67,14 @@ def test_resumed_is_the_same_for_any_number_of_workers(manifests: Path) -> None:
     torch.manual_seed(99)
     np.random.seed(99)
     assert same(whole[1:], list(make(manifests / "train.jsonl.gz", num_workers=2).loader(1, start=1)))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_bad_input_is_one_line_from_a_worker_too(manifests: Path, num_workers: int) -> None:
+    data = make(manifests / "train.jsonl.gz", tokenizer="words", num_workers=num_workers)
+    with pytest.raises(InputError) as raised:
+        list(data.loader(0))
+    assert re.fullmatch(r"cut 'train-000-\d+' has no token alignment: run `reallm align` on its manifest first", str(raised.value))
 
 
 def rows(batches: Iterable[Batch]) -> dict[str, torch.Tensor]:
