@@ -64,7 +64,8 @@ def _timed(cuts: list[Any], path: Path) -> tuple[list[Any], dict[str, Any]]:
         if len(pieces) != len(alignment.token_ids):
             raise InputError(f"--times {path}: tokens of cut '{cut.id}' lie outside of it: name the whole cuts that `reallm align` wrote")
         spoken[cut.id] = word_times(alignment, pieces)
-        made_by.add(f"{meta['aligner']} {meta['backend']} {meta['version']}".strip())
+        # Two teachers are two references, though their aligner is one; a CTM file has none.
+        made_by.add(" ".join(filter(None, (meta["aligner"], meta["backend"], meta["version"], (meta.get("teacher") or "")[:12]))))
     if len(made_by) > 1:
         raise InputError(f"--times {path} was aligned by {' and by '.join(sorted(made_by))}: align all of it alike")
     own = [bool(words(cut)) for cut in cuts]

@@ -63,6 +63,8 @@ def test_times_of_a_teacher(manifest: Path) -> None:
     results = scored(manifest, normalize="librispeech", times=manifest.parent / "aligned.jsonl.gz")
     assert (results["reference_times"], results["reference_times_cuts"]) == ("ctc k2 1", 1)
     assert results["emission_delay_ms"]["mean"] == pytest.approx((250 + 200) / 2)  # type: ignore[index]
+    write_cuts([aligned(cut, teacher="0123456789abcdef")], manifest.parent / "aligned.jsonl.gz")
+    assert scored(manifest, times=manifest.parent / "aligned.jsonl.gz")["reference_times"] == "ctc k2 1 0123456789ab", "whose it is"
     with pytest.raises(InputError, match=r"--times .*test.jsonl.gz: cut 'u' has no token alignment"):
         scored(manifest, times=manifest)
 
@@ -75,6 +77,9 @@ def test_times_of_other_cuts_or_of_several_aligners_are_refused(manifest: Path) 
         scored(manifest, times=times)
     write_cuts([aligned(cut), aligned(cut.with_id("other"), aligner="rnnt")], times)
     with pytest.raises(InputError, match="was aligned by ctc k2 1 and by rnnt k2 1: align all of it alike"):
+        scored(manifest, times=times)
+    write_cuts([aligned(cut, teacher="0123456789abcdef"), aligned(cut.with_id("other"), teacher="fedcba9876543210")], times)
+    with pytest.raises(InputError, match="was aligned by ctc k2 1 0123456789ab and by ctc k2 1 fedcba987654: align all of it alike"):
         scored(manifest, times=times)
     write_cuts([aligned(cut).truncate(duration=0.5)], times)
     with pytest.raises(InputError, match=r"tokens of cut '.*' lie outside of it"):
