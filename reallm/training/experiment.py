@@ -122,7 +122,7 @@ def _initialize(system: Any, weights: dict[str, Tensor] | None, source: Training
     if taken is not None:
         logger.info("%s", taken)
         if taken.unlike():
-            logger.warning("WARNING: begins with random weights in parts that --init has in another shape: %s", taken.unlike())
+            logger.warning("WARNING: begins with random weights in parts of which --init fits less than half: %s", taken.unlike())
     if taken is None or not taken.has_all_of("frontend"):
         frames = fit_frontend(system, source, seed)
         if frames:

@@ -58,9 +58,15 @@ class Initialization:
         return taken, taken + Counter(_part(name) for name in [*self.absent, *self.reshaped])
 
     def unlike(self) -> str:
-        """The parts that both have, but of whose weights less than half were taken over; empty where there is none."""
+        """The parts that both have, but of whose weights less than half were taken over, and why; empty where there is none."""
         taken, total = self._counts()
-        return ", ".join(f"{part} ({taken[part]} of {total[part]})" for part in self.shared if 2 * taken[part] < total[part])
+        absent, reshaped = (Counter(map(_part, names)) for names in (self.absent, self.reshaped))
+
+        def why(part: str) -> str:
+            reasons = ((reshaped, "of another shape"), (absent, "absent from --init"))
+            return ", ".join([f"{taken[part]} of {total[part]}", *(f"{count[part]} {what}" for count, what in reasons if count[part])])
+
+        return "; ".join(f"{part} ({why(part)})" for part in self.shared if 2 * taken[part] < total[part])
 
     def __str__(self) -> str:
         """One line: how many of each part of the system."""

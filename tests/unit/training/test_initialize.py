@@ -27,15 +27,21 @@ def test_weights_of_equal_name_and_shape_are_taken() -> None:
     assert str(taken) == "weights taken over: batches_seen 1 of 1, encoder 4 of 4, head 0 of 2; another shape: head.weight"
     assert taken.has_all_of("encoder")
     assert not taken.has_all_of("head")
-    assert taken.unlike() == "head (0 of 2)"
+    assert taken.unlike() == "head (0 of 2, 1 of another shape, 1 absent from --init)"
 
 
 def test_a_part_of_another_width_is_said_to_begin_at_random() -> None:
     narrow, wide = TinySystem(width=4), TinySystem(width=8)
     taken = take_weights(wide, narrow.state_dict())
-    assert taken.unlike() == "encoder (0 of 4)", "of the head the bias is half"
+    assert taken.unlike() == "encoder (0 of 4, 4 of another shape)", "of the head the bias is half"
     assert take_weights(wide, TinySystem(width=8).state_dict()).unlike() == ""
     assert take_weights(wide, {name: w for name, w in wide.state_dict().items() if "encoder" in name}).unlike() == "", "it has no head"
+
+
+def test_layers_that_the_teacher_does_not_have_are_absent_and_not_of_another_shape() -> None:
+    shallow = TinySystem(width=8).state_dict()
+    del shallow["encoder.0.weight"], shallow["encoder.0.bias"], shallow["encoder.3.weight"]
+    assert take_weights(TinySystem(width=8), shallow).unlike() == "encoder (1 of 4, 3 absent from --init)"
 
 
 def test_half_precision_is_taken_as_the_systems_own() -> None:
