@@ -1,6 +1,7 @@
 """hparams/systems: systems of the paper's sizes, built without their weights."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from reallm import resources
 from reallm.config import load
 from reallm.encoders.conformer import ConformerEncoder
 from reallm.errors import InputError
+from reallm.protocols import streams
 from reallm.training.initialize import take_weights
 
 SYSTEMS = sorted((resources.root() / "hparams/systems").glob("*.yaml"))
@@ -27,21 +29,44 @@ def build(folder: Path, file: Path, *lines: str) -> Any:
         return load(conf, []).build("system")["system"]
 
 
-def test_there_are_some() -> None:
-    assert {"speech_reallm_80m", "ctc_80m"} <= {file.stem for file in SYSTEMS}
+def table() -> dict[str, dict[str, str]]:
+    """Of egs/librispeech/RESULTS.md: system → column → cell."""
+    section = resources.path("egs/librispeech/RESULTS.md").read_text().partition("## Sizes")[2].partition("\n## ")[0]
+    head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line.startswith("|"))
+    return {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+
+
+def millions(module: torch.nn.Module) -> str:
+    return f"{sum(parameter.numel() for parameter in module.parameters()) / 1e6:.1f} M"
+
+
+def test_these_there_are() -> None:
+    names = {"speech_reallm_80m", "ctc_80m", "transducer_80m", "decoder_only_80m", "aed_80m", "aed_240m"}
+    assert {file.stem for file in SYSTEMS} == names == table().keys()
 
 
 @pytest.mark.parametrize("file", SYSTEMS, ids=lambda file: file.stem)
 def test_has_as_many_parameters_as_its_name_says(file: Path, tmp_path: Path) -> None:
     system = build(tmp_path, file)
     assert system.component_name == file.stem.rpartition("_")[0]
-    millions = float(file.stem.rpartition("_")[2].removesuffix("m"))
+    size = float(file.stem.rpartition("_")[2].removesuffix("m"))
     parameters = sum(parameter.numel() for parameter in system.parameters()) / 1e6
-    assert 0.975 * millions <= parameters <= 1.025 * millions, f"{parameters:.1f} million"
+    assert 0.975 * size <= parameters <= 1.025 * size, f"{parameters:.1f} million"
+    found = {"parameters": millions(system), "encoder of them": millions(system.encoder), "streams": "yes" if streams(system) else "no"}
+    assert {column: table()[file.stem][column] for column in found} == found
     assert type(system.encoder) is ConformerEncoder and len(system.encoder.layers) == 20, "one encoder family"
     assert system.sample_rate == 16000 and system.encoder.chunk.size * system.frame_samples == 0.96 * 16000
-    text = file.read_text()
-    assert "80 GB" in text, "says with which batches it fits on an accelerator"
+
+
+@pytest.mark.parametrize("file", SYSTEMS, ids=lambda file: file.stem)
+def test_the_batch_that_fits_on_an_accelerator_is_the_recipes_and_the_tables(file: Path) -> None:
+    said = re.search(r"On an accelerator of 80 GB, in bf16: batches of ([\d,]+) s of audio", file.read_text())
+    assert said is not None
+    trained_by = [conf for conf in resources.path("egs/librispeech/conf").glob("*.yaml") if f"systems/{file.name}" in conf.read_text()]
+    batches = {conf.stem: int(load(conf, []).value("batch_seconds")) for conf in trained_by if not conf.stem.startswith("teacher_")}
+    # The recipe's name for a system of 80 million leaves the size out.
+    assert batches == {file.stem.removesuffix("_80m"): int(said[1].replace(",", ""))}
+    assert int(table()[file.stem]["batch"].replace(",", "").split()[0]) == int(said[1].replace(",", ""))
 
 
 @pytest.mark.parametrize("file", SYSTEMS, ids=lambda file: file.stem)
