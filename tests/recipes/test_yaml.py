@@ -1,5 +1,7 @@
 """Every YAML file that comes with the toolkit is without problems."""
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -7,11 +9,31 @@ import pytest
 from reallm.config import check
 from reallm.resources import root
 
-FILES = sorted(file for folder in ("hparams", "egs") for file in (root() / folder).rglob("*.yaml") if "exp" not in file.parts)
+
+def files_of(folder: Path) -> list[Path]:
+    """Those of a checkout, but not what runs wrote: egs/RECIPE/exp, exp.ctc and so on. The checkout itself may lie below any name."""
+    found = (file for kind in ("hparams", "egs") for file in (folder / kind).rglob("*.yaml"))
+    return sorted(file for file in found if not any(part.startswith("exp") for part in file.relative_to(folder).parts))
 
 
-def test_there_are_some() -> None:
-    assert len(FILES) > 10
+FILES = files_of(root())
+
+
+def test_all_that_git_knows_are_among_them() -> None:
+    if not (root() / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("no git, or no checkout: what there should be is not known")
+    command = ["git", "-C", str(root()), "ls-files", "-z", "hparams/*.yaml", "egs/*.yaml"]
+    tracked = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")[:-1]
+    assert tracked and not {root() / name for name in tracked} - set(FILES)
+
+
+def test_what_runs_wrote_is_not_judged_and_a_clone_may_lie_anywhere(tmp_path: Path) -> None:
+    names = ["hparams/encoder/a.yaml", "egs/x/conf/b.yaml", "egs/x/exp/config.yaml", "egs/x/exp.ctc/ctc/config.yaml"]
+    clone = tmp_path / "exp/clone"
+    for name in names:
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        (clone / name).touch()
+    assert files_of(clone) == sorted(clone / name for name in names[:2])
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(root())))
