@@ -2,11 +2,14 @@
 
 A text has a value, which a search adds to its log-probability (shallow fusion)::
 
-    value(text) = bonus · (tokens of complete phrases + tokens at the end that may become a phrase)
+    value(text) = bonus / tokens a word · (tokens of complete phrases + tokens at the end that may become a phrase)
     gain(token) = value(text + token) - value(text)
 
 so that the tokens of a phrase count as they come, and are taken back where it is not completed, whatever phrases begin, end and
-overlap in it. A phrase is whole words: it begins with a word, and is complete where a word has ended.
+overlap in it. A phrase is whole words: it begins with a word, and is complete where a word has ended. The bonus is that of a word, the
+mean one of the list, so that it means the same whatever the tokens are.
+
+Greedy search cannot wait for the rest of a word, and nothing can be taken back in it: any token of a phrase has the bonus of a word.
 
 An automaton over tokens knows the gains: that of Aho and Corasick (1975) over the trie of the phrases' tokens, as in icefall's
 ContextGraph, whose states also tell which tokens of the match so far belong to complete phrases. It is two dense tensors,
@@ -42,6 +45,7 @@ class Automaton(NamedTuple):
     gain: np.ndarray[Any, np.dtype[np.float32]]  # (N, V + 1), 0 for BLANK
     pending: np.ndarray[Any, np.dtype[np.float64]]  # (N,), what the end of the text takes back
     start: int
+    bonus: float
 
 
 class Table(NamedTuple):
@@ -50,10 +54,11 @@ class Table(NamedTuple):
     next: Tensor  # (N, V + 1) int32
     gain: Tensor  # (N, V + 1) float32
     pending: Tensor  # (N,) float64
+    bonus: Tensor  # (N,) float32
 
-    def bonus(self, state: Tensor) -> Tensor:
-        """(B, V + 1): what greedy search, which cannot take anything back, adds in ``state`` (B,): no gain is below 0."""
-        return self.gain[state].clamp(min=0)
+    def greedy(self, state: Tensor) -> Tensor:
+        """(B, V + 1): what greedy search adds in ``state`` (B,)."""
+        return (self.gain[state] > 0) * self.bonus[state].unsqueeze(1)
 
     def advance(self, state: Tensor, said: Tensor, token_ids: Tensor) -> Tensor:
         """``state`` (…) after ``token_ids`` (…), where they were ``said`` (…) bool."""
@@ -61,22 +66,26 @@ class Table(NamedTuple):
 
 
 def compile_phrases(phrases: Sequence[str], bonus: float, tokenizer: Tokenizer) -> Automaton:
-    """The automaton of a list of phrases, each token of which is worth ``bonus`` (a log-probability).
+    """The automaton of a list of phrases, each word of which is worth ``bonus`` (a log-probability).
 
     Raises InputError for a phrase that is empty or that the tokenizer cannot spell, and for more than fit into LARGEST.
     """
     trie = _Trie()
     lead: list[int] = []
+    words = tokens_inside = 0
     for phrase in phrases:
         inside, alone, others = _spellings(phrase, tokenizer)
         if inside[len(inside) - len(alone) :] == alone:
             lead = inside[: len(inside) - len(alone)]
         else:
             others.append(alone)
+        words, tokens_inside = words + len(phrase.split()), tokens_inside + len(inside)
         for tokens in (inside, *others):
             trie.add(tokens)
     trie.link()
-    return _automaton(trie, lead, bonus, _ends_word(tokenizer), len(phrases))
+    found = _automaton(trie, lead, _ends_word(tokenizer), len(phrases))
+    each = bonus * words / max(tokens_inside, 1)
+    return found._replace(gain=found.gain * np.float32(each), pending=found.pending * each, bonus=bonus)
 
 
 def _spellings(phrase: str, tokenizer: Tokenizer) -> tuple[list[int], list[int], list[list[int]]]:
@@ -157,7 +166,8 @@ class _Match(NamedTuple):
     covered: int
 
 
-def _automaton(trie: _Trie, lead: Sequence[int], bonus: float, ends_word: np.ndarray[Any, Any], phrases: int) -> Automaton:
+def _automaton(trie: _Trie, lead: Sequence[int], ends_word: np.ndarray[Any, Any], phrases: int) -> Automaton:
+    """The automaton where each token is worth 1."""
     size = len(ends_word)
 
     def complete(match: _Match) -> int:
@@ -203,7 +213,7 @@ def _automaton(trie: _Trie, lead: Sequence[int], bonus: float, ends_word: np.nda
             node = trie.fail[node]
         following.append(row)
         gains.append(gain)
-    return Automaton(np.stack(following), np.stack(gains) * np.float32(bonus), np.array(pending, dtype=np.float64) * bonus, start)
+    return Automaton(np.stack(following), np.stack(gains), np.array(pending, dtype=np.float64), start, 1.0)
 
 
 class PhraseList:
@@ -253,7 +263,7 @@ class PhraseTable:
         if isinstance(phrases, str):
             raise InputError(f"phrases {phrases!r}: give a list of them, [{phrases!r}]")
         if not 0 < bonus < math.inf:
-            raise InputError(f"phrase_bonus {bonus:g}: log-probability that a token of a phrase is given, above 0, such as 1.5")
+            raise InputError(f"phrase_bonus {bonus:g}: log-probability that a word of a phrase is given, above 0, such as 3")
         key = (tokenizer.fingerprint, bonus, *phrases)
         return self._lists.get(key) or self._place(key, compile_phrases(phrases, bonus, tokenizer))
 
@@ -274,6 +284,7 @@ class PhraseTable:
             table.next[rows] = torch.from_numpy(automaton.next + np.int32(begin))
             table.gain[rows] = torch.from_numpy(automaton.gain)
             table.pending[rows] = torch.from_numpy(automaton.pending)
+            table.bonus[rows] = automaton.bonus
             return placed
 
     def _with_room(self, rows: int, width: int) -> Table:
@@ -281,9 +292,10 @@ class PhraseTable:
         if old is not None and rows <= len(old.pending):
             return old
         rows = max(rows, 0 if old is None else 2 * len(old.pending))
-        shapes = {"next": ((rows, width), torch.int32), "gain": ((rows, width), torch.float32), "pending": ((rows,), torch.float64)}
         device = "cpu" if old is None else old.gain.device
-        table = Table(**{name: torch.zeros(shape, dtype=dtype, device=device) for name, (shape, dtype) in shapes.items()})
+        wide, narrow = (rows, width), (rows,)
+        shapes = ((wide, torch.int32), (wide, torch.float32), (narrow, torch.float64), (narrow, torch.float32))
+        table = Table(*(torch.zeros(shape, dtype=dtype, device=device) for shape, dtype in shapes))
         for new, kept in zip(table, old or (), strict=False):
             new[: len(kept)] = kept
         return table

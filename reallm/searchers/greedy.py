@@ -117,7 +117,7 @@ class GreedySearcher:
             scores[:, blank_id] -= blank_penalty  # in place: the scores of tokens, which are put out, stay what they were
             output = self.choose(scores, blank_id, position)
             if phrases is not None:
-                likely = scores + phrases.bonus(phrase)
+                likely = scores + phrases.greedy(phrase)
                 likely[:, blank_id] = -torch.inf
                 output = torch.where(output == blank_id, output, self.choose(likely, blank_id, position))
             capped = (symbols >= self.max_symbols) & (output != blank_id) & active

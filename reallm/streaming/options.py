@@ -14,7 +14,7 @@ from reallm.searchers._end_of_speech import NEVER
 from reallm.streaming.sample_ring import Mask
 from reallm.types import Seconds
 
-PHRASE_BONUS = 1.5
+PHRASE_BONUS = 3.0
 
 
 class StreamOptions(TypedDict, total=False):
@@ -24,7 +24,7 @@ class StreamOptions(TypedDict, total=False):
     blank_penalty: float | None  # subtracted from the logit of BLANK: above 0 text comes sooner, with more insertions
     end_of_speech: Seconds | None  # of silence after which the speaker has stopped: Hypothesis.speech_ends; default: any
     phrases: Sequence[str] | None  # that the stream may well bring, whole words as they are written: contextual biasing
-    phrase_bonus: float  # log-probability that each token of a phrase is given
+    phrase_bonus: float  # log-probability that each word of a phrase is given; default: PHRASE_BONUS
 
 
 class Chosen(NamedTuple):
