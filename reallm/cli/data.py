@@ -232,6 +232,7 @@ def synthetic(
     dev_utterances: Annotated[int, typer.Option(min=1, help="By voices that are nowhere else.")] = 100,
     test_utterances: Annotated[int, typer.Option(min=1, help="By voices that are nowhere else.")] = 300,
     seed: Annotated[int, typer.Option(help="Of what is said, by whom and how.")] = 1,
+    jobs: Jobs = 1,
 ) -> None:
     """Sentences spoken by espeak-ng, in every English voice: train, and dev and test by voices that are heard nowhere else."""
     from reallm.data.corpora.synthetic import SyntheticOptions, prepare
@@ -239,7 +240,7 @@ def synthetic(
     options = SyntheticOptions(hours, voices, manner, dev_utterances, test_utterances, seed=seed)
     bar, tick = _bar("seconds of speech", None)
     with bar:
-        record = prepare(text or _text_at_hand(), out, options, tick)
+        record = prepare(text or _text_at_hand(), out, options, tick, jobs)
     _summary(record)
 
 

@@ -93,19 +93,39 @@ class TrainingBrain(speechbrain.Brain):
         self.memory = BatchMemory(getattr(batches.source, "max_duration", None))
         self.update_targets: list[Tensor] = []  # of all processes, for each of their batches in the update in progress: n_0, …
         self.total_updates = total_updates
+        self._seconds = 0.0  # of training, with a limit of time
         self.journal = journal
         self.validate = validate
 
     def init_optimizers(self) -> None:
         super().init_optimizers()
-        self.schedule = LambdaLR(self.optimizer, lambda update: self.settings.schedule.factor(update, self.total_updates))
+        self.schedule = LambdaLR(self.optimizer, lambda update: self.settings.schedule.factor(update, self._total(update)))
         self.checkpointer.add_recoverable("schedule", self.schedule)
+
+    def _total(self, update: int) -> int:
+        """The updates of the whole run, as it looks after ``update``: with a limit of time, those that it leaves room for."""
+        if self.settings.minutes is None or update == 0:
+            return self.total_updates
+        return min(self.total_updates, round(update * 60 * self.settings.minutes / max(self._seconds, 1e-9)))
+
+    def _look_at_the_clock(self) -> None:
+        """All processes see that of the first: they must have one learning rate, and stop together."""
+        if self.settings.minutes is not None:
+            mine = torch.tensor(self.journal.seconds() if if_main_process() else 0.0, dtype=torch.float64, device=self.device)
+            self._seconds = float(ddp_all_reduce(mine, ReduceOp.MAX))
+
+    def _out_of_time(self) -> bool:
+        return self.settings.minutes is not None and self._seconds >= 60 * self.settings.minutes
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
+        epochs = self.checkpointer.recoverables["epochs"]
         if if_main_process():
             # The epoch in progress is not done: validations of it will happen again.
-            self.journal.begin(self.optimizer_step, self.checkpointer.recoverables["epochs"].current)
+            self.journal.begin(self.optimizer_step, epochs.current)
+        self._look_at_the_clock()
+        if self._out_of_time():
+            epochs.limit = epochs.current
 
     def on_stage_start(self, stage: Stage, epoch: int | None = None) -> None:
         assert stage == Stage.TRAIN and epoch is not None, "fit is given no validation set: validation is streamed"
@@ -160,7 +180,10 @@ class TrainingBrain(speechbrain.Brain):
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.optimizer_step += 1
+        self._look_at_the_clock()
         self.schedule.step()
+        if self._out_of_time():
+            self.optimizer_step_limit = self.optimizer_step  # fit stops there
 
     def on_fit_batch_end(self, batch: Batch, outputs: Output, loss: Tensor, should_step: bool) -> None:
         # Summed where they are: reading a number from an accelerator would wait for it, at every batch.
@@ -182,7 +205,8 @@ class TrainingBrain(speechbrain.Brain):
         assert epoch is not None
         logger.info("epoch %d of %d: update %d, loss %.4f", epoch, self.settings.epochs, self.optimizer_step, stage_loss)
         numbers: dict[str, float] = {}
-        if self.validate is not None and if_main_process() and (epoch % self.settings.validate_every == 0 or epoch == self.settings.epochs):
+        last = epoch == self.settings.epochs or self._out_of_time()
+        if self.validate is not None and if_main_process() and (epoch % self.settings.validate_every == 0 or last):
             self.modules.eval()
             with torch.no_grad():
                 numbers = {name: float(number) for name, number in self.validate(self.system).items()}

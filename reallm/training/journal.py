@@ -41,10 +41,14 @@ class Journal:
         self._started = time.monotonic() - (kept[-1]["seconds"] if kept else 0.0)
         self._tensorboard = SummaryWriter(str(self.exp / "tensorboard"), purge_step=update + 1)
 
+    def seconds(self) -> float:
+        """Of training so far, also of a run that goes on; at most those between two lines of a run that was killed are missing."""
+        return time.monotonic() - self._started
+
     def write(self, kind: str, update: int, epoch: int, numbers: dict[str, float]) -> None:
         """Add one line."""
         assert self._tensorboard is not None, "begin comes first"
-        line = {"kind": kind, "update": update, "epoch": epoch, "seconds": round(time.monotonic() - self._started, 3), **numbers}
+        line = {"kind": kind, "update": update, "epoch": epoch, "seconds": round(self.seconds(), 3), **numbers}
         with (self.exp / LOG_NAME).open("a") as file:
             file.write(json.dumps(line) + "\n")
         for name, number in numbers.items():

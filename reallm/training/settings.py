@@ -34,6 +34,7 @@ class TrainingSettings:
     validate_every: int = 1  # epochs; the last epoch is always validated
     validate_utterances: int = 0  # of the dev manifest, the first ones; 0 = all
     log_every: int = 10
+    minutes: float | None = None  # of training at most, by the clock; the schedule then ends with them
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -47,5 +48,7 @@ class TrainingSettings:
             )
         if not self.max_grad_norm > 0:
             raise InputError(f"training: max_grad_norm is {self.max_grad_norm}: above 0")
+        if self.minutes is not None and not self.minutes > 0:
+            raise InputError(f"training: minutes is {self.minutes}: above 0, or null")
         if not callable(self.optimizer):
             raise InputError("training: optimizer is built already: write !name: instead of !new:")

@@ -39,11 +39,11 @@ def train(
     device: str = "cpu",
     progressbar: bool = True,
 ) -> TrainingResult:
-    """Train ``system`` in place until ``settings.epochs`` are done, going on from the newest whole checkpoint in ``exp``.
+    """Train ``system`` in place until ``settings.epochs`` or ``settings.minutes`` are over, from the newest whole checkpoint in ``exp`` on.
 
-    Two runs of one seed on one machine end with bit-equal weights, however often one of them was killed. Processes that have
-    joined (processes.py) train together: the result is that of one process that accumulates as many times more batches, up to
-    the order in which floating-point numbers are summed.
+    Where no clock ends them, two runs of one seed on one machine end with bit-equal weights, however often one of them was killed.
+    Processes that have joined (processes.py) train together: the result is that of one process that accumulates as many times more
+    batches, up to the order in which floating-point numbers are summed.
 
     Raises InputError when an epoch has fewer batches than an update takes, when memory has no room for the weights or a batch, or
     the disk is full.

@@ -80,26 +80,58 @@ def refuse_another(root: Path, marker: str, wanted: dict[str, Any]) -> None:
         raise InputError(f"{root} was spoken with {'; '.join(different)}: name another --out, or remove {root}")
 
 
-def spoken(
-    texts: Sequence[str], speakers: Sequence[Speaker], manner: Manner, rng: np.random.Generator
-) -> Iterator[tuple[Speaker, str, np.ndarray]]:
-    """Speaker, sentence and audio (S,) at 16 kHz, for ever; sentences come again only when all were said."""
-    import soxr
+@dataclass(frozen=True)
+class Saying:
+    """How one sentence is said: what :class:`Manner` draws, level and noise aside."""
 
-    synthesizer = Synthesizer()
+    speaker: Speaker
+    text: str
+    words_per_minute: int
+    pitch: int
+    pitch_range: int
+    word_gap: int
+    faster: float
+    silence: tuple[float, float]
+
+
+def sayings(texts: Sequence[str], speakers: Sequence[Speaker], manner: Manner, rng: np.random.Generator) -> Iterator[Saying]:
+    """How sentences are said, for ever; they come again only when all were said. Each is drawn when it is asked for."""
     while True:
         for row in rng.permutation(len(texts)).tolist():
             speaker = speakers[int(rng.integers(len(speakers)))]
             ranges = (manner.words_per_minute, manner.pitch, manner.pitch_range)
             speed, pitch, pitch_range = (int(rng.integers(*between)) for between in ranges)
             gap = 0 if manner.word_gap is None or rng.random() >= 1 / 3 else int(rng.integers(*manner.word_gap))
-            # In lower case: of a sentence in upper case, short words are spelt.
-            audio = synthesizer.speak(texts[row].lower(), speaker.voice, speed, pitch, pitch_range, gap)
             faster = 1.0 if manner.faster is None else float(rng.uniform(*manner.faster))
-            audio = soxr.resample(audio, synthesizer.sample_rate * faster, RATE)
-            if manner.silence is not None:
-                audio = np.pad(audio, [round(RATE * float(s)) for s in rng.uniform(*manner.silence, 2)])
-            if manner.snr_db is not None:
-                noise = rng.standard_normal(len(audio)).astype(np.float32)
-                audio = audio + noise * np.float32(np.sqrt((audio**2).mean() * 10 ** (-rng.uniform(*manner.snr_db) / 10)))
-            yield speaker, texts[row], audio * np.float32(rng.uniform(*manner.level) / np.abs(audio).max())
+            before, after = (0.0, 0.0) if manner.silence is None else rng.uniform(*manner.silence, 2).tolist()
+            yield Saying(speaker, texts[row], speed, pitch, pitch_range, gap, faster, (before, after))
+
+
+def say(saying: Saying) -> np.ndarray:
+    """(S,) float32 at 16 kHz."""
+    import soxr
+
+    synthesizer = Synthesizer()
+    # In lower case: of a sentence in upper case, short words are spelt.
+    audio = synthesizer.speak(
+        saying.text.lower(), saying.speaker.voice, saying.words_per_minute, saying.pitch, saying.pitch_range, saying.word_gap
+    )
+    audio = soxr.resample(audio, synthesizer.sample_rate * saying.faster, RATE)
+    return np.pad(audio, [round(RATE * seconds) for seconds in saying.silence])
+
+
+def at_level(audio: np.ndarray, level: float) -> np.ndarray:
+    """The same samples, the highest of them at ``level``."""
+    return audio * np.float32(level / np.abs(audio).max())
+
+
+def spoken(
+    texts: Sequence[str], speakers: Sequence[Speaker], manner: Manner, rng: np.random.Generator
+) -> Iterator[tuple[Speaker, str, np.ndarray]]:
+    """Speaker, sentence and audio (S,) at 16 kHz, for ever; sentences come again only when all were said."""
+    for saying in sayings(texts, speakers, manner, rng):
+        audio = say(saying)
+        if manner.snr_db is not None:
+            noise = rng.standard_normal(len(audio)).astype(np.float32)
+            audio = audio + noise * np.float32(np.sqrt((audio**2).mean() * 10 ** (-rng.uniform(*manner.snr_db) / 10)))
+        yield saying.speaker, saying.text, at_level(audio, rng.uniform(*manner.level))

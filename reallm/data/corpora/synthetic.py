@@ -1,8 +1,12 @@
 """Synthetic speech of any size for pre-training: every English voice of espeak-ng; those of dev and test are heard nowhere else."""
 
 import json
-from collections.abc import Callable, Iterator
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +15,20 @@ import soundfile
 from lhotse.cut import Cut
 
 from reallm.data.corpora.manifest import Utterance, cuts_of, write_manifest
-from reallm.data.corpora.spoken_text import RATE, SPOKEN, TEXTS, Manner, Speaker, made_of, refuse_another, sentences, spoken
+from reallm.data.corpora.spoken_text import (
+    RATE,
+    SPOKEN,
+    TEXTS,
+    Manner,
+    Saying,
+    Speaker,
+    at_level,
+    made_of,
+    refuse_another,
+    say,
+    sayings,
+    sentences,
+)
 from reallm.data.files import atomic_folder
 from reallm.data.synthesis import DIALECTS, human_variants
 from reallm.errors import InputError
@@ -81,7 +98,9 @@ def speakers_of(voices: int = 0) -> dict[str, list[Speaker]]:
     return parts
 
 
-def prepare(text: Path, out: Path, options: SyntheticOptions, tick: Callable[[float], None] = lambda seconds: None) -> dict[str, Any]:
+def prepare(
+    text: Path, out: Path, options: SyntheticOptions, tick: Callable[[float], None] = lambda seconds: None, jobs: int = 1
+) -> dict[str, Any]:
     """Speak ``out``/speech, whole or not at all, and write ``out``/{train,dev,test}.jsonl.gz. Returns what ``corpus.json`` holds.
 
     Speech of equal options and text is left as it is.
@@ -89,6 +108,8 @@ def prepare(text: Path, out: Path, options: SyntheticOptions, tick: Callable[[fl
     Args:
         text: a folder with train.txt, dev.txt and test.txt: the sentences of a split come from its own file.
         tick: is told the seconds that were just spoken.
+        jobs: processes that speak; what they say does not depend on their number (but lengths do, by hundredths of a second:
+            espeak-ng remembers what it said before).
 
     Raises InputError for more voices than espeak-ng has, where there is no text, and where ``out`` holds other speech.
     """
@@ -100,10 +121,12 @@ def prepare(text: Path, out: Path, options: SyntheticOptions, tick: Callable[[fl
         refuse_another(root, MARKER, made)
     else:
         limits = {"dev": options.dev_utterances, "test": options.test_utterances}
-        with atomic_folder(root) as folder:
+        with atomic_folder(root) as folder, _speakers(jobs) as speak:
             for number, split in enumerate(TEXTS):
-                said = spoken(texts[split], speakers[split], MANNERS[options.manner], np.random.default_rng([options.seed, number]))
-                listing = _write_split(folder, split, said, limits.get(split), options.hours * 3600, tick)
+                rng, manner = np.random.default_rng([options.seed, number]), MANNERS[options.manner]
+                # The level is drawn between one saying and the next.
+                planned = ((saying, rng.uniform(*manner.level)) for saying in sayings(texts[split], speakers[split], manner, rng))
+                listing = _write_split(folder, split, planned, limits.get(split), options.hours * 3600, tick, speak)
                 (folder / f"{split}.json").write_text(json.dumps(listing, indent=0) + "\n", encoding="utf-8")
             (folder / MARKER).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
     record: dict[str, Any] = {}
@@ -112,27 +135,59 @@ def prepare(text: Path, out: Path, options: SyntheticOptions, tick: Callable[[fl
     return record
 
 
+Utterances = list[tuple[Path, Saying, float]]  # each: the file, how it is said, its level
+Speak = Callable[[Utterances], Iterable[float]]
+ROUND = 64  # utterances that a process speaks before all of them are counted
+
+
+def _speak(file: Path, saying: Saying, level: float) -> float:
+    """Write the file; returns its seconds."""
+    audio = at_level(say(saying), level)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(file, audio, RATE, subtype="PCM_16")
+    return len(audio) / RATE
+
+
+@contextmanager
+def _speakers(jobs: int) -> Iterator[tuple[Speak, int]]:
+    """What speaks utterances, and how many it is to be given at a time."""
+    if jobs == 1:
+        yield lambda utterances: (_speak(*each) for each in utterances), 1
+        return
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        yield lambda utterances: pool.map(_speak, *zip(*utterances, strict=True), chunksize=ROUND // 4), ROUND * jobs
+
+
 def _write_split(
     root: Path,
     split: str,
-    said: Iterator[tuple[Speaker, str, np.ndarray]],
+    planned: Iterator[tuple[Saying, float]],
     utterances: int | None,
     seconds: float,
     tick: Callable[[float], None],
+    speak: tuple[Speak, int],
 ) -> list[dict[str, str]]:
     """Write ``utterances``, or (None) as many as ``seconds`` take, below ``root``/``split``; returns what each is."""
     listing: list[dict[str, str]] = []
     done = 0.0
-    for speaker, text, audio in said:
-        if (utterances is None and done >= seconds) or len(listing) == utterances:
-            break
-        name = f"{split}-{len(listing):06d}"
-        path = Path(split) / f"{len(listing) // FOLDER_OF:03d}" / f"{name}.flac"
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(root / path, audio, RATE, subtype="PCM_16")
-        listing.append({"id": name, "path": str(path), "text": text, "speaker": speaker.name})
-        done += len(audio) / RATE
-        tick(len(audio) / RATE)
+
+    def enough() -> bool:
+        return done >= seconds if utterances is None else len(listing) == utterances
+
+    while not enough():
+        several = speak[1] if utterances is None else min(speak[1], utterances - len(listing))
+        numbers = range(len(listing), len(listing) + several)
+        names = [f"{split}-{number:06d}" for number in numbers]
+        paths = [Path(split) / f"{number // FOLDER_OF:03d}" / f"{name}.flac" for number, name in zip(numbers, names, strict=True)]
+        batch = list(islice(planned, several))
+        lengths = speak[0]([(root / path, *each) for path, each in zip(paths, batch, strict=True)])
+        for name, path, (saying, _), length in zip(names, paths, batch, lengths, strict=True):
+            if enough():
+                (root / path).unlink()
+                continue
+            listing.append({"id": name, "path": str(path), "text": saying.text, "speaker": saying.speaker.name})
+            done += length
+            tick(length)
     return listing
 
 

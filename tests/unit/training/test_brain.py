@@ -13,7 +13,7 @@ from torch import Tensor
 from reallm.errors import InputError
 from reallm.training.brain import TrainingBrain
 from reallm.training.devices import check_device, own_device
-from reallm.training.journal import read_journal
+from reallm.training.journal import Journal, read_journal
 from reallm.training.memory import may_fit
 from reallm.training.schedules import WarmupCosine
 from reallm.training.settings import TrainingSettings
@@ -306,3 +306,34 @@ def test_each_process_needs_an_accelerator_of_its_own(monkeypatch: pytest.Monkey
         monkeypatch.setenv(name, value)
     assert own_device(None) == "cuda:1"
     assert own_device("cpu") == "cpu"
+
+
+def ticking(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Every update takes so long."""
+    updates = {"done": 0}
+    before = TrainingBrain.optimizers_step
+
+    def slow(brain: TrainingBrain) -> None:
+        updates["done"] += 1
+        before(brain)
+
+    monkeypatch.setattr(TrainingBrain, "optimizers_step", slow)
+    monkeypatch.setattr(Journal, "seconds", lambda journal: seconds * updates["done"])
+
+
+def test_training_ends_with_its_time_and_the_schedule_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticking(monkeypatch, seconds=6)
+    settings = replace(SETTINGS, epochs=50, minutes=1)
+    run(tmp_path, settings, validate=constant_validation)
+    written = lines(tmp_path, "train")
+    assert [line["update"] for line in written] == list(range(1, 11)), "in the middle of an epoch of four"
+    assert [line["lr"] for line in written] == pytest.approx([0.5 * WarmupCosine(warmup=1).factor(n, 10) for n in range(10)])
+    assert lines(tmp_path, "validation")[-1]["update"] == 10
+    run(tmp_path, settings)
+    assert len(lines(tmp_path, "train")) == 10, "the time is over"
+
+
+def test_enough_time_changes_nothing(tmp_path: Path) -> None:
+    assert equal(run(tmp_path / "a"), run(tmp_path / "b", replace(SETTINGS, minutes=1000)))
+    with pytest.raises(InputError, match="minutes is 0: above 0, or null"):
+        replace(SETTINGS, minutes=0)

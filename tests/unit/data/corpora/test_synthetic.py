@@ -60,6 +60,21 @@ def test_speech_that_is_there_is_kept_and_other_speech_refused(tmp_path: Path) -
         prepare(tmp_path / "none", tmp_path / "out2", SyntheticOptions(**TINY))
 
 
+def test_the_same_is_said_by_several_processes(tmp_path: Path) -> None:
+    text = write_text(tmp_path / "text")
+    said, lengths = [], []
+    for jobs in (1, 2):
+        out = tmp_path / f"out{jobs}"
+        seconds: list[float] = []
+        prepare(text, out, SyntheticOptions(**TINY), seconds.append, jobs)
+        cuts = [cut for split in ("train", "dev", "test") for cut in read_cuts(out / f"{split}.jsonl.gz")]
+        said.append([(cut.id, text_of(cut), speaker_of(cut), round(float(np.abs(load_audio(cut)).max()), 3)) for cut in cuts])
+        lengths.append([cut.duration for cut in cuts])
+        assert len(list((out / "speech").rglob("*.flac"))) == len(seconds) == len(cuts), "what is too much is not left there"
+    assert said[0] == said[1]
+    assert lengths[0] == pytest.approx(lengths[1], abs=0.05), "espeak-ng remembers what it said before"
+
+
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ("--hours", 0.001, "--voices", 1, "--dev-utterances", 1, "--test-utterances", 1)
     monkeypatch.delenv("REALLM_DATA", raising=False)
