@@ -47,6 +47,8 @@ pretrain_epochs=4   # passes over the synthetic speech, of each system
 finetune_epochs=8   # passes over the real speech, at all --speeds, of each system
 speeds="0.9 1.1"    # that the real training speech is also played at; "" = none
 finetune_lr=0.0003  # highest learning rate of the passes over the real speech; before, it is that of the configuration
+teacher_easy_lr=0.003 # … over the easy speech
+minutes=            # of training at most: the teacher's on easy, synthetic and real speech, pretrain's, finetune's; none = the epochs' own
 delay=1             # token periods between the end of a token and its speech embedding
 chunks="4 8 16"     # encoder frames of 40 ms: the streaming systems are decoded with each; the table has the one of conf/encoder.yaml
 tests="test-adult test-child test-synthetic test-digits" # what is decoded and scored
@@ -66,6 +68,9 @@ whole 0 - seed voices limit
 number 0.001 - hours
 number 0.001 - easy_hours
 number 0 1 finetune_lr
+number 0 1 teacher_easy_lr
+numbers 0.001 1e6 minutes
+[[ $(wc -w <<<"$minutes") =~ ^[05]$ ]] || _error "--minutes '$minutes': five numbers"
 numbers 0 1e15 seeds
 numbers 0.5 2 speeds
 numbers 1 1000 chunks
@@ -96,6 +101,7 @@ settings data text digits hours voices easy_hours vocab dev_speakers speeds seed
   teacher_finetune_epochs test_utterances from conf systems seeds pretrain_epochs finetune_epochs finetune_lr delay chunks tests limit
 on=${device:+--device $device}
 pieces=$base/tokenizer.model
+read -ra limits <<<"$minutes"
 default_chunk=$(sed -n 's/^chunk_size: *\([0-9]*\).*/\1/p' "$here/$conf/encoder.yaml")
 
 # manifest TEST: what is decoded.
@@ -124,6 +130,9 @@ each() {
   done
 }
 
+# at_most N: an option for the Nth of the --minutes; the configuration needs the key.
+at_most() { [ -z "$minutes" ] || echo "--override minutes=${limits[$1 - 1]}"; }
+
 # train_teacher TRAIN DEV OPTION…
 train_teacher() {
   reallm train "$here/$conf/teacher_$teacher.yaml" --train "$exp/$1.jsonl.gz" --dev "$exp/$2.jsonl.gz" "${@:3}" --override seed="$seed" \
@@ -139,12 +148,12 @@ train_system() {
 
 pretrain() {
   train_system "$2" "$3" --exp "$exp/$1/pretrained" --train "$base/align/synth.jsonl.gz" --dev "$base/synth/dev.jsonl.gz" \
-    --init "$base/teacher/pretrained" --override epochs="$pretrain_epochs"
+    --init "$base/teacher/pretrained" --override epochs="$pretrain_epochs" $(at_most 4)
 }
 
 finetune() {
   train_system "$2" "$3" --exp "$exp/$1" --train "$base/align/train.jsonl.gz" --dev "$base/data/dev.jsonl.gz" \
-    --init "$exp/$1/pretrained" --override epochs="$finetune_epochs" --override lr="$finetune_lr"
+    --init "$exp/$1/pretrained" --override epochs="$finetune_epochs" --override lr="$finetune_lr" $(at_most 5)
 }
 
 export_bundle() {
@@ -201,9 +210,9 @@ if [ -z "$from" ]; then
 
   if stage synth needs data; then
     reallm data synthetic ${text:+--text "$text"} --out "$exp/synth" --hours "$hours" --voices "$voices" --seed "$seed" \
-      --test-utterances "$test_utterances"
+      --test-utterances "$test_utterances" --jobs "$nj"
     reallm data synthetic ${text:+--text "$text"} --out "$exp/easy" --hours "$easy_hours" --voices 40 --manner even --seed "$seed" \
-      --test-utterances 1
+      --test-utterances 1 --jobs "$nj"
     finish
   fi
 
@@ -214,12 +223,12 @@ if [ -z "$from" ]; then
 
   if stage teacher needs tokenizer; then
     # From the wide variety of the synthetic speech alone it learns nothing in tens of hours.
-    train_teacher easy/train easy/dev --exp "$exp/teacher/easy" --override epochs="$teacher_easy_epochs" --override lr=0.003 \
-      --override batch_seconds=100 --override augmentation=null --override 'chunks=[null]'
-    train_teacher synth/train synth/dev --exp "$exp/teacher/pretrained" --init "$exp/teacher/easy" --override epochs="$teacher_epochs"
+    train_teacher easy/train easy/dev --exp "$exp/teacher/easy" --override epochs="$teacher_easy_epochs" --override lr="$teacher_easy_lr" \
+      --override batch_seconds=100 --override augmentation=null --override 'chunks=[null]' $(at_most 1)
+    train_teacher synth/train synth/dev --exp "$exp/teacher/pretrained" --init "$exp/teacher/easy" --override epochs="$teacher_epochs" $(at_most 2)
     at_speeds "$exp/data/train.jsonl.gz" "$exp/data/train_sp.jsonl.gz"
     train_teacher data/train_sp data/dev --exp "$exp/teacher" --init "$exp/teacher/pretrained" --override epochs="$teacher_finetune_epochs" \
-      --override lr="$finetune_lr"
+      --override lr="$finetune_lr" $(at_most 3)
     finish
   fi
 
