@@ -41,7 +41,9 @@ def column(found: Any, name: str) -> list[Any]:
 
 def test_stream(bench: Callable[..., Any]) -> None:
     found = bench("stream", "--chunks", 12, "--seconds", 2, "--warm-up", 1)
-    assert column(found, "side") == ["reallm", "transformers", "speechbrain"]
+    assert column(found, "side") == ["reallm", "speculative", "speculative int8", "transformers", "speechbrain"]
+    reads = column(found, "reads_a_second")
+    assert reads[1] == reads[2] < 0.8 * reads[0] == 0.8 * reads[3]
     for row in found["rows"]:
         assert 0 < row["ms_a_second"]["least"] <= row["ms_a_second"]["median"] <= row["ms_a_second"]["most"]
         assert row["limit_ms_a_second"] > 0 and row["p50_ms"] <= row["p99_ms"]

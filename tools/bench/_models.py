@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from reallm import resources
 from reallm.config import load
+from reallm.layers.int8_linear import Int8Linear
 from reallm.streaming.state import StreamingState
 
 VOCABULARY = {"80m": 1000, "tiny": 50}  # tokens, BLANK aside
@@ -26,26 +27,33 @@ TINY = {
 
 
 def build(config: str, name: str = "speech_reallm", lines: Sequence[str] = ()) -> Any:
-    """The system of hparams/systems/NAME_80m.yaml with the keys ``lines`` beside, in training mode; ``tiny``: of a few thousand weights."""
+    """The system of hparams/systems/NAME.yaml or NAME_80m.yaml with the keys ``lines`` beside, in training mode; ``tiny``: of few weights."""
     lines = (*(TINY[name] if config == "tiny" else ()), *lines)
     with tempfile.TemporaryDirectory() as folder:
         words, conf = Path(folder, "words.json"), Path(folder, "conf.yaml")
         words.write_text(json.dumps([f"w{number}" for number in range(VOCABULARY[config])]))
         head = f"tokenizer: !new:reallm.tokenizers.word.WordTokenizer\n    path: {words}\n"
-        system = f"system: !include:{resources.root() / 'hparams/systems' / f'{name}_80m.yaml'}\n    tokenizer: !ref <tokenizer>\n"
+        stem = name if name[-2:] == "0m" else f"{name}_80m"
+        system = f"system: !include:{resources.root() / 'hparams/systems' / f'{stem}.yaml'}\n    tokenizer: !ref <tokenizer>\n"
         conf.write_text(head + system + "".join(f"    {line}\n" for line in lines))
         return load(conf).build("system")["system"]
 
 
 def parameters(module: nn.Module) -> int:
     """How many numbers are learned."""
-    return sum(parameter.numel() for parameter in module.parameters())
+    return sum(tensor.numel() for tensor in (*module.parameters(), *weights_of_integers(module)))
 
 
 def weight_bytes(*modules: nn.Module) -> int:
     """Bytes that one use of the modules reads: all their weights but embeddings, of which it takes rows."""
     tables = {id(m.weight) for module in modules for m in module.modules() if isinstance(m, nn.Embedding)}
-    return sum(p.numel() * p.element_size() for module in modules for p in module.parameters() if id(p) not in tables)
+    held = [tensor for module in modules for tensor in (*module.parameters(), *weights_of_integers(module))]
+    return sum(tensor.numel() * tensor.element_size() for tensor in held if id(tensor) not in tables)
+
+
+def weights_of_integers(module: nn.Module) -> list[Tensor]:
+    """Those that are not learned any more."""
+    return [part.weight for part in module.modules() if isinstance(part, Int8Linear)]
 
 
 def speaking(inputs_a_second: float, length: int = 4096, seed: int = 0) -> Tensor:
@@ -100,7 +108,22 @@ class Paced(nn.Module):
         return self.overrule(logits, position), state
 
 
+class PacedAhead(Paced):
+    """One that answers several positions in one pass."""
+
+    def extend(self, inputs: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """The decoder's, overruled."""
+        logits, extension = self.decoder.extend(inputs, state)
+        ahead = torch.arange(inputs.size(1), device=inputs.device)
+        return self.overrule(logits, state.position.unsqueeze(1) + ahead), extension
+
+    def accept(self, extension: Any, count: Tensor, state: Any) -> Any:
+        """The decoder's."""
+        return self.decoder.accept(extension, count, state)
+
+
 def paced(system: Any) -> Any:
     """A Speech ReaLLM, in eval mode, that says 4 tokens a second."""
-    system.decoder = Paced(system.decoder, system.interleaver.blank_id, system.sample_rate / system.period_samples)
+    kind = PacedAhead if hasattr(system.decoder, "extend") else Paced
+    system.decoder = kind(system.decoder, system.interleaver.blank_id, system.sample_rate / system.period_samples)
     return system.eval()

@@ -3,14 +3,16 @@
 
     tools/bench/stream.py --json stream.json
 
-Speech ReaLLM of 80 million random weights through the recognizer, one chunk a push; the same system whose decoder is transformers'
-LlamaForCausalLM with a dynamic cache, and the same weights; SpeechBrain's streaming Conformer-Transducer of as many parameters through
-its StreamingASR. All see as much left context, are in the same precision, and say 4 tokens a second, by force. They take turns at one
+Speech ReaLLM of 80 million random weights through the recognizer, one chunk a push, with greedy and with speculative greedy search,
+and with int8 weights; the same system whose decoder is transformers' LlamaForCausalLM with a dynamic cache, and the same weights;
+SpeechBrain's streaming Conformer-Transducer of as many parameters through its StreamingASR. All see as much left context, are in the
+same precision but for the row that says so, and say 4 tokens a second, by force. They take turns at one
 endless stream each, which has filled all windows before the first measurement. A row is a side and a chunk size:
 
     ms/s         milliseconds a second of audio: median of the turns, least and most
     p50, p99     milliseconds of a push
-    limit        milliseconds a second of audio in which this machine reads the weights that one second uses
+    limit        milliseconds a second of audio in which this machine reads the weights that one second uses, position by position
+    reads        passes over the decoder's weights a second of audio
 """
 
 import argparse
@@ -25,7 +27,9 @@ from _models import build, paced, parameters, weight_bytes
 from torch import nn
 
 from reallm.errors import InputError
+from reallm.layers.int8_linear import with_int8_weights
 from reallm.protocols import ChunkSpec
+from reallm.searchers.speculative_greedy import SpeculativeGreedySearcher
 from reallm.streaming.recognizer import Recognizer
 
 NEAR = 0.06  # how far the numbers of parameters may be apart
@@ -39,6 +43,7 @@ class Side(NamedTuple):
     rate: int
     model: nn.Module
     bytes_a_second: float  # weights read in a second of audio
+    passes: list[None]  # over the decoder's weights, counted
 
 
 def main() -> None:
@@ -46,7 +51,7 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, nargs="+", default=[6, 12, 24], metavar="FRAMES", help="chunk sizes, encoder frames of 40 ms")
     parser.add_argument("--seconds", type=float, default=8.0, help="of audio in a turn")
     parser.add_argument("--warm-up", type=float, default=20.0, help="seconds of audio before the first turn")
-    parser.add_argument("--without", nargs="*", default=[], choices=["transformers", "speechbrain"], help="sides that are left out")
+    parser.add_argument("--without", nargs="*", default=[], choices=["int8", "transformers", "speechbrain"], help="sides that are left out")
     _measure.run(parser, bench)
 
 
@@ -56,11 +61,13 @@ def bench(arguments: argparse.Namespace, report: _measure.Report) -> None:
     report.note(bandwidth_gb_a_second=bandwidth / 1e9)
     for chunk in arguments.chunks:
         sides = make_sides(arguments, chunk)
-        same_size(arguments, {name: side.model for name, side in sides.items()})
+        same_size(arguments, {name: side.model for name, side in sides.items() if "int8" not in name})
         for side in sides.values():
             listen(side, arguments.warm_up, timer)
+            side.passes.clear()
         turn = {name: lambda s=side: listen(s, arguments.seconds, timer) for name, side in sides.items()}
         turns = _measure.alternate(turn, arguments.repeats)
+        heard = {name: (1 + arguments.repeats) * seconds_of(side, arguments.seconds) for name, side in sides.items()}
         taken = {}
         for name, side in sides.items():
             pushes = [1000 * seconds for one in turns[name] for seconds in one]
@@ -73,6 +80,7 @@ def bench(arguments: argparse.Namespace, report: _measure.Report) -> None:
                 p50_ms=_measure.percentile(pushes, 50),
                 p99_ms=_measure.percentile(pushes, 99),
                 limit_ms_a_second=1000 * side.bytes_a_second / bandwidth,
+                reads_a_second=len(side.passes) / heard[name],
                 ratio=taken[name].median / taken["reallm"].median,
                 million_parameters=parameters(side.model) / 1e6,
             )
@@ -80,9 +88,14 @@ def bench(arguments: argparse.Namespace, report: _measure.Report) -> None:
 
 def listen(side: Side, seconds: float, timer: _measure.Timer) -> list[float]:
     """The next ``seconds`` of a stream of noise: seconds that each push takes."""
-    random, count = np.random.default_rng(0), max(1, round(seconds * side.rate / side.samples))
-    chunks = (0.1 * random.standard_normal((count, side.samples))).astype(np.float32)
+    count = round(seconds_of(side, seconds) * side.rate / side.samples)
+    chunks = (0.1 * np.random.default_rng(0).standard_normal((count, side.samples))).astype(np.float32)
     return [timer(lambda c=chunk: side.push(c)) for chunk in chunks]
+
+
+def seconds_of(side: Side, seconds: float) -> float:
+    """About ``seconds``, in whole pushes."""
+    return max(1, round(seconds * side.rate / side.samples)) * side.samples / side.rate
 
 
 def same_size(arguments: argparse.Namespace, models: dict[str, nn.Module]) -> None:
@@ -96,7 +109,12 @@ def make_sides(arguments: argparse.Namespace, chunk: int) -> dict[str, Side]:
     """The sides, each about to hear its stream."""
     system = build(arguments.config).to(arguments.device, getattr(torch, arguments.dtype)).eval()
     system.encoder.chunk = ChunkSpec(chunk, system.encoder.chunk.left)
-    sides = {"reallm": recognizer_side(paced(copy.deepcopy(system)))}
+    greedy, sides = system.searcher, {"reallm": recognizer_side(paced(copy.deepcopy(system)))}
+    system.searcher = SpeculativeGreedySearcher(ahead=chunk // system.adapter.stride + 1)
+    sides["speculative"] = recognizer_side(paced(copy.deepcopy(system)))
+    if "int8" not in arguments.without:
+        sides["speculative int8"] = recognizer_side(paced(with_int8_weights(copy.deepcopy(system))))
+    system.searcher = greedy
     if "transformers" not in arguments.without:
         from _transformers import TransformersDecoder
 
@@ -125,7 +143,7 @@ def same_logits(decoder: Any, twin: Any) -> None:
 
 def recognizer_side(system: Any) -> Side:
     """A Speech ReaLLM that says 4 tokens a second."""
-    stream = Recognizer(system).stream()
+    stream, passes = Recognizer(system).stream(), counted(system.decoder.decoder, "step", "extend")
 
     def push(samples: np.ndarray) -> object:
         stream.accept_waveform(samples, system.sample_rate)
@@ -136,7 +154,16 @@ def recognizer_side(system: Any) -> Side:
     positions = inputs * len(answers) / int((~answers).sum())  # BLANK ends the answer to each input
     chunks = system.sample_rate / system.chunk_samples
     read = chunks * weight_bytes(system.encoder, system.adapter) + positions * weight_bytes(system.decoder)
-    return Side(push, system.chunk_samples, system.sample_rate, system, read)
+    return Side(push, system.chunk_samples, system.sample_rate, system, read, passes)
+
+
+def counted(module: Any, *methods: str) -> list[None]:
+    """One item for every call of the methods from now on."""
+    calls: list[None] = []
+    for name in (name for name in methods if hasattr(module, name)):
+        method = getattr(module, name)
+        setattr(module, name, lambda *given, m=method: (calls.append(None), m(*given))[1])
+    return calls
 
 
 def speechbrain_side(arguments: argparse.Namespace, chunk: int, left: int) -> Side:
@@ -154,7 +181,9 @@ def speechbrain_side(arguments: argparse.Namespace, chunk: int, left: int) -> Si
     spoken, frames = sum(answers) / answers.count(False) * FRAMES_A_SECOND, FRAMES_A_SECOND
     read = 16000 / samples * weight_bytes(model.front_end, model.transformer, model.project_encoder)
     read += (frames + spoken) * weight_bytes(model.output) + spoken * weight_bytes(model.predictor, model.project_predictor)
-    return Side(lambda chunk: push_all(asr, context, torch.from_numpy(chunk)), samples, 16000, model, read)
+    return Side(
+        lambda chunk: push_all(asr, context, torch.from_numpy(chunk)), samples, 16000, model, read, counted(model.predictor, "forward")
+    )
 
 
 if __name__ == "__main__":
