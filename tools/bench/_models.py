@@ -27,7 +27,7 @@ TINY = {
 
 
 def build(config: str, name: str = "speech_reallm", lines: Sequence[str] = ()) -> Any:
-    """The system of hparams/systems/NAME.yaml or NAME_80m.yaml with the keys ``lines`` beside, in training mode; ``tiny``: of few weights."""
+    """The system of hparams/systems/NAME.yaml or NAME_80m.yaml with the keys ``lines`` beside, in training mode; ``tiny``: a small one."""
     lines = (*(TINY[name] if config == "tiny" else ()), *lines)
     with tempfile.TemporaryDirectory() as folder:
         words, conf = Path(folder, "words.json"), Path(folder, "conf.yaml")
