@@ -34,25 +34,26 @@ def decode(
 ) -> None:
     """Stream a manifest through a trained system; write what was recognized and when, and score it where there are transcripts.
 
+    What lies in OUT of the same model, manifest and options, by the same revision of the toolkit, stays as it is.
+
     The real-time factor is measured afterwards, with one stream on one thread of this process: CPU seconds per second of audio.
     """
     if n_best and n_best > (beam or 0):
         too_many = f": --beam {beam} keeps {beam} texts at most: raise it to {n_best}, or ask for fewer"
         raise InputError(f"--n-best {n_best}{too_many if beam else f' is for a beam search: add --beam {n_best}'}")
-    import json
     import shutil
 
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from reallm import __version__, fingerprints
     from reallm.bundle import load_system
     from reallm.cli._settings import apply_settings, use_beam, use_delay
     from reallm.data.cuts import read_cuts, text_of
-    from reallm.data.files import atomic_write
     from reallm.jobs import Workers, in_shards
     from reallm.metrics.hypotheses import from_json, read_hypotheses, write_hypotheses
-    from reallm.metrics.provenance import training_facts
-    from reallm.metrics.results import make_results, one_line
+    from reallm.metrics.provenance import delays_of, git_revision, training_facts
+    from reallm.metrics.results import DECODING, finished, make_results, one_line, write_json
     from reallm.protocols import keeps_n_best, times_known
     from reallm.registry import spec_of
     from reallm.streaming.decoding import ShardDecoder
@@ -60,7 +61,9 @@ def decode(
 
     workers = Workers(jobs, dask)
     manifest = list(read_cuts(cuts))[:limit]
+    known = any(text_of(cut).split() for cut in manifest)
     system: Any = load_system(model, average)
+    delays = delays_of(system)
     chosen = {} if delay is None else use_delay(system, delay)
     settings = {**chosen, **(use_beam(system, beam) if beam else {}), **apply_settings(system, set_ or [])}
     if n_best and not keeps_n_best(system):
@@ -72,11 +75,17 @@ def decode(
 
     decoder = ShardDecoder(system, streams, piece_ms / 1000, input_rate, n_best or 0, compare_offline)
     parts = out.resolve().with_name(f".{out.resolve().name}.parts")
+    key = decoder.key(cuts, settings)
+    asked = {"model": str(model), "utterances": len(manifest), "rtf_utterances": rtf_utterances}
+    made_by = fingerprints.of_json({**key, **asked, "reallm": [__version__, git_revision()]})
+    if finished(out, made_by, known):
+        shutil.rmtree(parts, ignore_errors=True)
+        typer.echo(f"{out} is finished, with the same model, manifest and options: remove it to decode again")
+        return
     columns = (TextColumn("decoding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, transient=True, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("decode", total=len(manifest))
-        key = decoder.key(cuts, settings)
         shards = in_shards(decoder, manifest, decoder.shard, parts, key, workers, lambda count: bar.advance(task, count))
     facts: dict[str, Any] = {
         "system": spec_of(system).name,
@@ -84,6 +93,7 @@ def decode(
         "parameters": sum(p.numel() for p in system.parameters()),
         "model": str(model),
         **training_facts(model),
+        **delays,
         "settings": settings,
         "device": device,
         **({"jobs": jobs} if dask is None else {"dask": dask}),
@@ -97,16 +107,15 @@ def decode(
     if compare_offline:
         facts["offline_mismatches"] = [name for shard in shards for name in shard["mismatches"]]
     out.mkdir(parents=True, exist_ok=True)
+    (out / DECODING).unlink(missing_ok=True)  # written last: it says that the rest is there
     write_hypotheses(out / "hyps.jsonl", (from_json(line) for shard in shards for line in shard["hypotheses"]))
     # Scored as written, with rounded times: reallm score gives the same numbers.
-    known = any(text_of(cut).split() for cut in manifest)
     scored = make_results(read_hypotheses(out / "hyps.jsonl"), manifest, cuts, facts) if known else None
-    for name, content in (("decode.json", facts), ("results.json", scored)):
-        if content is None:
-            (out / name).unlink(missing_ok=True)  # of another decoding
-            continue
-        with atomic_write(out / name) as file:
-            file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    if scored is None:
+        (out / "results.json").unlink(missing_ok=True)  # of another decoding
+    else:
+        write_json(out / "results.json", scored)
+    write_json(out / DECODING, {"key": made_by, **facts})
     shutil.rmtree(parts)
     if scored is None:
         unscored = f"{cuts} holds no words to score against: {len(manifest)} utterances were decoded, and not scored"

@@ -21,16 +21,12 @@ def score(
     ] = None,
 ) -> None:
     """Score hypotheses against a manifest. What decode.json beside HYPS says of the system is taken over."""
-    import json
-
     from reallm.data.cuts import read_cuts
-    from reallm.data.files import atomic_write
     from reallm.metrics.hypotheses import read_hypotheses
-    from reallm.metrics.results import make_results, one_line
+    from reallm.metrics.results import decoding_facts, make_results, one_line, write_json
 
     recognized = read_hypotheses(hyps)
-    known = hyps.parent / "decode.json"
-    facts = json.loads(known.read_text(encoding="utf-8")) if known.is_file() else {}
+    facts = decoding_facts(hyps.parent)
     decoded = {utterance.id for utterance in recognized}
     everything = list(read_cuts(cuts))
     # A decoding with --limit is scored on what it decoded: the first cuts of the manifest.
@@ -40,8 +36,7 @@ def score(
         facts |= timed
     results = make_results(recognized, scored, cuts, facts, normalize)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(out) as file:
-        file.write(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    write_json(out, results)
     typer.echo(f"{one_line(results)}\n{out}")
 
 

@@ -41,6 +41,14 @@ def split_of(manifest: Path) -> str:
     return Path(manifest).name.removesuffix(".gz").removesuffix(".jsonl")
 
 
+def delays_of(system: Any) -> dict[str, Any]:
+    """Of a system that was trained to wait: ``delay`` in token periods, and ``training_delays`` where it was trained for several."""
+    from reallm.registry import spec_of
+
+    found = {"delay": getattr(system, "delay", None), "training_delays": spec_of(system).kwargs.get("training_delays")}
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def training_facts(model: Path) -> dict[str, Any]:
     """How a model was trained: ``seed`` and ``alignment_backend``, None where it is not known or there was no alignment.
 

@@ -1,18 +1,44 @@
 """``results.json``: the numbers of one decoding, and where they came from (DESIGN.md section 5)."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lhotse.cut import Cut
 
+from reallm.data.files import atomic_write
 from reallm.metrics.hypotheses import Recognized
 from reallm.metrics.normalize import normalized
 from reallm.metrics.provenance import corpus_of, git_revision, split_of
 from reallm.metrics.references import references
 from reallm.metrics.score import pair_up, score
 
+DECODING = "decode.json"  # beside hyps.jsonl: what decoding knows of the system and itself, and a key of all that it depends on
 UNKNOWN = {"system": None, "parameters": None, "rtf": None, "alignment_backend": None, "seed": None}
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Whole or not at all."""
+    with atomic_write(path) as file:
+        file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def decoding_facts(folder: Path) -> dict[str, Any]:
+    """What ``reallm decode`` wrote into ``folder`` about the system and itself; {} where it wrote nothing."""
+    file = folder / DECODING
+    facts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return {name: value for name, value in facts.items() if name != "key"}
+
+
+def finished(folder: Path, key: str, scored: bool) -> bool:
+    """Whether a decoding with this key lies in ``folder``, all of it. ``scored``: there are references, so there are results."""
+    if not all((folder / name).is_file() for name in (DECODING, "hyps.jsonl", *(["results.json"] if scored else []))):
+        return False
+    try:
+        return bool(json.loads((folder / DECODING).read_text(encoding="utf-8")).get("key") == key)
+    except ValueError:
+        return False
 
 
 def make_results(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import torch
 from lhotse.utils import fastcopy
 
 import reallm.bundle
+import reallm.metrics.provenance
 from reallm.data.cuts import load_audio, read_cuts, write_cuts
 from reallm.errors import InputError
 from reallm.streaming import decoding
@@ -273,12 +275,85 @@ def test_decoding_goes_on_where_it_was_and_not_with_other_settings(
     assert sorted(decoded) == [f"string-{number:02}" for number in range(8, 12)]
     assert (out / "hyps.jsonl").read_bytes() == (tmp_path / "whole/hyps.jsonl").read_bytes()
 
+    shutil.rmtree(out)
     gone = "string-09"
     assert run("decode", bundle, *options, "--out", out) == 2
     decoded.clear()
     gone = ""
     assert run("decode", bundle, *options, "--out", out, "--piece-ms", 40) == 0
     assert len(decoded) == 12
+
+
+def test_what_is_finished_stays_until_something_is_different(
+    bundle: Path, manifest: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, decoded = tmp_path / "out", []
+
+    def load(cut: Any, rate: int) -> Any:
+        decoded.append(cut.id)
+        return load_audio(cut, rate)
+
+    def decode(*options: object, model: Path = bundle, fresh: bool) -> None:
+        decoded.clear()
+        before = {path.name: path.stat().st_mtime_ns for path in out.glob("*")}
+        assert run("decode", model, "--cuts", manifest, "--out", out, "--rtf-utterances", 0, "--limit", 3, *options) == 0
+        assert len(set(decoded)) == (3 if fresh else 0), options
+        said = capsys.readouterr().out
+        assert fresh == (said != f"{out} is finished, with the same model, manifest and options: remove it to decode again\n")
+        assert fresh or before == {path.name: path.stat().st_mtime_ns for path in out.glob("*")}
+
+    monkeypatch.setattr(decoding, "load_audio", load)
+    monkeypatch.setattr(reallm.metrics.provenance, "git_revision", lambda: "before")
+    decode(fresh=True)
+    decode(fresh=False)
+    monkeypatch.setattr(reallm.metrics.provenance, "git_revision", lambda: "after")
+    decode(fresh=True)
+    decode(fresh=False)
+    decode("--jobs", 1, fresh=False)
+    # As a recipe's next stage scores it: its results stay, and say nothing of the key.
+    assert run("score", out / "hyps.jsonl", "--cuts", manifest, "--normalize", "librispeech", "--out", out / "results.json") == 0
+    assert "key" not in json.loads((out / "results.json").read_text())
+    capsys.readouterr()
+    decode(fresh=False)
+    for changed in (["--piece-ms", 40], ["--streams", 2], ["--compare-offline"]):
+        decode(*changed, fresh=True)
+        decode(*changed, fresh=False)
+    decode(fresh=True)
+    copy = tmp_path / "copy"
+    shutil.copytree(bundle, copy)
+    decode(model=copy, fresh=True)
+    write_cuts([*read_cuts(manifest)][:-1], manifest)
+    decode(model=copy, fresh=True)
+    decode(model=copy, fresh=False)
+    for name in ("hyps.jsonl", "results.json", "decode.json"):
+        (out / name).unlink()
+        decode(model=copy, fresh=True)
+
+
+def test_a_decoding_that_was_killed_while_it_was_written_is_not_finished(
+    bundle: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import reallm.metrics.results
+
+    options = ["decode", bundle, "--cuts", manifest, "--out", tmp_path / "out", "--rtf-utterances", 0, "--limit", 2]
+    assert run(*options) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(reallm.metrics.results, "score", lambda scored: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(*options, "--piece-ms", 40)
+    assert (tmp_path / "out/hyps.jsonl").is_file() and not (tmp_path / "out/decode.json").exists()
+
+
+def test_the_delay_that_a_system_was_trained_with_is_known(manifest: Path, tmp_path: Path) -> None:
+    from reallm.bundle import export
+    from reallm.systems.speech_reallm import SpeechReaLLM
+
+    system = SpeechReaLLM.tiny().eval()
+    export(system, tmp_path / "tiny", {"training_data": "none", "license": "CC0"})
+    out = tmp_path / "out"
+    assert run("decode", tmp_path / "tiny", "--cuts", manifest, "--out", out, "--limit", 1, "--rtf-utterances", 0) == 0
+    results = json.loads((out / "results.json").read_text())
+    assert results["delay"] == system.delay and "training_delays" not in results
 
 
 def test_emission_times_are_those_of_one_live_stream() -> None:
