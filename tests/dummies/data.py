@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
+from lhotse import MonoCut, Recording, SupervisionSegment
 from lhotse.cut import Cut
 
 from reallm.data.alignments import with_token_alignment
@@ -51,6 +52,14 @@ def write_flac_of_unknown_length(path: Path, samples: np.ndarray) -> None:
     content[21] &= 0xF0
     content[22:26] = bytes(4)
     path.write_bytes(content)
+
+
+def silent_cut(folder: Path, name: str, seconds: float, text: str | None = None) -> MonoCut:
+    """A recording of silence, with a supervision where there is a text."""
+    soundfile.write(folder / f"{name}.wav", np.zeros(int(seconds * RATE)), RATE)
+    recording = Recording.from_file(folder / f"{name}.wav", recording_id=name)
+    said = [] if text is None else [SupervisionSegment("s", name, 0, recording.duration, text=text, speaker="anna")]
+    return MonoCut(name, 0, recording.duration, 0, said, recording=recording)
 
 
 def aligned_evenly(cuts: Iterable[Cut], tokenizer: Any) -> list[Cut]:
