@@ -9,7 +9,8 @@ so that the tokens of a phrase count as they come, and are taken back where it i
 overlap in it. A phrase is whole words: it begins with a word, and is complete where a word has ended. The bonus is that of a word, the
 mean one of the list, so that it means the same whatever the tokens are.
 
-Greedy search cannot wait for the rest of a word, and nothing can be taken back in it: any token of a phrase has the bonus of a word.
+In greedy search, where nothing that was said can be taken back, the same gains weigh tokens against each other, and against nothing
+else: whether a token is said at all is up to the model, as in NeMo's phrase boosting (arXiv 2508.07014).
 
 An automaton over tokens knows the gains: that of Aho and Corasick (1975) over the trie of the phrases' tokens, as in icefall's
 ContextGraph, whose states also tell which tokens of the match so far belong to complete phrases. It is two dense tensors,
@@ -45,7 +46,6 @@ class Automaton(NamedTuple):
     gain: np.ndarray[Any, np.dtype[np.float32]]  # (N, V + 1), 0 for BLANK
     pending: np.ndarray[Any, np.dtype[np.float64]]  # (N,), what the end of the text takes back
     start: int
-    bonus: float
 
 
 class Table(NamedTuple):
@@ -54,11 +54,6 @@ class Table(NamedTuple):
     next: Tensor  # (N, V + 1) int32
     gain: Tensor  # (N, V + 1) float32
     pending: Tensor  # (N,) float64
-    bonus: Tensor  # (N,) float32
-
-    def greedy(self, state: Tensor) -> Tensor:
-        """(B, V + 1): what greedy search adds in ``state`` (B,)."""
-        return (self.gain[state] > 0) * self.bonus[state].unsqueeze(1)
 
     def advance(self, state: Tensor, said: Tensor, token_ids: Tensor) -> Tensor:
         """``state`` (…) after ``token_ids`` (…), where they were ``said`` (…) bool."""
@@ -85,7 +80,7 @@ def compile_phrases(phrases: Sequence[str], bonus: float, tokenizer: Tokenizer) 
     trie.link()
     found = _automaton(trie, lead, _ends_word(tokenizer), len(phrases))
     each = bonus * words / max(tokens_inside, 1)
-    return found._replace(gain=found.gain * np.float32(each), pending=found.pending * each, bonus=bonus)
+    return found._replace(gain=found.gain * np.float32(each), pending=found.pending * each)
 
 
 def _spellings(phrase: str, tokenizer: Tokenizer) -> tuple[list[int], list[int], list[list[int]]]:
@@ -213,7 +208,7 @@ def _automaton(trie: _Trie, lead: Sequence[int], ends_word: np.ndarray[Any, Any]
             node = trie.fail[node]
         following.append(row)
         gains.append(gain)
-    return Automaton(np.stack(following), np.stack(gains), np.array(pending, dtype=np.float64), start, 1.0)
+    return Automaton(np.stack(following), np.stack(gains), np.array(pending, dtype=np.float64), start)
 
 
 class PhraseList:
@@ -284,7 +279,6 @@ class PhraseTable:
             table.next[rows] = torch.from_numpy(automaton.next + np.int32(begin))
             table.gain[rows] = torch.from_numpy(automaton.gain)
             table.pending[rows] = torch.from_numpy(automaton.pending)
-            table.bonus[rows] = automaton.bonus
             return placed
 
     def _with_room(self, rows: int, width: int) -> Table:
@@ -294,7 +288,7 @@ class PhraseTable:
         rows = max(rows, 0 if old is None else 2 * len(old.pending))
         device = "cpu" if old is None else old.gain.device
         wide, narrow = (rows, width), (rows,)
-        shapes = ((wide, torch.int32), (wide, torch.float32), (narrow, torch.float64), (narrow, torch.float32))
+        shapes = ((wide, torch.int32), (wide, torch.float32), (narrow, torch.float64))
         table = Table(*(torch.zeros(shape, dtype=dtype, device=device) for shape, dtype in shapes))
         for new, kept in zip(table, old or (), strict=False):
             new[: len(kept)] = kept

@@ -34,9 +34,8 @@ class SearchState(StreamingState):
 class GreedySearcher:
     """One decoder position for all rows at a time: each row takes in its next speech embedding or its own last token, or rests.
 
-    Towards the phrases of a stream (``phrases``, a PhraseTable) it is biased as in NeMo's phrase boosting: whether something is said is
-    up to the model, and what is said is the token of the best score, bonus included. The bonus of a phrase that is not completed cannot
-    be taken back, but then it has brought no token where there was to be none.
+    Towards the phrases of a stream (``phrases``, a PhraseTable) it is biased in what it says: where the model's answer is a token, that of
+    the best score, bonus included, is taken. Where it is BLANK it stays BLANK, so that no phrase is said where nothing is.
 
     Args:
         max_symbols: the most tokens of one response; a response that is cut is counted in ``Emission.cap_hits``.
@@ -117,7 +116,7 @@ class GreedySearcher:
             scores[:, blank_id] -= blank_penalty  # in place: the scores of tokens, which are put out, stay what they were
             output = self.choose(scores, blank_id, position)
             if phrases is not None:
-                likely = scores + phrases.greedy(phrase)
+                likely = scores + phrases.gain[phrase]
                 likely[:, blank_id] = -torch.inf
                 output = torch.where(output == blank_id, output, self.choose(likely, blank_id, position))
             capped = (symbols >= self.max_symbols) & (output != blank_id) & active
