@@ -1,5 +1,6 @@
 """Options of streams: each has its own, and gets what it gets alone with them."""
 
+import gc
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,19 @@ from reallm.types import Hypothesis
 from tests.dummies.engine_systems import alone, noise, talkative_system
 
 PENALTIES: list[StreamOptions] = [{"blank_penalty": 3.0}, {}, {"blank_penalty": -9.0}, {"blank_penalty": None}]
+PHRASES: list[StreamOptions] = [
+    {"phrases": ["up xo", "ho"], "phrase_bonus": 40.0},
+    {},
+    {"phrases": ["sdr a"], "blank_penalty": -3.0},
+    {"phrases": []},
+]
 DELAYS: list[StreamOptions] = [{"delay": 0.0}, {}, {"delay": 0.32, "blank_penalty": 2.0}, {"delay": 0.08}]
 SAMPLES = [2201, 3400, 2777, 1560]
 MIXED = ["speech_reallm beam", "transducer", "ctc", "delays"]
 
 
 def choices(which: str) -> list[StreamOptions]:
-    return DELAYS if which == "delays" else PENALTIES
+    return {"delays": DELAYS, "ctc": PENALTIES}.get(which, PHRASES)
 
 
 def mixed(system: Any, options: list[StreamOptions], slots: int) -> list[Hypothesis]:
@@ -56,6 +63,9 @@ def test_streams_of_mixed_options_get_what_they_get_alone(which: str) -> None:
         assert (found.text, found.token_ids) == (one.text, one.token_ids)
     plain = [alone(system, noise(job, SAMPLES[job])) for job in range(len(options))]
     assert expected[0].token_ids != plain[0].token_ids or expected[2].token_ids != plain[2].token_ids, "they choose for nothing"
+    if which != "ctc":
+        gc.collect()
+        assert system.searcher.phrases.on(torch.device("cpu")) is None, "lists leave with their streams"
 
 
 @pytest.mark.parametrize("which", ["speech_reallm", "transducer beam", "ctc", "delays"])
@@ -112,6 +122,10 @@ def test_options_that_a_system_cannot_keep_are_refused_and_cost_no_slot() -> Non
         with pytest.raises(TypeError, match="unexpected keyword argument 'penalty'"):
             make.stream(penalty=1.0)  # type: ignore[attr-defined]
         make.stream().close()  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match=r"^phrase 'Up': 'U' \(U\+0055 LATIN CAPITAL LETTER U\) in 'Up' not known to"):
+        Recognizer(system).stream(phrases=["up", "Up"])
+    with pytest.raises(InputError, match=r"^phrases: system 'ctc' has no search that can be biased towards them: leave them out"):
+        Recognizer(talkative_system("ctc")).stream(phrases=["up"])
     offline = OfflineRecognizer(find("system", "aed").tiny().eval())
     with pytest.raises(InputError, match=r"^blank_penalty 1: system 'aed' has no such option of its streams: leave it out"):
         offline.stream(blank_penalty=1.0)
