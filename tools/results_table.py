@@ -11,23 +11,71 @@ import json
 import statistics
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 HEAD = (
     "| experiment | system | split | WER % (95 %) | errors / words | ins / del / sub | emission delay ms: mean / p50 / p90 / p99 "
     "| RTF | parameters |\n|---|---|---|---|---|---|---|---|---|"
 )
+NEEDED = (
+    "system",
+    "split",
+    "corpus",
+    "wer",
+    "wer_ci95",
+    "errors",
+    "words",
+    "insertions",
+    "deletions",
+    "substitutions",
+    "rtf",
+    "parameters",
+)
+
+Read = list[tuple[Path, dict[str, Any]]]
+
+
+def fail(message: object) -> NoReturn:
+    """What a user can mend: one line, exit code 2."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+class Parser(argparse.ArgumentParser):
+    """Wrong arguments are one line too."""
+
+    def error(self, message: str) -> NoReturn:
+        fail(f"{message} (see --help)")
+
+
+def no_environment(missing: ModuleNotFoundError) -> NoReturn:
+    fail(f"no Python package '{missing.name}' here: activate the environment first (. tools/activate.sh)")
 
 
 def files_of(places: list[Path]) -> list[Path]:
-    files: list[Path] = []
+    files: dict[Path, Path] = {}
     for place in places:
         found = sorted(place.rglob("results.json")) if place.is_dir() else [place]
         if not all(file.is_file() for file in found) or not found:
-            sys.exit(f"error: no results.json in {place}: run the score stage first")
-        files += found
-    return files
+            fail(f"no results.json in {place}: run the score stage first")
+        for file in found:
+            if file.resolve() in files:
+                fail(f"{file} is given twice (as {files[file.resolve()]} before): name it once")
+            files[file.resolve()] = file
+    return list(files.values())
+
+
+def read_results(file: Path) -> dict[str, Any]:
+    try:
+        results = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        fail(f"{file} cannot be read ({error}): run the score stage again")
+    absent = [key for key in NEEDED if key not in results] if isinstance(results, dict) else list(NEEDED)
+    if absent or "kind" not in results["corpus"]:
+        fail(f"{file} has no {', '.join(absent) or 'kind of corpus'}: it is not what `reallm score` writes; run the score stage again")
+    return dict(results)
 
 
 def row(file: Path, results: dict[str, Any]) -> str:
@@ -49,21 +97,21 @@ def row(file: Path, results: dict[str, Any]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def reference_times(read: list[tuple[Path, dict[str, Any]]]) -> list[str]:
+def reference_times(read: Read) -> list[str]:
     """What the emission delays of the results that have some are against."""
     return [results.get("reference_times") or "the true times" for _, results in read if results.get("emission_delay_ms")]
 
 
-def read_alike(places: list[Path]) -> list[tuple[Path, dict[str, Any]]]:
+def read_alike(places: list[Path]) -> Read:
     """All results below ``places``; ends the program where they may not share a table."""
-    read = [(file, json.loads(file.read_text(encoding="utf-8"))) for file in files_of(places)]
+    read = [(file, read_results(file)) for file in files_of(places)]
     kinds = sorted({results["corpus"]["kind"] for _, results in read})
     if len(kinds) > 1:
-        sys.exit(f"error: these results are of {' and of '.join(kinds)}: give each kind a table of its own")
+        fail(f"these results are of {' and of '.join(kinds)}: give each kind a table of its own")
     # Where words end is another matter for each aligner: delays against different ones are not comparable.
     times = sorted(set(reference_times(read)))
     if len(times) > 1:
-        sys.exit(f"error: these delays are against {' and against '.join(times)}: give each a table of its own")
+        fail(f"these delays are against {' and against '.join(times)}: give each a table of its own")
     return read
 
 
@@ -74,54 +122,106 @@ def name_of(results: dict[str, Any]) -> str:
     return f"{results['system'] or '–'}{size}{chosen}"
 
 
-def print_means(read: list[tuple[Path, dict[str, Any]]]) -> None:
-    print("\n| system | split | mean WER % | lowest – highest | mean of mean emission delays ms |\n|---|---|---|---|---|")
-    for system, split in sorted({(name_of(results), results["split"]) for _, results in read}):
-        those = [results for _, results in read if (name_of(results), results["split"]) == (system, split)]
+def trained_delay(results: dict[str, Any]) -> str:
+    """In token periods, as ``reallm decode`` found it in the system: one, or the least and the most that training drew from."""
+    several = results.get("training_delays")
+    if several:
+        return f"delays {several[0]}–{several[1]}"
+    return f"delay {results['delay']}" if "delay" in results else ""
+
+
+def names(read: Read) -> dict[Path, str]:
+    """Of each file, its system's; with the delay that it was trained with, where those of the same system and size differ in it."""
+    delays = defaultdict(set)
+    for _, results in read:
+        delays[name_of(results)].add(trained_delay(results))
+    return {
+        file: f"{name_of(results)} {trained_delay(results)}".strip() if len(delays[name_of(results)]) > 1 else name_of(results)
+        for file, results in read
+    }
+
+
+def refuse_same_runs(read: Read) -> None:
+    """The mean of two decodings of one run would count it twice, and that of two configurations is neither's."""
+    known: dict[Any, Path] = {}
+    for file, results in read:
+        if results.get("seed") is None:
+            continue
+        run = json.dumps([names(read)[file], results["seed"], *(results.get(key) for key in ("split", "manifest", "settings"))])
+        if run in known:
+            fail(f"{known[run]} and {file} are both {names(read)[file]} of seed {results['seed']}: a mean is over seeds, leave one out")
+        known[run] = file
+
+
+def means(read: Read) -> Iterator[str]:
+    yield "\n| system | split | mean WER % | lowest – highest | mean of mean emission delays ms |\n|---|---|---|---|---|"
+    named = names(read)
+    for system, split in sorted({(named[file], results["split"]) for file, results in read}):
+        those = [results for file, results in read if (named[file], results["split"]) == (system, split)]
         wers = [results["wer"] for results in those]
         delays = [results["emission_delay_ms"]["mean"] for results in those if results.get("emission_delay_ms")]
         delay = f"{statistics.mean(delays):.0f}" if delays else "–"
-        print(f"| {system} | {split} | {statistics.mean(wers):.2f} ({len(wers)} runs) | {min(wers):.2f} – {max(wers):.2f} | {delay} |")
+        yield f"| {system} | {split} | {statistics.mean(wers):.2f} ({len(wers)} runs) | {min(wers):.2f} – {max(wers):.2f} | {delay} |"
 
 
-def print_differences(read: list[tuple[Path, dict[str, Any]]], against: str) -> None:
-    """Paired bootstrap over utterances; errors of several runs of a system are averaged first."""
-    from reallm.errors import InputError
-    from reallm.metrics.paired import compare, mean_errors, utterance_errors
+def reference_of(folders: dict[str, list[Path]], read: Read, against: str, split: str) -> str:
+    """The system that --against names; of one that was trained with several delays, that of the first place."""
+    plain = {name: name_of(results) for file, results in read for name in [names(read)[file]] if name in folders}
+    found = [name for name in folders if against in (name, plain[name], name.partition(" ")[0])]
+    if len({plain[name] for name in found}) != 1:
+        fail(f"--against '{against}': {len(found) or 'no'} such systems in {split}, where there are {', '.join(folders)}")
+    return found[0]
 
-    print(f"\n| system | split | runs | WER % − that of {against}, points (95 %) | probability of fewer errors |\n|---|---|---|---|---|")
+
+def differences(read: Read, against: str) -> Iterator[str]:
+    """Paired bootstrap; errors of several runs of a system are averaged first."""
+    try:
+        from reallm.errors import InputError
+        from reallm.metrics.paired import compare, group_errors, mean_errors
+    except ModuleNotFoundError as missing:
+        no_environment(missing)
+
+    yield f"\n| system | split | runs | WER % − that of {against}, points (95 %) | probability of fewer errors |\n|---|---|---|---|---|"
     for split in sorted({results["split"] for _, results in read}):
         folders: dict[str, list[Path]] = defaultdict(list)
         for file, results in read:
             if results["split"] == split:
-                folders[name_of(results)].append(file.parent)
-        named = [name for name in folders if against in (name, name.partition(" ")[0])]
-        if len(named) != 1:
-            sys.exit(f"error: --against '{against}': {len(named) or 'no'} such systems in {split}, where there are {', '.join(folders)}")
+                folders[names(read)[file]].append(file.parent)
+        reference = reference_of(folders, read, against, split)
         try:
-            errors = {name: mean_errors([utterance_errors(folder) for folder in found]) for name, found in folders.items()}
-            for name in sorted(set(folders) - set(named)):
-                difference, low, high, better = compare(errors[name], errors[named[0]])
-                print(f"| {name} | {split} | {len(folders[name])} | {difference:+.2f} ({low:+.2f} to {high:+.2f}) | {better:.3f} |")
+            errors = {name: mean_errors([group_errors(folder) for folder in found]) for name, found in folders.items()}
+            for name in sorted(set(folders) - {reference}):
+                difference, low, high, better = compare(errors[name], errors[reference])
+                yield f"| {name} | {split} | {len(folders[name])} | {difference:+.2f} ({low:+.2f} to {high:+.2f}) | {better:.3f} |"
         except InputError as error:
-            sys.exit(f"error: {error}")
+            fail(error)
+
+
+def note(read: Read) -> str:
+    over = " or ".join(sorted({results.get("wer_ci95_over", "utterances") for _, results in read}))
+    return (
+        f"\n95 %: by bootstrap over the {over} of the test. How much another seed of the training would change is not in it; nor that the "
+        "words of one speaker are alike."
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("places", type=Path, nargs="+", metavar="FILE_OR_FOLDER")
     parser.add_argument("--mean", action="store_true", help="also the mean over the files, of each system and split")
     parser.add_argument("--against", metavar="SYSTEM", help="also each system's difference to this one, by paired bootstrap")
     arguments = parser.parse_args()
     read = read_alike(arguments.places)
     times = reference_times(read)
-    print(read[0][1]["corpus"]["kind"] + (f", delays against {times[0]}" if times else "") + f"\n\n{HEAD}")
-    for file, results in read:
-        print(row(file, results))
+    lines = [read[0][1]["corpus"]["kind"] + (f", delays against {times[0]}" if times else "") + f"\n\n{HEAD}"]
+    lines += [row(file, results) for file, results in read]
+    if arguments.mean or arguments.against:
+        refuse_same_runs(read)
     if arguments.mean:
-        print_means(read)
+        lines += means(read)
     if arguments.against:
-        print_differences(read, arguments.against)
+        lines += differences(read, arguments.against)
+    print("\n".join([*lines, note(read)]))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""tools/results_table.py --against, and tools/delay_curve.py."""
+"""tools/results_table.py, and tools/delay_curve.py."""
 
 import runpy
 import sys
@@ -14,9 +14,9 @@ TOOLS = Path(__file__).parents[2] / "tools"
 COUNTS = {"wer_ci95": [0, 1], "errors": 1, "words": 2, "insertions": 0, "deletions": 0, "substitutions": 1, "rtf": 0.1}
 
 
-def write_result(folder: Path, system: str, wer: float, delay: float | None, right: bool = True, **results: object) -> None:
+def write_result(folder: Path, system: str, wer: float, delay_ms: float | None, right: bool = True, **results: object) -> None:
     """A decoding of two words, the second of which is right or not."""
-    delays = None if delay is None else {"mean": delay, "p50": 1, "p90": 1, "p99": 1}
+    delays = None if delay_ms is None else {"mean": delay_ms, "p50": 1, "p90": 1, "p99": 1}
     facts = {
         "system": system,
         "split": "test",
@@ -27,6 +27,14 @@ def write_result(folder: Path, system: str, wer: float, delay: float | None, rig
         "seed": 1,
     }
     write_decoding(folder, {"a": ("one", "one"), "b": ("two", "two" if right else "ten")}, **{**COUNTS, **facts, **results})
+
+
+class NoToolkit:
+    """Of a Python without it."""
+
+    def find_spec(self, name: str, path: object, target: object = None) -> None:
+        if name.partition(".")[0] == "reallm":
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
 
 
 @pytest.fixture
@@ -43,7 +51,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         except SystemExit as end:
             code = end.code
         printed = capsys.readouterr()
-        return SimpleNamespace(failed=bool(code), stdout=printed.out, stderr=printed.err + (code if isinstance(code, str) else ""))
+        assert code in (0, None) or (code == 2 and len(printed.err.splitlines()) == 1 and printed.err.startswith("error: ")), printed.err
+        return SimpleNamespace(failed=bool(code), stdout=printed.out, stderr=printed.err)
 
     return go
 
@@ -62,18 +71,89 @@ def test_differences_to_one_system(tmp_path: Path, run: Callable[..., SimpleName
     )
     wrong = run("results_table.py", "--against", "aed", tmp_path)
     assert wrong.failed and wrong.stderr.startswith("error: --against 'aed': 2 such systems in test")
+    assert wrong.stdout == "", "no half of a table"
     assert not run("results_table.py", "--against", "aed 3.00 M", tmp_path).failed
     (tmp_path / "2/hyps.jsonl").unlink()
     missing = run("results_table.py", "--against", "speech_reallm", tmp_path)
-    assert missing.failed and missing.stderr.startswith("error: no hypotheses")
+    assert missing.failed and missing.stderr.startswith("error: no hypotheses") and missing.stdout == ""
+
+
+def test_the_intervals_say_what_is_drawn(tmp_path: Path, run: Callable[..., SimpleNamespace]) -> None:
+    write_result(tmp_path / "1", "ctc", 0.0, 100.0, wer_ci95_over="recordings")
+    said = run("results_table.py", tmp_path).stdout.splitlines()[-1]
+    assert said.startswith(
+        "95 %: by bootstrap over the recordings of the test. How much another seed of the training would change is not in it;"
+    )
+
+
+def test_systems_that_were_trained_with_several_delays_are_several(tmp_path: Path, run: Callable[..., SimpleNamespace]) -> None:
+    for number, (delay, seed, wer) in enumerate([(2, 1, 10.0), (1, 1, 20.0), (1, 2, 30.0)]):
+        write_result(tmp_path / str(number), "speech_reallm", wer, 100.0, delay=delay, seed=seed)
+    write_result(tmp_path / "ctc", "ctc", 5.0, 100.0)
+    done = run("results_table.py", "--mean", "--against", "speech_reallm", tmp_path)
+    assert not done.failed, done.stderr
+    assert "| speech_reallm 1.00 M delay 1 | test | 25.00 (2 runs) | 20.00 – 30.00 |" in done.stdout
+    assert "| speech_reallm 1.00 M delay 2 | test | 10.00 (1 runs) |" in done.stdout and "| ctc 1.00 M | test | 5.00 " in done.stdout
+    assert "| speech_reallm 1.00 M delay 1 | test | 2 | " in done.stdout, "compared with what the first place holds"
+    assert "speech_reallm 1.00 M delay 2 | test | 1 |" not in done.stdout
+    write_result(tmp_path / "any", "speech_reallm", 8.0, 100.0, delay=1, training_delays=[0, 3])
+    assert "| speech_reallm 1.00 M delays 0–3 | test | 8.00 " in run("results_table.py", "--mean", tmp_path).stdout
+
+
+def test_what_would_count_twice_is_refused(tmp_path: Path, run: Callable[..., SimpleNamespace]) -> None:
+    write_result(tmp_path / "a/1", "ctc", 0.0, 100.0)
+    again = run("results_table.py", tmp_path / "a", tmp_path / "a/1")
+    assert again.failed and "a/1/results.json is given twice" in again.stderr
+    write_result(tmp_path / "a/2", "ctc", 10.0, 100.0)
+    assert not run("results_table.py", tmp_path / "a").failed, "rows alone may be"
+    for options in (["--mean"], ["--against", "ctc"]):
+        same = run("results_table.py", *options, tmp_path / "a")
+        assert same.failed and "are both ctc 1.00 M of seed 1: a mean is over seeds, leave one out" in same.stderr and not same.stdout
+    curve = run("delay_curve.py", "--of", "ctc", tmp_path / "a")
+    assert curve.failed and "ctc 1.00 M of seed 1, decoded like this, is there already" in curve.stderr
+    write_result(tmp_path / "b", "ctc", 10.0, 100.0, manifest="another speaker's")
+    assert not run("results_table.py", "--mean", tmp_path / "a/1", tmp_path / "b").failed
+
+
+@pytest.mark.parametrize("tool", ["results_table.py", "delay_curve.py"])
+def test_wrong_input_is_one_line(tool: str, tmp_path: Path, run: Callable[..., SimpleNamespace]) -> None:
+    write_result(tmp_path / "1", "ctc", 0.0, 100.0)
+    file = tmp_path / "1/results.json"
+    whole = file.read_text()
+    for content, message in (
+        (whole[:50], f"{file} cannot be read ("),
+        ("[]", f"{file} has no system, split, corpus, wer,"),
+        (whole.replace('"wer":', '"cer":'), f"{file} has no wer: it is not what `reallm score` writes; run the score stage again"),
+        (whole.replace('"kind":', '"sort":'), f"{file} has no kind of corpus"),
+    ):
+        file.write_text(content)
+        assert message in run(tool, tmp_path).stderr
+    assert "no results.json in" in run(tool, tmp_path / "none").stderr
+    assert "unrecognized arguments: --wrong (see --help)" in run(tool, "--wrong", tmp_path).stderr
+
+
+@pytest.mark.parametrize("tool", ["results_table.py", "delay_curve.py"])
+def test_outside_of_the_environment(
+    tool: str, tmp_path: Path, run: Callable[..., SimpleNamespace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_result(tmp_path / "1", "ctc", 0.0, 100.0)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "reallm"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [NoToolkit(), *sys.meta_path])
+    options = ["--against", "ctc"] if tool == "results_table.py" else []
+    done = run(tool, *options, tmp_path)
+    assert done.stderr == "error: no Python package 'reallm' here: activate the environment first (. tools/activate.sh)\n"
+    assert not run("results_table.py", "--mean", tmp_path).failed
 
 
 def test_error_rates_at_the_delays_of_one_system(tmp_path: Path, run: Callable[..., SimpleNamespace]) -> None:
     for number, (delay, wer) in enumerate([(200, 30.0), (400, 10.0)]):
-        write_result(tmp_path / f"s{number}", "speech_reallm", wer, delay)
+        write_result(tmp_path / f"s{number}", "speech_reallm", wer, delay, delay=number)
     for seed in (1, 2):
-        for number, (delay, wer) in enumerate([(300, 20.0), (500, 18.0)]):
-            write_result(tmp_path / f"c{seed}{number}", "ctc", wer + seed, delay, seed=seed)
+        for chunk, (delay, wer) in enumerate([(300, 20.0), (500, 18.0)], start=1):
+            settings = {"encoder.chunk_size": 4 * chunk}
+            write_result(tmp_path / f"c{seed}{chunk}", "ctc", wer + seed, delay + seed, seed=seed, settings=settings)
+    write_result(tmp_path / "c3", "ctc", 1.0, 150, seed=1, settings={"encoder.chunk_size": 2})
     write_result(tmp_path / "a", "aed", 12.0, 900, times_known=False)
     write_result(tmp_path / "silent", "ctc", 100.0, None)
     picture = tmp_path / "curves/delay.png"
@@ -82,9 +162,13 @@ def test_error_rates_at_the_delays_of_one_system(tmp_path: Path, run: Callable[.
     assert "silent/results.json has no emission delays and is left out" in done.stdout
     assert "| system | 200 | 400 | best (its delay) |" in done.stdout
     assert "| speech_reallm 1.00 M | 30.00 | 10.00 | 10.00 (400) |" in done.stdout
-    assert "| ctc 1.00 M | – | 20.50 | 19.50 (500) |" in done.stdout and "| aed 1.00 M | – | – | 12.00 (900) |" in done.stdout
+    assert 'ctc 1.00 M with [{"encoder.chunk_size": 2}, ""] was decoded for 1 of 2 seeds and is left out' in done.stdout
+    assert "chosen by the error rates of this very split" in done.stdout
+    assert "| ctc 1.00 M | – | 20.52 | 19.50 (502) |" in done.stdout and "| aed 1.00 M | – | – | 12.00 (900) |" in done.stdout
     assert picture.stat().st_size > 1000
-    assert "| ctc 1.00 M | 20.50 | 19.50 | 19.50 (500) |" in run("delay_curve.py", tmp_path, "--at", 400, "--at", 1000).stdout
+    assert "| ctc 1.00 M | 20.52 | 19.50 | 19.50 (502) |" in run("delay_curve.py", tmp_path, "--at", 400, "--at", 1000).stdout
+    own = run("delay_curve.py", tmp_path, "--of", "ctc").stdout
+    assert "| system | 302 | 502 | best" in own, "a column for each chunk, not for each chunk and seed"
 
 
 @pytest.mark.parametrize(
@@ -99,6 +183,6 @@ def test_what_has_no_curve(
     changes: dict[str, object], options: tuple[str, ...], message: str, tmp_path: Path, run: Callable[..., SimpleNamespace]
 ) -> None:
     write_result(tmp_path / "1", "ctc", 0.0, 100.0)
-    write_result(tmp_path / "2", "ctc", 0.0, 100.0, **changes)
+    write_result(tmp_path / "2", "ctc", 0.0, 100.0, seed=2, **changes)
     done = run("delay_curve.py", tmp_path, *options)
     assert done.failed and message in done.stderr

@@ -359,7 +359,7 @@ def test_a_table_has_a_row_for_each_result_and_their_mean(tmp_path: Path) -> Non
 
 def test_real_and_synthetic_results_never_share_a_table(tmp_path: Path) -> None:
     done = results_table(tmp_path, "real recordings", "synthetic speech")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "real recordings and of synthetic speech" in done.stderr
 
 
@@ -373,7 +373,7 @@ def test_what_is_not_known_of_a_system_is_a_dash(tmp_path: Path) -> None:
 
 def test_delays_against_different_times_never_share_a_table(tmp_path: Path) -> None:
     done = results_table(tmp_path, "real", "real", reference_times=["rnnt viterbi 1", None])
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert "these delays are against rnnt viterbi 1 and against the true times" in done.stderr
     (tmp_path / "alike").mkdir()
     done = results_table(tmp_path / "alike", "real", "real", reference_times=["ctc k2 1", "ctc k2 1"])
@@ -382,5 +382,5 @@ def test_delays_against_different_times_never_share_a_table(tmp_path: Path) -> N
 
 def test_no_results_make_no_table(tmp_path: Path) -> None:
     done = results_table(tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "run the score stage first" in done.stderr
