@@ -6,7 +6,8 @@
 #
 # understands `--nj 4`, `--nj=4`, `--force`, `--config FILE` (more such variables; options on the command line win over it)
 # and `--help`, which prints the comment at the top of the script and the options. Dashes in options are underscores in
-# variables. An unknown option ends the script with exit code 2 and the nearest known name.
+# variables. An unknown option ends the script with exit code 2 and the nearest known name. Afterwards `given NAME` says whether
+# a variable was set on the command line.
 
 _script=${BASH_SOURCE[1]}
 _names=$(awk '/parse_options\.sh/ && !/^#/ { exit } match($0, /^[a-z][a-z0-9_]*=/) { print substr($0, 1, RLENGTH - 1) }' "$_script")
@@ -28,6 +29,9 @@ _nearest() {
     END { gsub("_", "-", name); if (best <= length(a) / 2) printf " (did you mean --%s?)", name }'
 }
 
+_given=" "
+given() { [[ $_given == *" $1 "* ]]; }
+
 _known() { [[ $'\n'$_names$'\n' == *$'\n'"$1"$'\n'* ]]; }
 
 _usage() {
@@ -38,8 +42,11 @@ _usage() {
     match($0, /^[a-z][a-z0-9_]*=/) {
       name = substr($0, 1, RLENGTH - 1); rest = substr($0, RLENGTH + 1); text = ""
       if (match(rest, / +# /)) { text = substr(rest, RSTART + RLENGTH); rest = substr(rest, 1, RSTART - 1) }
-      gsub("_", "-", name); printf "  --%-14s %s (default: %s)\n", name, text, rest == "" ? "none" : rest }' "$_script"
-  echo "  --config         a file that sets some of these"
+      gsub("_", "-", name); names[++n] = name; if (length(name) > width) width = length(name)
+      texts[n] = text " (default: " (rest == "" ? "none" : rest) ")" }
+    END {
+      names[++n] = "config"; texts[n] = "a file that sets some of these"
+      for (i = 1; i <= n; i++) printf "  --%-" width + 1 "s%s\n", names[i], texts[i] }' "$_script"
 }
 
 _read_config() {
@@ -47,6 +54,9 @@ _read_config() {
   # As named from where the user stands, else from the recipe's folder.
   [ -f "$file" ] || file=$(dirname "$_script")/$1
   [ -f "$file" ] || _option_error "no configuration file '$1'"
+  if name=$(grep -nvE '^[A-Za-z_][A-Za-z0-9_]*=|^ *(#.*)?$' "$file"); then
+    _option_error "$file has lines that are not NAME=VALUE, such as line ${name%%:*}"
+  fi
   for name in $(sed -n 's/^\([A-Za-z_][A-Za-z0-9_]*\)=.*/\1/p' "$file"); do
     _known "$name" || _option_error "$file sets '$name', which is no option$(_nearest "$name")"
   done
@@ -88,6 +98,7 @@ while [ $# -gt 0 ]; do
   # Stages have names too.
   if [[ $_name != *stage && $_default =~ ^[0-9]+$ && ! $_value =~ ^[0-9]+$ ]]; then _option_error "$_option needs a whole number, not '$_value'"; fi
   printf -v "$_name" %s "$_value"
+  _given+="$_name "
 done
 unset _script _names _arguments _i _option _value _name _default
 unset -f _option_error _nearest _known _usage _read_config

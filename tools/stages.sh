@@ -1,9 +1,11 @@
 # Sourced by a recipe after its options: numbered, named stages that are skipped when they are done.
 #
-# Needs the variables exp, stage, stop_stage, force. A recipe reads:
+# Needs parse_options.sh and the variables exp, stage, stop_stage, force. A recipe reads:
 #
 #   begin data tokenizer train              # all stages in order: their numbers are 1, 2, 3
 #   settings seed delay                     # what $exp was made with may not change under it
+#   reopens train systems                   # this may: stages from train on are gone through again
+#   . "$here/path.sh"                       # the set-up, once all is judged
 #   if stage train needs data tokenizer; then
 #     reallm train …
 #     finish
@@ -15,8 +17,12 @@
 # Above `begin`, options are judged, so that a stage of hours does not end at a wrong one of a later stage:
 #
 #   whole 1 - nj epochs                     # whole numbers, 1 at least; - = any
+#   wholes 0 - seeds                        # any count of them, in one option
 #   number 0 0.3 vocal_tract                # a number from 0 to 0.3
 #   numbers 0.5 2 speeds                    # any count of them
+#   some systems seeds                      # what may not be empty
+#   folder text alignments                  # a folder that is there, or empty
+#   device_is_known
 #   one_of teacher ctc rnnt
 #   delay_fits conf/speech_reallm.yaml
 
@@ -28,15 +34,27 @@ _error() {
 # _range LEAST MOST: in words.
 _range() { if [ "$2" = - ]; then echo "from $1 on"; else echo "from $1 to $2"; fi; }
 
-whole() {
-  local least=$1 most=$2 name value
-  for name in "${@:3}"; do
-    value=${!name}
-    if [[ ! $value =~ ^[0-9]{1,15}$ ]] || ((10#$value < least)) || { [ "$most" != - ] && ((10#$value > most)); }; then
-      _error "--${name//_/-} '$value': a whole number $(_range "$least" "$most")"
-    fi
-  done
+# _whole LEAST MOST NAME VALUE
+_whole() {
+  if [[ ! $4 =~ ^[0-9]{1,15}$ ]] || ((10#$4 < $1)) || { [ "$2" != - ] && ((10#$4 > $2)); }; then
+    _error "--${3//_/-} '$4': a whole number $(_range "$1" "$2")"
+  fi
 }
+
+whole() {
+  local name
+  for name in "${@:3}"; do _whole "$1" "$2" "$name" "${!name}"; done
+}
+
+# _each JUDGE LEAST MOST NAME: every value of an option that has several.
+_each() {
+  local value
+  set -f # a * is no number, and no list of files
+  for value in ${!4}; do "$1" "$2" "$3" "$4" "$value"; done
+  set +f
+}
+
+wholes() { _each _whole "$@"; }
 
 # _within LEAST MOST NAME VALUE: a number that may have a fraction.
 _within() {
@@ -48,11 +66,16 @@ _within() {
 
 number() { _within "$1" "$2" "$3" "${!3}"; }
 
-numbers() {
-  local value
-  set -f # a * is no number, and no list of files
-  for value in ${!3}; do _within "$1" "$2" "$3" "$value"; done
-  set +f
+numbers() { _each _within "$@"; }
+
+some() {
+  local name
+  for name in "$@"; do [ -n "${!name// /}" ] || _error "--${name//_/-} '${!name}': name one at least"; done
+}
+
+folder() {
+  local name
+  for name in "$@"; do [ -z "${!name}" ] || [ -d "${!name}" ] || _error "--${name//_/-} '${!name}': no such folder"; done
 }
 
 one_of() {
@@ -62,6 +85,14 @@ one_of() {
   done
   local all="${*:2}"
   _error "--${name//_/-} '${!name}': ${all// / or }"
+}
+
+device_is_known() { [[ $device =~ ^((cpu|cuda)(:[0-9]+)?)?$ ]] || _error "--device '$device': cpu or cuda"; }
+
+# systems_in FOLDER: what its configurations train that a recipe makes a tokenizer for, teachers aside.
+systems_in() {
+  [ -d "$1" ] || _error "--conf: no such folder '$1'"
+  (cd "$1" && grep -l '^tokenizer_path:' -- *.yaml | sed -n '/^teacher_/d; s/\.yaml$//p' | paste -s -d ' ')
 }
 
 # delay_fits CONF: the last token needs a speech embedding that it answers, in the silence after the end.
@@ -98,12 +129,13 @@ begin() {
     exec 8>"$exp/.done/.lock"
     flock -n 8 || _error "another run is at work in '$exp': wait for it, or name another folder with --exp"
   fi
-  _current=
+  _current= _considered=
   trap '_left $?' EXIT
 }
 
 # A mistake of the user's (exit code 2) was said in one line by whatever found it: that stays the last line.
 _left() {
+  [ "$1" -ne 0 ] || [ -n "$_considered" ] || echo "nothing to do: stages '$stage' to '$stop_stage' are those of the run that --from names" >&2
   if [ -n "$_current" ] && [ "$1" -ne 0 ] && [ "$1" -ne 2 ]; then
     echo "stage $(_number "$_current") ($_current) did not finish; the same command goes on from here" >&2
   fi
@@ -114,19 +146,59 @@ _left() {
   fi
 }
 
-# settings NAME…: fails when one of these variables differs from what $exp was made with, unless all stages are forced. Where no
-# stage is done nothing was made: a wrong value that the first stage refused may be corrected.
-settings() {
-  local name file=$exp/.done/.settings
-  if [ -f "$file" ] && compgen -G "$exp/.done/*" >/dev/null && ! { [ "$force" = true ] && [ "$_first" = 1 ]; }; then
-    for name in "$@"; do
-      local now="$name=${!name}" then
-      then=$(grep "^$name=" "$file" || true)
-      [ -z "$then" ] || [ "$then" = "$now" ] || _error "'$exp' was made with $then, not $now: name another --exp, or --force from stage 1"
-    done
-  fi
-  for name in "$@"; do echo "$name=${!name}"; done >"$file.new"
+# take_over STAGE NAME…: with --from, these options are as in that run, which has done STAGE; only later stages are run here.
+take_over() {
+  local wanted=$1 name value
+  [ -f "$from/.done/$wanted" ] || _error "--from '$from': stage '$wanted' is not done there: run it first"
+  value=$(sed -n 's/^from=//p' "$from/.done/.settings")
+  [ -z "$value" ] || _error "--from '$from': it is a run --from '$value' itself: name that one"
+  while IFS='=' read -r name value; do
+    [[ " ${*:2} " == *" $name "* ]] || continue
+    if given "$name" && [ "${!name}" != "$value" ]; then
+      _error "--${name//_/-} '${!name}': '$from' was made with '$value', which is taken over: leave the option out"
+    fi
+    printf -v "$name" %s "$value"
+  done <"$from/.done/.settings"
+}
+
+_was() { sed -n "s/^$1=//p" "$exp/.done/.settings"; }
+_knows() { grep -qs "^$1=" "$exp/.done/.settings"; }
+
+# Where no stage is done nothing was made: a wrong value that the first stage refused may be corrected.
+_made_something() { compgen -G "$exp/.done/*" >/dev/null; }
+
+# _keep NAME…: what $exp is made with.
+_keep() {
+  local file=$exp/.done/.settings name
+  for name in "$@"; do
+    if _knows "$name"; then sed "/^$name=/d" "$file" >"$file.new" && mv "$file.new" "$file"; fi
+  done
+  { [ ! -f "$file" ] || cat "$file"; for name in "$@"; do echo "$name=${!name}"; done; } >"$file.new"
   mv "$file.new" "$file"
+}
+
+# settings NAME…: fails when one of these variables differs from what $exp was made with.
+settings() {
+  local name
+  for name in "$@"; do
+    if _made_something && _knows "$name" && [ "$(_was "$name")" != "${!name}" ]; then
+      _error "'$exp' was made with $name=$(_was "$name"), not $name=${!name}: name another --exp"
+    fi
+  done
+  _keep "$@"
+}
+
+# reopens STAGE NAME…: where one of these variables differs from what $exp was made with, that stage and those after it are gone
+# through again. What they find finished they leave as it is.
+reopens() {
+  local name needed
+  for name in "${@:2}"; do
+    if _made_something && _knows "$name" && [ "$(_was "$name")" != "${!name}" ]; then
+      echo "--${name//_/-} was '$(_was "$name")', and is '${!name}': stages from $1 on look at what is missing"
+      for needed in "${_stages[@]:$(_number "$1") - 1}"; do rm -f "$exp/.done/$needed"; done
+    fi
+  done
+  _keep "${@:2}"
 }
 
 # stage NAME [needs NAME…]: succeeds when the stage is to be run now.
@@ -134,8 +206,9 @@ stage() {
   local name=$1 number needed
   number=$(_number "$name") || _error "stage '$name' is not among those that begin named"
   [ "$number" -ge "$_first" ] && [ "$number" -le "$_last" ] || return 1
+  _considered=$name
   if [ -f "$exp/.done/$name" ] && [ "$force" != true ]; then
-    echo "stage $number ($name): done before; --force runs it again"
+    echo "stage $number ($name): done before; --force goes through it again"
     return 1
   fi
   for needed in "${@:3}"; do

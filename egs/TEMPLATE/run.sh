@@ -22,6 +22,7 @@ stage=1             # first stage
 stop_stage=9        # last stage
 nj=2                # CPU cores to use
 seed=1              # of everything that is drawn
+teacher=ctc         # what aligns and gives the first encoder: ctc, or rnnt (the system 'transducer')
 delay=1             # token periods between the end of a token and its speech embedding
 teacher_epochs=30   # passes over the training data, of the teacher
 epochs=30           # likewise, of the Speech ReaLLM
@@ -33,16 +34,19 @@ force=false         # run again what is done
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 data=${data:-${REALLM_DATA:+$REALLM_DATA/$(basename "$here")}}
 exp=${exp:-$here/exp}
-. "$here/path.sh"
 . "$here/../../tools/stages.sh"
 
 whole 1 - nj teacher_epochs epochs
 whole 0 - seed
+one_of teacher ctc rnnt
 delay_fits "$here/conf/speech_reallm.yaml"
 [ -z "$init" ] || [ -d "$init" ] || _error "--init '$init': no such folder: name a bundle or an experiment"
 
 begin data tokenizer teacher align train export decode score report
-settings seed delay init teacher_epochs epochs
+settings seed delay init teacher teacher_epochs epochs
+. "$here/path.sh"
+teacher_system=ctc
+[ "$teacher" = ctc ] || teacher_system=transducer
 
 if stage data; then
   [ -n "$data" ] || _error "no recordings: name their folder with --data DIR, or set REALLM_DATA"
@@ -58,18 +62,18 @@ if stage tokenizer needs data; then
 fi
 
 if stage teacher needs tokenizer; then
-  reallm train "$here/conf/ctc.yaml" --exp "$exp/ctc" --train "$exp/data/train.jsonl.gz" --dev "$exp/data/dev.jsonl.gz" \
+  reallm train "$here/conf/$teacher_system.yaml" --exp "$exp/$teacher_system" --train "$exp/data/train.jsonl.gz" --dev "$exp/data/dev.jsonl.gz" \
     --override tokenizer_path="$exp/tokenizer.json" --override seed="$seed" --override epochs="$teacher_epochs"
   finish
 fi
 
 if stage align needs teacher; then
-  reallm align "$exp/ctc" --cuts "$exp/data/train.jsonl.gz" --out "$exp/align/train.jsonl.gz" --jobs "$nj"
+  reallm align "$exp/$teacher_system" --cuts "$exp/data/train.jsonl.gz" --out "$exp/align/train.jsonl.gz" --jobs "$nj"
   finish
 fi
 
 if stage train needs align; then
-  reallm train "$here/conf/speech_reallm.yaml" --exp "$exp/speech_reallm" --init "${init:-$exp/ctc}" \
+  reallm train "$here/conf/speech_reallm.yaml" --exp "$exp/speech_reallm" --init "${init:-$exp/$teacher_system}" \
     --train "$exp/align/train.jsonl.gz" --dev "$exp/data/dev.jsonl.gz" \
     --override tokenizer_path="$exp/tokenizer.json" --override seed="$seed" --override epochs="$epochs" --override delay="$delay"
   finish
@@ -92,6 +96,6 @@ if stage score needs decode; then
 fi
 
 if stage report needs score; then
-  reallm report "$exp/speech_reallm" --teacher "$exp/ctc"
+  reallm report "$exp/speech_reallm" --teacher "$exp/$teacher_system"
   finish
 fi

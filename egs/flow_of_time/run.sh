@@ -33,7 +33,6 @@ force=false                                # run again what is done
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 exp=${exp:-$here/exp}
-. "$here/path.sh"
 . "$here/../../tools/stages.sh"
 
 whole 1 - nj updates times full_times test_strings
@@ -46,6 +45,7 @@ model=${model:-$here/../../reallm/bundles/digits}
 
 begin clock ticks data decode align report
 settings seed updates times full_times model teacher test_strings speeds
+. "$here/path.sh"
 
 # Full attention holds all positions: the prompt, the inputs, and a tick for every two of them at most.
 inputs=$(sed -n 's/^inputs: *\([0-9]*\).*/\1/p' "$here/conf/clock.yaml")

@@ -30,6 +30,7 @@ stop_stage=10       # last stage
 nj=2                # CPU cores to use
 dask=               # address of a dask scheduler: its workers prepare, align and decode
 device=             # cpu or cuda (else: training takes an accelerator where there is one, the rest the CPU)
+devices=1           # accelerators of this machine that train together; on the CPU, processes
 train_sets=960      # hours of training data: 100, 460 or 960
 system=speech_reallm # what is trained: conf/NAME.yaml
 teacher=ctc         # what aligns: ctc or rnnt
@@ -48,43 +49,54 @@ force=false         # run again what is done
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 exp=${exp:-$here/exp}
-. "$here/path.sh"
 . "$here/../../tools/stages.sh"
 
 whole 1 - nj eval_utterances vocab teacher_epochs epochs
 whole 0 - seed
+whole 1 - devices
 [ -z "$synthetic" ] || number 0.001 - synthetic
+if [ -n "$synthetic" ]; then
+  ! given corpus || _error "--corpus '$corpus': --synthetic makes the corpus: give one of them"
+else
+  for option in text eval_utterances; do
+    ! given $option || [ -n "$from" ] || _error "--${option//_/-} '${!option}': of what --synthetic speaks: give that too"
+  done
+fi
 one_of train_sets 100 460 960
 one_of features online stored
+some parts
 for part in $parts; do
   [[ $part =~ ^(dev|test)-(clean|other)$ ]] || _error "--parts '$part': of dev-clean, dev-other, test-clean and test-other"
 done
-[[ $device =~ ^((cpu|cuda)(:[0-9]+)?)?$ ]] || _error "--device '$device': cpu or cuda"
-[ -z "$alignments" ] || [ -d "$alignments" ] || _error "--alignments '$alignments': no such folder"
-[ -f "$here/$conf/$system.yaml" ] ||
-  _error "no system '$system' in $here/$conf: one of $(cd "$here/$conf" && ls | grep -v -e '^teacher_' -e '^data' -e '^training' | sed -n 's/\.yaml$//p' | paste -s -d ' ')"
-[ -n "$from" ] || [ -f "$here/$conf/teacher_$teacher.yaml" ] ||
-  _error "--teacher '$teacher': $(cd "$here/$conf" && ls | sed -n 's/^teacher_\(.*\)\.yaml$/\1/p' | paste -s -d '|' | sed 's/|/ or /g')"
-[ "$system" != speech_reallm ] || delay_fits "$here/$conf/speech_reallm.yaml"
+device_is_known
+[ -z "$dask" ] || [[ $dask =~ ^[a-z]+://.+:[0-9]+$ ]] || _error "--dask '$dask': the address of a scheduler, such as tcp://HOST:8786"
+folder text alignments
+[ -z "$alignments" ] || [ -n "$(find -L "$alignments" \( -name '*.ctm' -o -name '*.TextGrid' -o -name '*.alignment.txt' \) -print -quit)" ] ||
+  _error "--alignments '$alignments': no *.ctm, *.TextGrid or *.alignment.txt in it"
+known=$(systems_in "$here/$conf") || exit 2
+[[ " $known " == *" $system "* ]] || _error "--system '$system': of $known"
+teachers=$(cd "$here/$conf" && ls | sed -n 's/^teacher_\(.*\)\.yaml$/\1/p')
+one_of teacher $teachers
+if [ "$system" = speech_reallm ]; then
+  delay_fits "$here/$conf/speech_reallm.yaml"
+else
+  ! given delay || _error "--delay '$delay': $system has none: leave it out"
+fi
 
 begin download data tokenizer teacher align train export decode score report
 base=${from:-$exp}
-if [ -n "$from" ]; then
-  [ -f "$from/.done/align" ] || _error "--from '$from': no finished alignment there; run its stages 1 to 5 first"
-  # What data, teacher and alignments were made with is a matter of that run.
-  while IFS='=' read -r name value; do
-    case $name in
-      corpus | subset | synthetic | text | eval_utterances | train_sets | teacher | alignments | vocab) printf -v "$name" %s "$value" ;;
-    esac
-  done <"$from/.done/.settings"
-fi
+# What data, teacher and alignments were made with is a matter of that run.
+[ -z "$from" ] || take_over align corpus subset synthetic text eval_utterances train_sets teacher teacher_epochs alignments features vocab
 settings corpus subset synthetic text eval_utterances train_sets system teacher alignments from conf features vocab seed delay teacher_epochs epochs
+reopens align parts
+. "$here/path.sh"
 on=${device:+--device $device}
 share="--jobs $nj"
 [ -z "$dask" ] || share="--dask $dask"
 # Processes do not share an accelerator.
 models="$share $on"
 [[ -n $dask || $device != cuda* ]] || models=$on
+training="--devices $devices $on"
 pieces=$base/tokenizer.model
 [ -z "$synthetic" ] || corpus=$base/corpus
 
@@ -155,7 +167,7 @@ if [ -z "$from" ]; then
     else
       reallm train "$here/$conf/teacher_$teacher.yaml" --exp "$exp/teacher" \
         --train "$exp/data/train_sp.jsonl.gz" --dev "$exp/data/dev-clean.jsonl.gz" \
-        --override tokenizer_path="$pieces" --override seed="$seed" --override epochs="$teacher_epochs" --override features="$features" $on
+        --override tokenizer_path="$pieces" --override seed="$seed" --override epochs="$teacher_epochs" --override features="$features" $training
     fi
     finish
   fi
@@ -179,7 +191,7 @@ if stage train $aligned; then
   [ "$system" != speech_reallm ] || options+=(--override delay="$delay")
   [ -n "$alignments" ] || options+=(--init "$base/teacher")
   reallm train "$here/$conf/$system.yaml" --exp "$exp/$system" --train "$base/align/train_sp.jsonl.gz" \
-    --dev "$base/data/dev-clean.jsonl.gz" "${options[@]}" $on
+    --dev "$base/data/dev-clean.jsonl.gz" "${options[@]}" $training
   finish
 fi
 

@@ -59,7 +59,6 @@ force=false         # run again what is done
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 exp=${exp:-$here/exp}
-. "$here/path.sh"
 . "$here/../../tools/stages.sh"
 
 whole 1 - nj vocab teacher_easy_epochs teacher_epochs teacher_finetune_epochs pretrain_epochs finetune_epochs test_utterances
@@ -71,35 +70,44 @@ number 0 1 finetune_lr
 number 0 1 teacher_easy_lr
 numbers 0.001 1e6 minutes
 [[ $(wc -w <<<"$minutes") =~ ^[05]$ ]] || _error "--minutes '$minutes': five numbers"
-numbers 0 1e15 seeds
+some systems seeds tests
+wholes 0 1000000 seeds
 numbers 0.5 2 speeds
-numbers 1 1000 chunks
-[[ $device =~ ^((cpu|cuda)(:[0-9]+)?)?$ ]] || _error "--device '$device': cpu or cuda"
-known=$(cd "$here/$conf" && grep -l '^system:' ./*.yaml | sed -n 's/^\.\/\(.*\)\.yaml$/\1/p' | grep -v '^teacher_' | paste -s -d ' ')
+folder text
+for speed in $speeds; do
+  [ "${speed%.}" != 1 ] && [[ ! $speed =~ ^1[.]0*$ ]] || _error "--speeds '$speed': the recordings are trained on as they are, too: leave it out"
+done
+device_is_known
+known=$(systems_in "$here/$conf") || exit 2
 for system in $systems; do
-  [[ " $known " == *" $system "* ]] || _error "no system '$system' in $here/$conf: of $known"
+  [[ " $known " == *" $system "* ]] || _error "--systems '$system': of $known"
 done
 for test in $tests; do
   [[ $test =~ ^test-(adult|child|synthetic|digits)$ ]] || _error "--tests '$test': of test-adult, test-child, test-synthetic and test-digits"
 done
-[ -f "$here/$conf/teacher_$teacher.yaml" ] || _error "--teacher '$teacher': ctc or rnnt"
+one_of teacher ctc rnnt
 [[ " $systems " != *" speech_reallm "* ]] || delay_fits "$here/$conf/speech_reallm.yaml"
+period=$(sed -n 's/^stride: *\([0-9]*\).*/\1/p' "$here/$conf/speech_reallm.yaml")
+wholes "$period" 1000 chunks
+for chunk in $chunks; do
+  ((chunk % period == 0)) || _error "--chunks '$chunk': a multiple of $period encoder frames, the token period"
+done
+
 begin data synth tokenizer teacher align pretrain finetune export decode score report
 base=${from:-$exp}
-if [ -n "$from" ]; then
-  [ -f "$from/.done/align" ] || _error "--from '$from': no finished alignment there; run its stages 1 to 5 first"
-  # What data, teacher and alignments were made with is a matter of that run.
-  while IFS='=' read -r name value; do
-    case $name in
-      data | text | digits | hours | voices | easy_hours | vocab | dev_speakers | speeds | seed | teacher | teacher_easy_epochs | \
-        teacher_epochs | teacher_finetune_epochs | test_utterances)
-        printf -v "$name" %s "$value" ;;
-    esac
-  done <"$from/.done/.settings"
-fi
+# What data, teacher and alignments were made with is a matter of that run.
+[ -z "$from" ] || take_over align data text digits hours voices easy_hours vocab dev_speakers speeds seed teacher teacher_easy_epochs \
+  teacher_epochs teacher_finetune_epochs test_utterances
 settings data text digits hours voices easy_hours vocab dev_speakers speeds seed teacher teacher_easy_epochs teacher_epochs \
-  teacher_finetune_epochs test_utterances from conf systems seeds pretrain_epochs finetune_epochs finetune_lr delay chunks tests limit
+  teacher_finetune_epochs test_utterances from conf pretrain_epochs finetune_epochs finetune_lr delay
+reopens data tests
+reopens pretrain systems seeds
+reopens decode chunks limit
+. "$here/path.sh"
 on=${device:+--device $device}
+# Processes do not share an accelerator.
+models="--jobs $nj $on"
+[[ $device != cuda* ]] || models=$on
 pieces=$base/tokenizer.model
 read -ra limits <<<"$minutes"
 default_chunk=$(sed -n 's/^chunk_size: *\([0-9]*\).*/\1/p' "$here/$conf/encoder.yaml")
@@ -156,8 +164,12 @@ finetune() {
     --init "$exp/$1/pretrained" --override epochs="$finetune_epochs" --override lr="$finetune_lr" $(at_most 5)
 }
 
+# bundle NAME TEST: synthetic speech is for the system as it was before it heard the real, of which it forgets the other.
+bundle() { if [ "$2" = test-synthetic ]; then echo "$exp/$1/pretrained/bundle"; else echo "$exp/$1/bundle"; fi; }
+
 export_bundle() {
-  reallm export "$exp/$1" --out "$exp/$1/bundle"
+  local trained
+  for trained in "$exp/$1/pretrained" "$exp/$1"; do reallm export "$trained" --out "$trained/bundle"; done
 }
 
 # decodings SYSTEM: a line "TEST CHUNK NAME" for each; NAME is TEST where the chunk is the one that the system was made with.
@@ -178,7 +190,7 @@ decode() {
     options=()
     [ "$limit" = 0 ] || options+=(--limit "$limit")
     [ "$name" = "$test" ] || options+=(--set encoder.chunk_size="$chunk")
-    reallm decode "$exp/$1/bundle" --cuts "$(manifest "$test")" --out "$exp/$1/decode/$name" "${options[@]}" $on
+    reallm decode "$(bundle "$1" "$test")" --cuts "$(manifest "$test")" --out "$exp/$1/decode/$name" "${options[@]}" $models
   done 3< <(decodings "$2")
 }
 
@@ -233,13 +245,13 @@ if [ -z "$from" ]; then
   fi
 
   if stage align needs teacher; then
-    reallm align "$exp/teacher/pretrained" --cuts "$exp/synth/train.jsonl.gz" --out "$exp/align/synth.jsonl.gz" $on
-    reallm align "$exp/teacher" --cuts "$exp/data/train.jsonl.gz" --out "$exp/align/train_1.jsonl.gz" $on
+    reallm align "$exp/teacher/pretrained" --cuts "$exp/synth/train.jsonl.gz" --out "$exp/align/synth.jsonl.gz" $models
+    reallm align "$exp/teacher" --cuts "$exp/data/train.jsonl.gz" --out "$exp/align/train_1.jsonl.gz" $models
     at_speeds "$exp/align/train_1.jsonl.gz" "$exp/align/train.jsonl.gz"
     for test in $tests; do
       of=$exp/teacher
       [ "$test" != test-synthetic ] || of=$exp/teacher/pretrained
-      [ "$test" = test-digits ] || reallm align "$of" --cuts "$(manifest "$test")" --out "$exp/align/$test.jsonl.gz" $on
+      [ "$test" = test-digits ] || reallm align "$of" --cuts "$(manifest "$test")" --out "$exp/align/$test.jsonl.gz" $models
     done
     finish
   fi

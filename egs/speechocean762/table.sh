@@ -3,7 +3,13 @@
 # differences to the Speech ReaLLM, error rates at the same delay. Pictures of the latter go to the first EXP: curves/TEST.png.
 set -euo pipefail
 
-[ $# -gt 0 ] || { echo "error: name one or more folders that run.sh wrote: table.sh EXP…" >&2; exit 2; }
+case ${1:-} in
+  --help | -h) sed -n '2,/^[^#]/{ /^#/ s/^# \{0,1\}//p; }' "$0"; exit 0 ;;
+  '') echo "error: name one or more folders that run.sh wrote: table.sh EXP…" >&2; exit 2 ;;
+esac
+for exp in "$@"; do
+  compgen -G "$exp/*/decode/*/results.json" >/dev/null || { echo "error: '$exp' has no results: name folders where run.sh did its stage score" >&2; exit 2; }
+done
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 nj=1
 . "$here/path.sh"

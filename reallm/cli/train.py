@@ -45,6 +45,6 @@ def train(
     if not is_first():
         return
     if result.resumed_at == result.updates:
-        typer.echo(f"{exp}: all {result.epochs} epochs were done already")
+        typer.echo(f"{exp}: all {result.epochs} epochs were done already; to train anew, remove it")
     else:
         typer.echo(f"{exp}: trained {result.updates - result.resumed_at} updates, {result.updates} in all")

@@ -10,8 +10,9 @@ CALLS = pytest.mark.parametrize("recipe", ["librispeech"], indirect=True)
 
 
 def folder(script: Path, name: str) -> str:
-    """One beside the recipe."""
+    """One beside the recipe, with an alignment."""
     script.with_name(name).mkdir()
+    (script.with_name(name) / "one.ctm").write_text("")
     return str(script.with_name(name))
 
 
@@ -105,9 +106,10 @@ def test_what_the_base_was_made_with_is_taken_over(recipe: Path, tmp_path: Path)
 
 @CALLS
 def test_another_text_is_another_corpus(recipe: Path) -> None:
-    calls(recipe, "--synthetic", "1", "--text", "one")
-    for option, value in (("--text", "two"), ("--eval-utterances", "3")):
-        done = run(recipe, "--synthetic", "1", "--text", "one", option, value)
+    one, two = folder(recipe, "one"), folder(recipe, "two")
+    calls(recipe, "--synthetic", "1", "--text", one)
+    for option, value in (("--text", two), ("--eval-utterances", "3")):
+        done = run(recipe, "--synthetic", "1", "--text", one, option, value)
         assert done.returncode == 2 and "was made with" in done.stderr
 
 

@@ -40,8 +40,32 @@ def test_a_transducer_may_be_the_teacher_of_the_digits(recipe: Path) -> None:
     assert (again.returncode, again.stderr.startswith(f"error: '{exp}' was made with teacher=rnnt, not teacher=ctc")) == (2, True)
     wrong = run(recipe, "--exp", str(exp) + "2", "--teacher", "hmm")
     assert (wrong.returncode, wrong.stderr) == (2, "error: --teacher 'hmm': ctc or rnnt\n")
-    other = run(recipe, "--exp", str(exp) + "3", "--from", str(exp))
-    assert (other.returncode, other.stderr) == (2, f"error: --from '{exp}': its teacher is not ctc: give the --teacher that it has\n")
+    base = ["--exp", str(exp) + "3", "--from", str(exp)]
+    other = run(recipe, *base, "--teacher", "ctc")
+    message = f"error: --teacher 'ctc': '{exp}' was made with 'rnnt', which is taken over: leave the option out\n"
+    assert (other.returncode, other.stderr) == (2, message)
+    calls.unlink()
+    assert run(recipe, *base).returncode == 0
+    assert f"--init {exp}/transducer " in calls.read_text()
+
+
+@pytest.mark.parametrize("recipe", ["digits", "librispeech", "speechocean762"], indirect=True)
+def test_a_run_whose_data_and_teacher_are_used(recipe: Path) -> None:
+    exp, other = recipe.parent / "exp", recipe.parent / "other"
+    somewhere = ["--corpus" if "\ncorpus=" in recipe.read_text() else "--data", "somewhere"]
+    assert run(recipe, *somewhere, "--exp", str(exp), "--stop-stage", "tokenizer").returncode == 0
+    early = run(recipe, "--exp", str(other), "--from", str(exp))
+    assert (early.returncode, early.stderr) == (2, f"error: --from '{exp}': stage 'align' is not done there: run it first\n")
+    assert run(recipe, *somewhere, "--exp", str(exp)).returncode == 0
+    taken = "--test-utterances" if recipe.parent.name == "speechocean762" else "--teacher-epochs"
+    wrong = run(recipe, "--exp", str(other), "--from", str(exp), taken, "7")
+    assert (wrong.returncode, wrong.stderr.startswith(f"error: {taken} '7': '{exp}' was made with ")) == (2, True)
+    assert not other.exists()
+    assert run(recipe, "--exp", str(other), "--from", str(exp)).returncode == 0
+    third = run(recipe, "--exp", str(exp) + "3", "--from", str(other))
+    assert (third.returncode, f"--from '{other}'" in third.stderr) == (2, True)
+    nothing = run(recipe, "--exp", str(other), "--from", str(exp), "--stop-stage", "align")
+    assert (nothing.returncode, nothing.stderr) == (0, "nothing to do: stages '1' to 'align' are those of the run that --from names\n")
 
 
 @pytest.mark.parametrize("recipe", ["digits"], indirect=True)
@@ -91,14 +115,24 @@ OWN = {
         (["--teacher", "nowhere"], "--teacher 'nowhere': no such folder: name the CTC experiment of egs/digits"),
         (["--model", "nowhere"], "--model 'nowhere': no such folder: name a bundle, or an experiment with one"),
     ],
-    "TEMPLATE": [(["--init", "nowhere"], "--init 'nowhere': no such folder: name a bundle or an experiment")],
+    "TEMPLATE": [
+        (["--teacher", "hmm"], "--teacher 'hmm': ctc or rnnt"),
+        (["--init", "nowhere"], "--init 'nowhere': no such folder: name a bundle or an experiment"),
+    ],
     "speechocean762": [
-        (["--systems", "ctc lstm"], "no system 'lstm' in "),
+        (["--systems", "ctc lstm"], "--systems 'lstm': of aed aed_large ctc "),
         (["--tests", "test-adults"], "--tests 'test-adults': of test-adult, test-child, test-synthetic and test-digits"),
         (["--teacher", "hmm"], "--teacher 'hmm': ctc or rnnt"),
         (["--hours", "0"], "--hours '0': a number from 0.001 on"),
-        (["--chunks", "4 x"], "--chunks 'x': a number from 1 to 1000"),
+        (["--chunks", "4 x"], "--chunks 'x': a whole number from 4 to 1000"),
         (["--pretrain-epochs", "0"], "--pretrain-epochs '0': a whole number from 1 on"),
+        (["--chunks", "4 6"], "--chunks '6': a multiple of 4 encoder frames, the token period"),
+        (["--speeds", "0.9 1.0 1.1"], "--speeds '1.0': the recordings are trained on as they are, too: leave it out"),
+        (["--seeds", "1.5"], "--seeds '1.5': a whole number from 0 to 1000000"),
+        (["--seeds", ""], "--seeds '': name one at least"),
+        (["--systems", " "], "--systems ' ': name one at least"),
+        (["--conf", "nowhere"], "--conf: no such folder "),
+        (["--text", "nowhere"], "--text 'nowhere': no such folder"),
     ],
     "librispeech": [
         (["--train-sets", "50"], "--train-sets '50': 100 or 460 or 960"),
@@ -107,6 +141,15 @@ OWN = {
         (["--device", "gpu"], "--device 'gpu': cpu or cuda"),
         (["--alignments", "nowhere"], "--alignments 'nowhere': no such folder"),
         (["--features", "cached"], "--features 'cached': online or stored"),
+        (["--parts", ""], "--parts '': name one at least"),
+        (["--conf", "nowhere"], "--conf: no such folder "),
+        (["--system", "speech_reallm_llama2_7b"], "--system 'speech_reallm_llama2_7b': of aed aed_240m ctc "),
+        (["--system", "aed", "--delay", "9"], "--delay '9': aed has none: leave it out"),
+        (["--alignments", "."], "--alignments '.': no *.ctm, *.TextGrid or *.alignment.txt in it"),
+        (["--corpus", "here", "--synthetic", "1"], "--corpus 'here': --synthetic makes the corpus: give one of them"),
+        (["--eval-utterances", "9"], "--eval-utterances '9': of what --synthetic speaks: give that too"),
+        (["--text", "nowhere", "--synthetic", "1"], "--text 'nowhere': no such folder"),
+        (["--dask", "foo"], "--dask 'foo': the address of a scheduler, such as tcp://HOST:8786"),
     ],
 }
 

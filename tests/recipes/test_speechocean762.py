@@ -67,7 +67,34 @@ def test_another_run_takes_data_teacher_and_alignments(recipe: Path, tmp_path: P
     assert "--init exp/teacher/pretrained" in made[0] and "--override delay=2" in made[0]
     assert "hours=2" in (tmp_path / "two/.done/.settings").read_text().splitlines()
     early = run(recipe, "--exp", str(tmp_path / "three"), "--from", str(tmp_path))
-    assert early.returncode == 2 and "no finished alignment there" in early.stderr
+    assert early.returncode == 2 and "stage 'align' is not done there" in early.stderr
+
+
+@CALLS
+def test_a_system_that_is_named_later(recipe: Path) -> None:
+    assert any("transducer.1" in line for line in calls(recipe, "--data", "here", "--systems", "transducer", "--seeds", "1"))
+    more = calls(recipe, "--data", "here", "--systems", "transducer ctc", "--seeds", "1")
+    assert [option(line, "--exp") for line in more if line.startswith("train ")] == [
+        f"exp/{name}" for name in ("transducer.1/pretrained", "ctc.1/pretrained", "transducer.1", "ctc.1")
+    ], "those that are finished say so"
+    assert not any(line.startswith(("data ", "align ")) for line in more)
+
+
+@CALLS
+def test_synthetic_speech_is_for_systems_that_have_not_forgotten_it(recipe: Path) -> None:
+    made = calls(recipe, "--data", "here", "--systems", "ctc", "--seeds", "1")
+    bundles = {option(line, "--cuts"): line.split()[1] for line in made if line.startswith("decode ")}
+    assert bundles.pop("exp/synth/test.jsonl.gz") == "exp/ctc.1/pretrained/bundle"
+    assert len(bundles) == 3 and set(bundles.values()) == {"exp/ctc.1/bundle"}
+    assert [option(line, "--out") for line in made if line.startswith("export ")] == ["exp/ctc.1/pretrained/bundle", "exp/ctc.1/bundle"]
+
+
+@CALLS
+def test_a_table_of_nothing(recipe: Path) -> None:
+    for folders, message in (["nowhere"], "'nowhere' has no results: "), ([], "name one or more folders "):
+        done = run(recipe.with_name("table.sh"), *folders)
+        assert (done.returncode, done.stderr.startswith(f"error: {message}"), done.stderr.count("\n")) == (2, True, 1)
+    assert run(recipe.with_name("table.sh"), "--help").stdout.startswith("The table of all systems ")
 
 
 @CALLS

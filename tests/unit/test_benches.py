@@ -104,6 +104,17 @@ def test_train(bench: Callable[..., Any]) -> None:
         assert row["memory_mb"] > 0
 
 
+def test_kept(bench: Callable[..., Any], script: Callable[[str], Any], capsys: pytest.CaptureFixture[str]) -> None:
+    short, long = (bench("kept", "--systems", "speech_reallm", "--seconds", seconds)["rows"][0] for seconds in (1, 2))
+    assert 0 < 0.5 * long["mb_a_second"] < short["mb_a_second"] < 2 * long["mb_a_second"], "a second's, whatever the length"
+    with pytest.raises(SystemExit):
+        bench("kept", "--systems", "lstm")
+    assert "--systems 'lstm': of speech_reallm, " in capsys.readouterr().err
+    linear, inputs = torch.nn.Linear(3, 5), torch.randn(7, 3)
+    kept = script("_measure").kept_for_backward(linear, lambda: (linear(inputs) ** 2).sum())
+    assert kept == 4 * (7 * 3 + 7 * 5), "the inputs, and what is squared; no weights"
+
+
 def test_streams(bench: Callable[..., Any], script: Callable[[str], Any]) -> None:
     found = bench("streams", "--seconds", 0.6, "--warm-up", 1, "--most", 2)
     assert column(found, "streams")[0] == 1 and found["notes"]["streams_by_arithmetic"] > 1

@@ -24,6 +24,7 @@ exp=out             # where to write
 stage=1             # first stage
 stop_stage=3        # last stage
 num_layers=4
+systems=a           # what is trained
 name=               # of somebody
 force=false         # again
 . "{tools}/parse_options.sh" "$@"
@@ -32,6 +33,7 @@ hidden=1
 . "{tools}/stages.sh"
 begin data train score
 settings num_layers
+reopens train systems
 
 if stage data; then
   echo "data of $name with $num_layers" >>"$exp/log"
@@ -42,7 +44,7 @@ if stage train needs data; then
   [ "$name" != slow ] || sleep 60
   [ "$name" != bad ] || false
   [ "$name" != wrong ] || (echo "reallm: error: name 'wrong': give another" >&2 && exit 2)
-  echo train >>"$exp/log"
+  echo "train${{systems#a}}" >>"$exp/log"
   finish
 fi
 if stage score needs data train; then
@@ -111,6 +113,7 @@ def test_help_shows_the_header_and_the_options(recipe: Path) -> None:
         (["data"], "'data' is not an option"),
         (["--config", "nowhere.sh"], "no configuration file 'nowhere.sh'"),
         (["--config", "bad.sh"], "sets 'num_layer', which is no option (did you mean --num-layers?)"),
+        (["--config", "export.sh"], "export.sh has lines that are not NAME=VALUE, such as line 2"),
         (["--stage", "trian"], "no stage 'trian': 1 to 3, or one of data train score"),
         (["--stage", "3", "--stop-stage", "train"], "--stage 3 comes after --stop-stage train"),
         (["--stage", "score"], "stage 3 (score) needs stage 1 (data), which is not done in 'out': run it with --stage 1"),
@@ -118,6 +121,7 @@ def test_help_shows_the_header_and_the_options(recipe: Path) -> None:
 )
 def test_a_wrong_option_is_one_line_and_exit_code_2(recipe: Path, options: list[str], message: str) -> None:
     (recipe.parent / "bad.sh").write_text("num_layer=3\n")
+    (recipe.parent / "export.sh").write_text("# of mine\nexport num_layers=3\n")
     assert message in error(run(recipe, *options))
     assert not (recipe.parent / "out/log").exists()
 
@@ -135,8 +139,19 @@ def test_done_stages_are_skipped_and_a_forced_one_makes_later_ones_stale(recipe:
 def test_settings_may_not_change_under_an_experiment(recipe: Path) -> None:
     assert run(recipe).returncode == 0
     assert "was made with num_layers=4, not num_layers=5" in error(run(recipe, "--num-layers", "5"))
-    assert "was made with" in error(run(recipe, "--num-layers", "5", "--stage", "2", "--force"))
-    assert run(recipe, "--num-layers", "5", "--force").returncode == 0
+    assert "was made with num_layers=4, not num_layers=5: name another --exp" in error(run(recipe, "--num-layers", "5", "--force"))
+    assert run(recipe, "--num-layers", "5", "--exp", "other").returncode == 0
+
+
+def test_what_may_change_opens_later_stages_again(recipe: Path) -> None:
+    assert run(recipe).returncode == 0
+    assert "was made with" in error(run(recipe, "--num-layers", "5", "--systems", "a b"))
+    assert run(recipe).stdout.count("done before") == 3, "a run that is refused opens nothing"
+    again = run(recipe, "--systems", "a b")
+    assert (again.returncode, again.stdout.count("done before")) == (0, 1)
+    assert again.stdout.startswith("--systems was 'a', and is 'a b': stages from train on look at what is missing\n")
+    assert log(recipe) == ["data of  with 4", "train", "score", "train b", "score"]
+    assert run(recipe, "--systems", "a b").stdout.count("done before") == 3
 
 
 def test_a_setting_that_the_first_stage_refused_may_be_corrected(recipe: Path) -> None:

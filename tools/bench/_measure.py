@@ -132,6 +132,23 @@ def arithmetic(device: str, dtype: torch.dtype, size: int = 1024, repeats: int =
     return 2.0 * size**3 / min(timer(lambda: matrix @ matrix) for _ in range(repeats))
 
 
+def kept_for_backward(model: torch.nn.Module, forward: Callable[[], object]) -> float:
+    """Bytes that a forward pass keeps for the backward pass, the model's weights aside."""
+    held: dict[int, int] = {}
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            held[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = forward()
+        del loss
+    return float(sum(held.values()))
+
+
 def machine(device: str) -> dict[str, Any]:
     """What was measured on, and what else it was doing."""
     load = os.getloadavg()[0]

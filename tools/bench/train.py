@@ -171,19 +171,8 @@ def kept(side: Side, batch: Batch, arguments: argparse.Namespace) -> float:
         torch.cuda.reset_peak_memory_stats()
         step(side, batch, arguments)
         return float(torch.cuda.max_memory_allocated())
-    held: dict[int, int] = {}
-    weights = {parameter.untyped_storage().data_ptr() for parameter in side.model.parameters()}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            held[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), autocast(arguments):
-        loss = side.loss(batch, side.encode(batch))
-        del loss
-    return float(sum(held.values()))
+    with autocast(arguments):
+        return _measure.kept_for_backward(side.model, lambda: side.loss(batch, side.encode(batch)))
 
 
 if __name__ == "__main__":
