@@ -4,9 +4,19 @@ import dataclasses
 import inspect
 import math
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from reallm.errors import InputError, nearest
+
+Phrases = Annotated[
+    Path | None, typer.Option("--phrases", metavar="FILE", help="Phrases to be biased towards, one a line: rare words, names.")
+]
+PhraseBonus = Annotated[
+    float | None, typer.Option("--phrase-bonus", help="Log-probability that each word of a phrase is given. Default: 3.")
+]
 
 
 def apply_settings(system: Any, settings: Sequence[str]) -> dict[str, Any]:
@@ -80,6 +90,34 @@ def use_delay(system: Any, seconds: float) -> dict[str, Any]:
 
     system.delay = delay_periods(system, seconds)
     return {"delay": seconds}
+
+
+def use_phrases(system: Any, file: Path | None, bonus: float | None) -> dict[str, Any]:
+    """Bias all streams of ``system`` towards the phrases in ``file``, one a line; returns what was set.
+
+    Raises InputError for a system without a search, a file that cannot be read or is empty, a phrase that cannot be spelled, and a bonus
+    without phrases.
+    """
+    from reallm.fingerprints import of_file
+    from reallm.streaming.options import PHRASE_BONUS, add_phrases
+
+    if file is None:
+        if bonus is not None:
+            raise InputError(f"--phrase-bonus {bonus:g}: it is that of --phrases FILE: add it, or leave this out")
+        return {}
+    try:
+        phrases = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--phrases {file}: cannot be read as UTF-8 text ({error}): name a file with one phrase a line") from None
+    if not phrases:
+        raise InputError(f"--phrases {file}: it holds no phrase: write one a line")
+    bonus = PHRASE_BONUS if bonus is None else bonus
+    try:
+        added = add_phrases(system, phrases, bonus)
+    except InputError as error:
+        raise InputError(f"--phrases {file}: {error}") from None
+    system.searcher.phrases.default = added
+    return {"phrases": len(phrases), "phrases_sha256": of_file(file), "phrase_bonus": bonus}
 
 
 def use_beam(system: Any, beam: int) -> dict[str, Any]:

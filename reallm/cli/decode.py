@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from reallm.cli._settings import PhraseBonus, Phrases
 from reallm.cli._workers import Dask, Jobs
 from reallm.errors import InputError
 
@@ -24,6 +25,8 @@ def decode(
     delay: Annotated[
         float | None, typer.Option(min=0.0, help="Seconds that words wait, of a model that was trained for several; default: its own.")
     ] = None,
+    phrases: Phrases = None,
+    phrase_bonus: PhraseBonus = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="PART.NAME=NUMBER, as searcher.blank_penalty=2.")] = None,
     input_rate: Annotated[int | None, typer.Option(min=1000, help="Resample the audio to this rate first.")] = None,
     compare_offline: Annotated[bool, typer.Option("--compare-offline", help="List texts that differ from the offline pass.")] = False,
@@ -48,7 +51,7 @@ def decode(
 
     from reallm import __version__, fingerprints
     from reallm.bundle import load_system
-    from reallm.cli._settings import apply_settings, use_beam, use_delay
+    from reallm.cli._settings import apply_settings, use_beam, use_delay, use_phrases
     from reallm.data.cuts import read_cuts, text_of
     from reallm.jobs import Workers, in_shards
     from reallm.metrics.hypotheses import from_json, read_hypotheses, write_hypotheses
@@ -66,6 +69,7 @@ def decode(
     delays = delays_of(system)
     chosen = {} if delay is None else use_delay(system, delay)
     settings = {**chosen, **(use_beam(system, beam) if beam else {}), **apply_settings(system, set_ or [])}
+    settings |= use_phrases(system, phrases, phrase_bonus)  # last: a searcher that is built anew has none
     if n_best and not keeps_n_best(system):
         raise InputError(f"--n-best {n_best}: the search of system '{spec_of(system).name}' gives its best text alone: leave it out")
     try:

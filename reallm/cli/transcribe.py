@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from reallm.cli._settings import PhraseBonus, Phrases
 from reallm.errors import InputError
 
 PIECE_SECONDS = 0.02  # of audio, pushed at a time
@@ -19,6 +20,8 @@ def transcribe(
     delay: Annotated[
         float | None, typer.Option(min=0.0, help="Seconds that words wait, of a model that was trained for several; default: its own.")
     ] = None,
+    phrases: Phrases = None,
+    phrase_bonus: PhraseBonus = None,
     end_of_speech: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Begin a new line where nothing was said for so long.")
     ] = None,
@@ -47,15 +50,15 @@ def transcribe(
         refuse_equal_ids(files)
 
     from reallm.bundle import load_shared, published
+    from reallm.cli._settings import use_delay, use_phrases
     from reallm.protocols import times_known
     from reallm.streaming.offline import recognizer_for
     from reallm.streaming.options import choose
 
     system = load_shared(model or published())
     if delay is not None:
-        from reallm.cli._settings import use_delay
-
         use_delay(system, delay)
+    use_phrases(system, phrases, phrase_bonus)
     options: dict[str, Any] = {"end_of_speech": end_of_speech}
     choose(system, **options)  # before a file is read
     recognizer = recognizer_for(system)
