@@ -168,13 +168,13 @@ def librispeech(
     subset: Annotated[bool, typer.Option("--subset", help="Take what is there, also where it is not all of LibriSpeech.")] = False,
     download_to: Annotated[Path | None, typer.Option(help="Folder of a download; else OUT.")] = None,
     download_only: Annotated[
-        bool, typer.Option("--download-only", help="Make no manifests; nothing is done where --corpus is given.")
+        bool, typer.Option("--download-only", help="Make no manifests; a corpus on disk is only looked through.")
     ] = False,
     jobs: Jobs = 1,
     dask: Dask = None,
 ) -> None:
     """LibriSpeech: train, dev-clean, dev-other, test-clean and test-other, by lhotse's recipe."""
-    from reallm.data.corpora.librispeech import download, find_root, parts_of, prepare
+    from reallm.data.corpora.librispeech import check_complete, download, find_root, parts_of, prepare
 
     parts, workers = parts_of(train_sets), Workers(jobs, dask)
     corpus = corpus or _at_hand("librispeech")
@@ -183,6 +183,8 @@ def librispeech(
     with bar:
         root = find_root(corpus) if corpus is not None else download(download_to or out, parts, bar.console.print, fetched)
         if download_only:
+            if corpus is not None:
+                check_complete(root, parts, subset)
             bar.console.print(f"{root} is there")
             return
         bar.update(row, visible=False)

@@ -13,6 +13,7 @@ from typing import Any
 from lhotse.cut import Cut
 from lhotse.recipes.librispeech import parse_utterance
 
+from reallm import fingerprints
 from reallm.data.corpora.manifest import check_files, keep_splits, write_manifest
 from reallm.data.corpora.spoken_text import SPOKEN
 from reallm.data.corpora.text_lines import text_lines
@@ -25,6 +26,7 @@ URL = "https://www.openslr.org/resources/12"
 LICENCE = "CC BY 4.0 (openslr.org/12)"
 FOLDER = "LibriSpeech"
 SYNTHETIC = "SYNTHETIC"  # a file in the folder of a corpus whose speech is not real
+TO_DOWNLOAD = "leave --corpus out and unset REALLM_DATA to download"
 EVALUATION = ("dev-clean", "dev-other", "test-clean", "test-other")
 TRAIN_SETS = {
     "100": ("train-clean-100",),
@@ -53,23 +55,35 @@ def parts_of(train_sets: str) -> tuple[str, ...]:
 def download(target: Path, parts: Sequence[str], announce: Callable[[str], None] = print, progress: Progress = lambda d, t: None) -> Path:
     """Fetch and unpack the parts that ``target``/LibriSpeech lacks; each is there whole or not at all.
 
-    Its archive is removed when it is unpacked. A download that was cut off, here or in a run before, goes on where it was.
-    Raises InputError where a part cannot be had.
+    What was fetched is removed when it is unpacked. A download that was cut off, here or in a run before, goes on where it was.
+    An archive ``target``/PART.tar.gz that somebody put there is taken in place of a download, and stays.
+    Raises InputError where a part cannot be had, and for an archive with another checksum than OpenSLR's.
     """
     root = target / FOLDER
     for part in parts:
         if (root / part).is_dir():
             continue
-        archive = target / f"{part}.tar.gz"
-        announce(f"downloading {part}")
+        theirs = target / f"{part}.tar.gz"
+        archive = theirs if theirs.is_file() else target / f".{theirs.name}"
         try:
-            if not archive.is_file():
-                fetch(f"{URL}/{archive.name}", archive, PARTS[part][1], progress)
+            if archive == theirs:
+                announce(f"unpacking {theirs}")
+                _compare_checksum(theirs, PARTS[part][1])
+            elif not archive.is_file():
+                announce(f"downloading {part}")
+                fetch(f"{URL}/{theirs.name}", archive, PARTS[part][1], progress)
             _unpack(archive, part, root)
         except DownloadError as error:
             raise InputError(f"{part} of LibriSpeech cannot be had: {error}") from None
-        archive.unlink()
+        if archive != theirs:
+            archive.unlink()
     return root
+
+
+def _compare_checksum(archive: Path, sha256: str) -> None:
+    found = fingerprints.of_file(archive)
+    if found != sha256:
+        raise DownloadError(f"{archive} has the sha256 {found}, not {sha256}: remove it to download, or bring the right one")
 
 
 def _unpack(archive: Path, part: str, root: Path) -> None:
@@ -92,9 +106,7 @@ def find_root(folder: Path) -> Path:
     for root in (folder, folder / FOLDER):
         if any((root / part).is_dir() for part in PARTS):
             return root
-    raise InputError(
-        f"corpus {folder} holds no part of LibriSpeech, such as test-clean: name the folder that does, or leave it out to download"
-    )
+    raise InputError(f"corpus {folder} holds no part of LibriSpeech, such as test-clean: name the folder that does, or {TO_DOWNLOAD}")
 
 
 def transcripts(folder: Path) -> dict[str, str]:
@@ -116,10 +128,12 @@ def check_complete(root: Path, parts: Sequence[str], subset: bool) -> dict[str, 
     """The transcripts of each part that is there.
 
     Args:
-        subset: parts may be missing, and have fewer utterances than LibriSpeech's; but all recordings of those.
+        subset: parts may be missing, and have fewer utterances than LibriSpeech's; but all recordings of those. A corpus that says
+            it is synthetic is always taken as it is.
 
     Raises InputError that names every part which is missing, or lacks transcripts or recordings.
     """
+    subset = subset or (root / SYNTHETIC).is_file()
     found: dict[str, dict[str, str]] = {}
     wrong: list[str] = []
     for part in parts:
@@ -141,7 +155,7 @@ def check_complete(root: Path, parts: Sequence[str], subset: bool) -> dict[str, 
     if wrong or not found:
         raise InputError(
             f"{root} is not all of it: {'; '.join(wrong) or 'no part is there'}: download and unpack those parts again (openslr.org/12), "
-            "or choose other --train-sets" + ("" if subset else ", or take what there is with --subset")
+            f"choose other --train-sets, {'' if subset else 'take what there is with --subset, '}or {TO_DOWNLOAD}"
         )
     return found
 
@@ -165,7 +179,7 @@ def prepare(
     Args:
         root: the folder that holds the parts.
         train_sets: hours of training data: "100", "460" or "960".
-        subset: see :func:`check_complete`. A corpus that says it is synthetic is always taken as it is.
+        subset: see :func:`check_complete`.
         workers: who checks the recordings.
         begin, tick: are told how many recordings there are to check, and how many were just done.
 
@@ -173,7 +187,7 @@ def prepare(
     """
     root = root.resolve()  # manifests hold absolute paths: they are read from anywhere
     real = not (root / SYNTHETIC).is_file()
-    found = check_complete(root, parts_of(train_sets), subset or not real)
+    found = check_complete(root, parts_of(train_sets), subset)
     files = {_audio(root / part, name): name for part, lines in found.items() for name in lines}
     begin(len(files))
     broken = {files[path]: why for path, why in check_files(files, workers, tick, out).items()}

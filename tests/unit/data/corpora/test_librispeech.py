@@ -180,8 +180,38 @@ def test_a_download_that_is_cut_and_then_wrong(corpus: Path, tmp_path: Path, mon
     assert json.loads((tmp_path / "out/corpus.json").read_text())["splits"]["train"]["strings"] == 4
 
 
-def test_an_archive_of_something_else(corpus: Path, tmp_path: Path) -> None:
-    (tmp_path / "test-clean.tar.gz").write_bytes(archive_of(corpus / "LibriSpeech", "dev-clean"))
+def test_an_archive_that_somebody_put_there(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive, content = tmp_path / "test-clean.tar.gz", archive_of(corpus / "LibriSpeech", "test-clean")
+    archive.write_bytes(content)
+    said: list[str] = []
+    with pytest.raises(
+        InputError, match=r"test-clean.tar.gz has the sha256 .*, not 39fde.*: remove it to download, or bring the right one"
+    ):
+        download(tmp_path, ["test-clean"], announce=said.append)
+    assert archive.read_bytes() == content and not (tmp_path / "LibriSpeech").exists()
+    monkeypatch.setattr(librispeech, "PARTS", {"test-clean": (4, hashlib.sha256(content).hexdigest())})
+    download(tmp_path, ["test-clean"], announce=said.append)
+    assert archive.read_bytes() == content, "it stays"
+    assert (tmp_path / "LibriSpeech/test-clean/12/7/12-7.trans.txt").is_file() and said == 2 * [f"unpacking {archive}"]
+
+
+@pytest.mark.usefixtures("small")
+def test_only_downloading_looks_through_a_corpus_on_disk(corpus: Path, tmp_path: Path) -> None:
+    options = ("librispeech", "--corpus", corpus, "--train-sets", "100", "--out", tmp_path / "out", "--download-only")
+    assert "LibriSpeech is there" in run_data(*options)
+    shutil.rmtree(corpus / "LibriSpeech/dev-other")
+    message = r"dev-other is missing: .*, or leave --corpus out and unset REALLM_DATA to download"
+    with pytest.raises(InputError, match=message):
+        run_data(*options)
+    assert "is there" in run_data(*options, "--subset")
+    (corpus / "LibriSpeech/SYNTHETIC").touch()
+    assert "is there" in run_data(*options)
+
+
+def test_an_archive_of_something_else(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = archive_of(corpus / "LibriSpeech", "dev-clean")
+    (tmp_path / "test-clean.tar.gz").write_bytes(content)
+    monkeypatch.setattr(librispeech, "PARTS", {"test-clean": (4, hashlib.sha256(content).hexdigest())})
     with pytest.raises(InputError, match=r"test-clean.tar.gz is no archive of that part \(no folder LibriSpeech/test-clean/ in it\)"):
         download(tmp_path, ["test-clean"], announce=lambda line: None)
     assert not (tmp_path / "LibriSpeech/test-clean").exists()
