@@ -47,7 +47,7 @@ class PairedDifference(NamedTuple):
 def paired_bootstrap(
     errors: Sequence[float], other_errors: Sequence[float], words: Sequence[int], seed: int = 0, samples: int = 2000
 ) -> PairedDifference | None:
-    """Word error rate minus that of another system, by drawing the groups (utterances, recordings) with replacement, the same ones for both.
+    """Word error rate minus that of another system, by drawing the same groups (utterances, recordings) with replacement for both.
 
     Args:
         errors, other_errors: of each group by either system; a mean, where it has several runs.
