@@ -108,7 +108,7 @@ def _is_unspaced(character: str) -> bool:
 
 
 @functools.lru_cache(maxsize=4)
-def _ends_word(tokenizer: Tokenizer) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _ends_word(tokenizer: Any) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """(V,): where each token follows, the word before it has ended."""
     begun = TextState(started=True)
     texts = (tokenizer.decode_step(token_id, begun)[0] for token_id in range(tokenizer.vocab_size))

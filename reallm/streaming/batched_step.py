@@ -66,7 +66,7 @@ class BatchedStep:
         try:
             wav, lens, final = (torch.from_numpy(array).to(self._device) for array in chunks[:3])
             emission, after = self._system.step(wav.to(self._dtype), lens, final, self.state)
-            rows = Rows(emission, self._system, _pending(after))
+            rows = Rows(emission, self._system, pending_of(after))
         except Exception as error:
             taking_part = np.flatnonzero(chunks.rows)
             if self._before is not None:
@@ -88,7 +88,7 @@ class BatchedStep:
         return [] if self._n_best is None else list(self._n_best(emitted, self.state, row))
 
 
-def _pending(state: Any) -> Pending | None:
+def pending_of(state: Any) -> Pending | None:
     """What the best hypotheses hold back; None where the search commits at once."""
     hypotheses = getattr(getattr(state, "search", None), "hypotheses", None)
     if not isinstance(hypotheses, Hypotheses):

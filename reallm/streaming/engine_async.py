@@ -14,7 +14,8 @@ from typing import Any, Self, Unpack
 from reallm.errors import InputError
 from reallm.streaming.audio_input import as_mono
 from reallm.streaming.engine import Engine
-from reallm.streaming.engine_stream import EngineStream, Partial
+from reallm.streaming.engine_stream import EngineStream
+from reallm.streaming.listener import Partial
 from reallm.streaming.options import StreamOptions
 from reallm.types import Hypothesis
 

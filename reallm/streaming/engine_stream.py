@@ -4,12 +4,12 @@ import math
 import threading
 import time
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from reallm.errors import InputError
 from reallm.streaming.audio_input import as_mono
 from reallm.streaming.intake import Intake
-from reallm.streaming.listener import Listener, at_capacity
+from reallm.streaming.listener import Listener, Partial, at_capacity
 from reallm.streaming.options import Chosen
 from reallm.streaming.readback import Rows
 from reallm.streaming.resampler import Audio
@@ -17,13 +17,6 @@ from reallm.types import Hypothesis, Seconds
 
 if TYPE_CHECKING:
     from reallm.streaming.engine import Engine
-
-
-class Partial(NamedTuple):
-    """What a stream has recognized so far."""
-
-    stable: Hypothesis  # never taken back
-    tail: str  # text behind it that the best hypothesis of a search says just now, and may take back
 
 
 class EngineStream:

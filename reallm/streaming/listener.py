@@ -1,11 +1,19 @@
 """From what a system puts out to the words of one stream."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from reallm.protocols import System
 from reallm.streaming.readback import Rows
 from reallm.streaming.transcript import Transcript
 from reallm.types import Hypothesis, Scored, ScoredText, Seconds
+
+
+class Partial(NamedTuple):
+    """What a stream has recognized so far."""
+
+    stable: Hypothesis  # never taken back
+    tail: str  # text behind it that the best hypothesis of a search says just now, and may take back
 
 
 class Listener:

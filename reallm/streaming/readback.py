@@ -67,6 +67,11 @@ class Rows:
         found = np.flatnonzero(self._speech_ends[row] > 0)
         return list(zip(self._said_before[row, found].tolist(), self._speech_ends[row, found].tolist(), strict=True))
 
+    def tail(self, row: int) -> list[int]:
+        """The tokens that a search has not committed to."""
+        found: list[int] = self.tail_ids[row, : self.tail_lens[row]].tolist()
+        return found
+
     def tokens(self, row: int) -> list[SpokenToken]:
         """The tokens of a row, in order."""
         count = int(self.lens[row])

@@ -25,8 +25,9 @@ import torch
 from reallm.errors import InputError
 from reallm.protocols import StreamingSystem, System, keeps_n_best, streams
 from reallm.streaming.audio_input import as_mono
+from reallm.streaming.batched_step import pending_of
 from reallm.streaming.intake import Intake
-from reallm.streaming.listener import Listener, at_capacity
+from reallm.streaming.listener import Listener, Partial, at_capacity
 from reallm.streaming.options import Choices, Chosen, StreamOptions, choose
 from reallm.streaming.readback import Rows
 from reallm.streaming.sample_queue import SampleQueue
@@ -46,13 +47,17 @@ class Stream:
         self._chosen = chosen
         self._row = row
         self._release = weakref.finalize(self, recognizer._release, row)  # once, whatever comes first
-        self._queue = SampleQueue()
-        self._intake = Intake(recognizer.system.sample_rate)
-        self._queued = 0  # samples at the system's rate, the flush not counted
         self._input_over = False
         self._closed = False
         self._error: InputError | None = None
-        self._listener = Listener(recognizer.system)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._queue = SampleQueue()
+        self._intake = Intake(self._recognizer.system.sample_rate)
+        self._queued = 0  # samples at the system's rate, the flush not counted
+        self._listener = Listener(self._recognizer.system)
+        self._tail: list[int] = []  # tokens that a search may take back
 
     def __enter__(self) -> Self:
         return self
@@ -79,6 +84,11 @@ class Stream:
         if self._error is not None:
             raise self._error
 
+    def _refuse_ended(self) -> None:
+        self._refuse_failed()
+        if self._input_over or self._closed:
+            raise InputError("this stream is finished: get a new one from recognizer.stream()")
+
     def _fail(self, reason: str) -> None:
         self._error = InputError(reason)
         self.close()
@@ -94,9 +104,7 @@ class Stream:
         Nothing is decoded yet. Raises InputError when the piece holds NaN or infinity (then none of it is taken), when the
         rate is not that of the first piece, or when the stream is finished or has an ``error``.
         """
-        self._refuse_failed()
-        if self._input_over or self._closed:
-            raise InputError("this stream is finished: get a new one from recognizer.stream()")
+        self._refuse_ended()
         self._enqueue(self._intake.take(as_mono(samples), sample_rate))
 
     def _enqueue(self, samples: Any) -> None:
@@ -123,6 +131,13 @@ class Stream:
         self._refuse_failed()
         return self.current()
 
+    def partial(self) -> Partial:
+        """The words so far, and what a search would say behind them if the stream ended here, after decoding what is ready.
+
+        Raises the stream's ``error``.
+        """
+        return Partial(self.result(), self._listener.preview(self._tail))
+
     def current(self) -> Hypothesis:
         """The words so far, without decoding."""
         return self._listener.current()
@@ -130,6 +145,15 @@ class Stream:
     def finish(self) -> Hypothesis:
         """End the stream and return all its words; its slot is free afterwards. Raises the stream's ``error``."""
         return self._recognizer.finish([self])[0]
+
+    def reset(self) -> None:
+        """Begin anew in the same slot, with the same options: what was said is forgotten, and what is not decoded yet is dropped.
+
+        Raises InputError when the stream is finished or has an ``error``.
+        """
+        self._refuse_ended()
+        self._begin()
+        self._recognizer._renew(self._row, self._chosen)
 
     def close(self) -> None:
         """Give the slot back; what is not decoded yet is dropped."""
@@ -150,6 +174,7 @@ class Stream:
         if rows.exhausted[row]:
             self._fail(at_capacity(accepted))
         self._listener.is_final = final and self._error is None
+        self._tail = [] if final else rows.tail(row)
 
 
 def device_of(system: System) -> torch.device:
@@ -324,7 +349,7 @@ class Recognizer(AnyRecognizer):
             lens[stream._row], final[stream._row] = stream._take_chunk(wav[stream._row])
         chunk, chunk_lens, chunk_final = (torch.from_numpy(array).to(self.device) for array in (wav, lens, final))
         emission, self._state = self.system.step(chunk.to(self._dtype), chunk_lens, chunk_final, self._state)
-        rows = Rows(emission, self.system)
+        rows = Rows(emission, self.system, pending_of(self._state))
         for stream in busy:
             stream._hear(rows, stream._row, bool(final[stream._row]))
             if stream.is_final and self._n_best is not None:
