@@ -9,7 +9,13 @@ import pytest
 import torch
 
 from reallm import protocols, registry
+from reallm.encoders.speechbrain_conformer import SpeechBrainConformerEncoder
+from reallm.frontends.speechbrain_fbank import SpeechBrainFbankFrontend
+from reallm.systems.aed import AED
+from reallm.tokenizers.character import CharacterTokenizer
+from reallm.training.initialize import stored_weights, take_weights
 from reallm.types import Alignment, Batch
+from tests.dummies.speechbrain_checkpoint import SIZES, Published
 
 TEXT = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
 EXAMPLES = dict(re.findall(r"^### (\w+)\n.*?^```python\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL))
@@ -121,8 +127,27 @@ def test_the_system_has_a_loss(example: Any) -> None:
     assert torch.isfinite(loss)
 
 
-def test_the_general_model_answers_each_input(capsys: pytest.CaptureFixture[str]) -> None:
-    example = re.search(r"^## A stream of anything\n.*?^```python\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
+def run_example(heading: str) -> dict[str, Any]:
+    """What the example below a heading defines."""
+    example = re.search(rf"^## {heading}\n.*?^```python\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
     assert example is not None
-    exec(compile(example[1], "CONTRIBUTING.md, a stream of anything", "exec"), {})
+    scope: dict[str, Any] = {}
+    exec(compile(example[1], f"CONTRIBUTING.md, {heading}", "exec"), scope)
+    return scope
+
+
+def test_the_general_model_answers_each_input(capsys: pytest.CaptureFixture[str]) -> None:
+    run_example("A stream of anything")
     assert len(capsys.readouterr().out.splitlines()) == 12
+
+
+def test_a_training_begins_with_published_weights(tmp_path: Path) -> None:
+    published = Published(tmp_path / "published", sample_rate=16000, mels=80, fft=512)
+    tokenizer, encoder = CharacterTokenizer.tiny(tmp_path), SpeechBrainConformerEncoder(**SIZES)
+    run_example("Weights that SpeechBrain published")["begin_with"](published.folder, tokenizer, tmp_path / "bundle", **SIZES)
+    system = AED(SpeechBrainFbankFrontend(), encoder, tokenizer, decoder_dim=16, decoder_layers=1, decoder_heads=2, decoder_hidden=16)
+    taken = take_weights(system, stored_weights(tmp_path / "bundle"))
+    assert taken.has_all_of("encoder") and taken.has_all_of("frontend") and not taken.unlike()
+    theirs = published.encoder.transformer.encoder.layers[1].state_dict()
+    ours = encoder.layers[1].get_submodule("layer").state_dict()
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in theirs)

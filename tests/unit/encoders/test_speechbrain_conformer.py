@@ -5,56 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from speechbrain.lobes.features import Fbank
-from speechbrain.lobes.models.convolution import ConvolutionFrontEnd
-from speechbrain.lobes.models.transformer.TransformerASR import EncoderWrapper, TransformerASR
-from speechbrain.processing.features import InputNormalization
-from speechbrain.utils.checkpoints import Checkpointer
-from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
 
 from reallm.encoders.speechbrain_conformer import SpeechBrainConformerEncoder, load_published
 from reallm.errors import InputError
 from reallm.frontends.speechbrain_fbank import SpeechBrainFbankFrontend
 from reallm.protocols import ChunkSpec
+from tests.dummies.speechbrain_checkpoint import SIZES, Published
 
 MELS = 20
-
-
-class Published:
-    """SpeechBrain's modules as the recipe composes them, small, with random weights, and a checkpoint of them."""
-
-    def __init__(self, folder: Path) -> None:
-        torch.manual_seed(0)
-        self.features = Fbank(sample_rate=8000, n_fft=256, n_mels=MELS, win_length=32)
-        self.normalize = InputNormalization(norm_type="global")
-        self.normalize(10 * torch.randn(4, 50, MELS) - 20)
-        cnn = ConvolutionFrontEnd((8, 10, MELS), 2, 1, (6, 4), (3, 3), (2, 2), residuals=(False, False))
-        transformer = TransformerASR(
-            input_size=20,
-            tgt_vocab=30,
-            d_model=24,
-            nhead=3,
-            num_encoder_layers=2,
-            num_decoder_layers=0,
-            d_ffn=40,
-            activation=torch.nn.GELU,
-            kernel_size=7,
-            encoder_module="conformer",
-            attention_type="RelPosMHAXL",
-            normalize_before=True,
-            causal=False,
-        )
-        self.cnn, self.encoder = cnn, EncoderWrapper(transformer)
-        model = torch.nn.ModuleList([cnn, self.encoder, torch.nn.Linear(3, 3)])
-        for parameter in model.parameters():
-            torch.nn.init.normal_(parameter, std=0.4)
-        model.eval()
-        self.normalize.eval()
-        self.folder = Path(Checkpointer(folder, {"model": model, "normalizer": self.normalize}).save_checkpoint().path)
-
-    def encode(self, feats: torch.Tensor, chunk: tuple[int, int] | None) -> torch.Tensor:
-        config = DynChunkTrainConfig(*chunk) if chunk else None
-        return self.encoder(self.cnn(self.normalize(feats)), dynchunktrain_config=config)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +21,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
 
 
 def ours(**settings: Any) -> tuple[SpeechBrainFbankFrontend, SpeechBrainConformerEncoder]:
-    given = {"dim": 24, "layers": 2, "heads": 3, "hidden": 40, "kernel": 7, "channels": (6, 4), "chunk_size": 4, "left": 8} | settings
+    given = {**SIZES, "chunk_size": 4, "left": 8, **settings}
     return SpeechBrainFbankFrontend(8000, MELS, 32.0, fft=256).eval(), SpeechBrainConformerEncoder(MELS, **given).eval()
 
 
