@@ -23,10 +23,11 @@ CHECKED_STEPS = 4
 def largest_difference(program: Program, run: Run, batch: int, steps: int = CHECKED_STEPS) -> float:
     """How far outputs and states of ``run`` are from the program's at most, over the steps of a few streams, relative to what exceeds 1.
 
-    Infinite where truth values, whole numbers or names differ.
+    Rows rest, end and begin anew at random. Infinite where truth values, whole numbers or names differ.
     """
     generator = torch.Generator().manual_seed(0)
-    largest, states, others = 0.0, program.initial(batch), program.initial(batch)
+    largest, begin = 0.0, program.initial(batch)
+    states = others = begin
     for _ in range(steps):
         inputs = program.example(batch, generator)
         wanted, found = program({**inputs, **states}), run({**inputs, **others})
@@ -37,7 +38,11 @@ def largest_difference(program: Program, run: Run, batch: int, steps: int = CHEC
                 largest = largest if torch.equal(value, found[name]) else float("inf")
             elif value.numel():
                 largest = max(largest, float(((value - found[name]).abs() / value.abs().clamp(min=1)).max()))
-        states, others = ({name: tensors[NEXT + name] for name in states} for tensors in (wanted, found))
+        ended = inputs.get("final", torch.zeros(batch, dtype=torch.bool))
+        states, others = (
+            {name: torch.where(ended.view(-1, *[1] * (one.dim() - 1)), one, after[NEXT + name]) for name, one in begin.items()}
+            for after in (wanted, found)
+        )
     return largest
 
 
