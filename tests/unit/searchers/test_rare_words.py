@@ -10,7 +10,7 @@ from torch import Tensor
 from reallm.decoders.lstm import LSTMDecoder
 from reallm.interleavers.blank import BlankInterleaver
 from reallm.protocols import RowOptions
-from reallm.searchers._biasing import NO_PHRASES
+from reallm.searchers._biasing import NO_PHRASES, compile_phrases
 from reallm.searchers._end_of_speech import NEVER
 from reallm.searchers.beam import BeamSearcher
 from reallm.searchers.greedy import GreedySearcher
@@ -103,3 +103,27 @@ def test_each_stream_has_its_own_list(trained: Trained, searcher: Any) -> None:
     alone = [recognize(trained, searcher, trained.rare, [own] * TEXTS) for own in lists]
     assert mixed == [alone[row % 4][row] for row in range(TEXTS)]
     assert len({tuple(one) for one in alone}) == 4
+
+
+@torch.inference_mode()
+def test_a_beams_score_has_the_value_of_the_text_and_nothing_that_is_pending(trained: Trained) -> None:
+    phrases, bonus = ["face", "bead fed", "ace bad deaf"], 1e-3  # too small to change the text
+    texts, x, lens = trained.known
+    scores, values = [], []
+    for chosen in ([], phrases):
+        searcher = BeamSearcher(1, max_symbols=4)
+        if chosen:
+            searcher.phrases.default = searcher.phrases.add(chosen, bonus, trained.tokenizer)
+        state = searcher.init_state(trained.model, len(texts), x.size(1))
+        emission, state = searcher.step(trained.model, x, lens, lens > 0, state)
+        scores.append(state.hypotheses.score[:, 0])
+    automaton = compile_phrases(phrases, bonus, trained.tokenizer)
+    pending = 0
+    for tokens, size in zip(emission.token_ids.tolist(), emission.lens.tolist(), strict=True):
+        at, value = automaton.start, 0.0
+        for token in tokens[:size]:
+            value, at = value + float(automaton.gain[at, token]), int(automaton.next[at, token])
+        values.append(value - float(automaton.pending[at]))
+        pending += float(automaton.pending[at]) > 0
+    torch.testing.assert_close(scores[1] - scores[0], torch.tensor(values, dtype=torch.float64), atol=1e-7, rtol=0)
+    assert pending > 3 and max(values) > 0
