@@ -67,12 +67,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 @torch.inference_mode()
-def recognize(trained: Trained, searcher: Any, test: tuple[list[str], Tensor, Tensor], phrases: list[list[str]]) -> list[str]:
+def recognize(
+    trained: Trained, searcher: Any, test: tuple[list[str], Tensor, Tensor], phrases: list[list[str]], bonus: float = PHRASE_BONUS
+) -> list[str]:
     """The text of each row, which has its own ``phrases``."""
     texts, x, lens = test
     rows = len(texts)
     state = searcher.init_state(trained.model, rows, x.size(1))
-    held = [searcher.phrases.add(own, PHRASE_BONUS, trained.tokenizer) if own else None for own in phrases]
+    held = [searcher.phrases.add(own, bonus, trained.tokenizer) if own else None for own in phrases]
     start = torch.tensor([NO_PHRASES if one is None else one.start for one in held])
     zero = torch.zeros(rows, dtype=torch.int64)
     searcher.begin(state, zero == 0, RowOptions(zero, zero.double(), zero + NEVER, start))
@@ -127,3 +129,10 @@ def test_a_beams_score_has_the_value_of_the_text_and_nothing_that_is_pending(tra
         pending += float(automaton.pending[at]) > 0
     torch.testing.assert_close(scores[1] - scores[0], torch.tensor(values, dtype=torch.float64), atol=1e-7, rtol=0)
     assert pending > 3 and max(values) > 0
+
+
+def test_greedy_search_says_no_phrase_where_nothing_is_said(trained: Trained) -> None:
+    silence = trained.known[0], 0.1 * torch.randn(TEXTS, 20, DIM, generator=torch.Generator().manual_seed(0)), torch.arange(TEXTS) % 20 + 1
+    plain, biased = (recognize(trained, GreedySearcher(4), silence, [own] * TEXTS, bonus=99.0) for own in ([], RARE))
+    silent = [row for row, text in enumerate(plain) if not text]
+    assert len(silent) > 8 and not any(biased[row] for row in silent)

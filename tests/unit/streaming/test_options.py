@@ -40,7 +40,7 @@ def mixed(system: Any, options: list[StreamOptions], slots: int) -> list[Hypothe
         while waiting and engine.active < slots:
             job = waiting.pop(0)
             stream = engine.stream(**options[job])
-            if job % 2:  # somebody with other options was here, or the same one
+            if job % 2 == 0:  # it begins anew, with its own options
                 stream.push(noise(99, 1700), 8000)
                 engine.decode()
                 stream.reset()
