@@ -232,4 +232,5 @@ class TrainingData:
         if len(lines) != len(wanted):
             raise InputError(f"manifest {self.path} was changed while it was in use: start again")
         sampler = BatchSampler(self._schedule(epoch), lines, start, step)
-        return _Batches(_LoadBatch(self, epoch), sampler=sampler, batch_size=None, num_workers=self.num_workers)
+        batches: Any = _LoadBatch(self, epoch)  # or what went wrong in place of one, which _Batches raises
+        return _Batches(batches, sampler=sampler, batch_size=None, num_workers=self.num_workers)

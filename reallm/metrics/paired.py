@@ -29,7 +29,7 @@ def group_errors(folder: Path) -> dict[str, tuple[float, int]]:
     for utterance in recognized:
         if utterance.ref is None:
             raise InputError(f"{folder / 'hyps.jsonl'}: utterance '{utterance.id}' has no reference: decode again")
-    said = {u.id: Reference(u.id, words := (u.ref or "").split(), [], u.seconds, recordings=[u.id] * len(words)) for u in recognized}
+    said = {u.id: Reference(u.id, spoken := (u.ref or "").split(), [], u.seconds, recordings=[u.id] * len(spoken)) for u in recognized}
     if results.get("wer_ci95_over") == "recordings":
         said = _with_recordings(said, Path(results["manifest"]), folder)
     found: dict[str, tuple[float, int]] = {}

@@ -22,7 +22,7 @@ import math
 import threading
 import unicodedata
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -78,7 +78,7 @@ def compile_phrases(phrases: Sequence[str], bonus: float, tokenizer: Tokenizer) 
         for tokens in (inside, *others):
             trie.add(tokens)
     trie.link()
-    found = _automaton(trie, lead, _ends_word(tokenizer), len(phrases))
+    found = _automaton(trie, lead, _ends_word(cast(Any, tokenizer)), len(phrases))
     each = bonus * words / max(tokens_inside, 1)
     return found._replace(gain=found.gain * np.float32(each), pending=found.pending * each)
 

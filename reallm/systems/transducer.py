@@ -132,7 +132,8 @@ class Transducer(AcousticModel):
         tokens, token_lens = (t.to(enc.device) for t in padded(token_ids))
         text = self._predictions(tokens, token_lens)
         block = max(1, MOST_NUMBERS // (text.size(0) * text.size(1) * max(self.joiner.dim, self.joiner.vocab_size)))
-        blanks, following = [], []
+        blanks: list[Tensor] = []
+        following: list[Tensor] = []
         for audio in self.joiner.audio(enc).split(block, dim=1):
             for found, part in zip((blanks, following), self._answers(audio, text, tokens), strict=True):
                 found.append(part)

@@ -50,6 +50,8 @@ def third_party(file: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module.split(".")[0])
     ours = {"reallm", "tests", "conftest", "k2"}  # k2 comes by tools/install_k2.sh
+    if file.is_relative_to(ROOT / "tests"):
+        ours |= {bench.stem for bench in ROOT.glob("tools/bench/_*.py")}  # what its scripts share
     if file.is_relative_to(ROOT / "egs"):
         ours |= {beside.stem for beside in file.parent.glob("*.py")}  # a recipe's scripts import each other
     return {DISTRIBUTIONS.get(n, n).lower() for n in names if n not in sys.stdlib_module_names and n not in ours}

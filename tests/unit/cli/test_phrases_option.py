@@ -21,11 +21,11 @@ def test_transcribe_finds_a_digit_that_it_had_missed(tmp_path: Path, capsys: Any
     soundfile.write(file, spoken(("five", 0.1), ("three", 1.0), ("seven", 0.2), ("two", 0.2), ("nine", 0.3)), RATE)
     names.write_text("nine\n\n")
     said = {}
-    for bonus in (None, "6"):
+    for bonus in (None, "7.5"):  # the synthesizer breathes anew each time; from 7 to 8 it never mattered
         assert run("transcribe", file, *(["--phrases", names, "--phrase-bonus", bonus] if bonus else [])) == 0
         said[bonus] = capsys.readouterr().out.split()
-    assert said["6"][:-1] == said[None][:-1], "no harm to the others"
-    assert (said[None][-1], said["6"][-1]) == ("five", "nine")
+    assert said["7.5"][:-1] == said[None][:-1], "no harm to the others"
+    assert (said[None][-1], said["7.5"][-1]) == ("five", "nine")
 
 
 def test_decode_says_with_which_phrases(tmp_path: Path) -> None:
