@@ -14,12 +14,16 @@ Without look-ahead, ``group`` chunks share one block of queries and keys, and th
 copied. The results are the same.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from reallm.protocols import ChunkSpec
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,18 @@ class ChunkLayout:
     padding: int  # empty frames that attention adds, so that groups divide the chunks
     valid: Tensor  # (B, chunks, size + right) bool, inside the stream
     mask: Tensor  # (B · blocks, 1, queries, keys) bool, true = is attended to; queries = 1 where all attend to the same keys
+    made: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)  # what layers made of it, for those after them
 
     @property
     def block(self) -> int:
         """Frames per block of queries, look-ahead copies aside."""
         return self.size * self.group
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What ``make`` gives, made by the first of the layers that ask for ``key``."""
+        if key not in self.made:
+            self.made[key] = make()
+        return cast(T, self.made[key])
 
 
 def chunks_of(x: Tensor, spec: ChunkSpec, chunks: int) -> Tensor:

@@ -101,11 +101,12 @@ class ChunkedAttention(nn.Module):
         """
         span = x.size(2)
         query, key, value = padded_sequence(self.in_proj(self.norm(x)), at).chunk(3, dim=-1)
-        start = at.left + at.size * torch.arange(query.size(1) // span, device=x.device)
-        positions = (start.unsqueeze(1) + torch.arange(span, device=x.device)).flatten()
-        angles = rotary_angles(positions, self.head_dim, dtype=query.dtype)
+        angles = at.once((self.head_dim, query.dtype), lambda: self._angles(at, query.size(1) // span, span, query))
         rotated_query, rotated_key = (rotate(split_heads(y, self.heads), *angles) for y in (query, key))
-        left_angles = rotary_angles(torch.arange(at.left, device=x.device), self.head_dim, dtype=context.keys.dtype)
+        left_angles = at.once(
+            ("left", self.head_dim, context.keys.dtype),
+            lambda: rotary_angles(torch.arange(at.left, device=x.device), self.head_dim, dtype=context.keys.dtype),
+        )
         left_key = rotate(split_heads(context.keys, self.heads), *left_angles)
         attended = nn.functional.scaled_dot_product_attention(
             query_blocks(rotated_query, at),
@@ -114,3 +115,9 @@ class ChunkedAttention(nn.Module):
             attn_mask=at.mask,
         )
         return self.out_dropout(self.out_proj(joined_heads(attended, x))), context.advance(key, value, at)
+
+    def _angles(self, at: ChunkLayout, chunks: int, span: int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of each frame of the padded sequence, (P, E / 2) each."""
+        start = at.left + at.size * torch.arange(chunks, device=like.device)
+        positions = (start.unsqueeze(1) + torch.arange(span, device=like.device)).flatten()
+        return rotary_angles(positions, self.head_dim, dtype=like.dtype)

@@ -59,3 +59,15 @@ def test_an_empty_row_gives_no_nan(left):
     at = layout(ChunkSpec(3, left), torch.zeros(1, 1, 3, dtype=torch.bool), torch.zeros(1, left, dtype=torch.bool))
     out, _ = layer(torch.zeros(1, 1, 3, DIM), layer.init_context(1, left, "cpu", torch.float32), at)
     assert out.isfinite().all()
+
+
+def test_layers_share_their_angles(monkeypatch):
+    from reallm.encoders.conformer import ConformerEncoder
+    from reallm.layers import chunked_attention
+
+    asked = []
+    make = chunked_attention.rotary_angles
+    monkeypatch.setattr(chunked_attention, "rotary_angles", lambda *given, **named: asked.append(given) or make(*given, **named))
+    encoder = ConformerEncoder(input_dim=8, dim=16, layers=3, heads=2, hidden=24, kernel=3).eval()
+    encoder.step(torch.randn(1, 32, 8), torch.tensor([32]), torch.tensor([False]), encoder.init_state(1))
+    assert len(asked) == 2, "of the chunk, and of what lies left of it"
