@@ -34,7 +34,7 @@ STAMP, WORK = "run.json", "work.pickle"
 
 Tick = Callable[[int], None]  # is told how many items were just done
 Work = Callable[[Sequence[Any], Tick], Any]  # the items of a shard → what JSON can hold; it and the items can be pickled
-Pool = tuple[Callable[..., Future[bytes]], Callable[[], int]]  # Executor.submit of it; how many shards may be under way in it
+Pool = tuple[Callable[..., Future[Any]], Callable[[], int]]  # Executor.submit of it; how many shards may be under way in it
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _do(work: Work, missing: Mapping[Path, Sequence[Any]], folder: Path, workers
     stored, digest = (folder / WORK).resolve(), hashlib.sha256(pickled).hexdigest()
     waiting = iter(missing.items())
     running: dict[Future[bytes], Path] = {}
-    with _cluster(workers.dask) if workers.dask is not None else _processes(jobs) as (submit, room):
+    with _cluster(workers.dask) if workers.dask is not None else processes(jobs) as (submit, room):
         while True:
             for file, shard in islice(waiting, max(0, room() - len(running))):
                 running[submit(_shard, stored, digest, shard)] = file
@@ -168,7 +168,11 @@ def _shard(stored: Path, digest: str, items: Sequence[Any]) -> bytes:
 
 
 @contextmanager
-def _processes(jobs: int) -> Iterator[Pool]:
+def processes(jobs: int) -> Iterator[Pool]:
+    """So many processes of this machine, which share the threads that torch would use here, and end with this one.
+
+    Raises InputError when one of them was killed.
+    """
     import torch
 
     others = set(multiprocessing.active_children())

@@ -1,9 +1,7 @@
 """Synthetic speech of any size for pre-training: every English voice of espeak-ng; those of dev and test are heard nowhere else."""
 
 import json
-import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -32,6 +30,7 @@ from reallm.data.corpora.spoken_text import (
 from reallm.data.files import atomic_folder
 from reallm.data.synthesis import DIALECTS, human_variants
 from reallm.errors import InputError
+from reallm.jobs import processes
 
 CORPUS = "sentences spoken by espeak-ng"
 MARKER = "made_of.json"
@@ -137,7 +136,7 @@ def prepare(
 
 Utterances = list[tuple[Path, Saying, float]]  # each: the file, how it is said, its level
 Speak = Callable[[Utterances], Iterable[float]]
-ROUND = 64  # utterances that a process speaks before all of them are counted
+PART = 16  # utterances that a process speaks at a time
 
 
 def _speak(file: Path, saying: Saying, level: float) -> float:
@@ -148,14 +147,23 @@ def _speak(file: Path, saying: Saying, level: float) -> float:
     return len(audio) / RATE
 
 
+def _speak_all(utterances: Utterances) -> list[float]:
+    return [_speak(*each) for each in utterances]
+
+
 @contextmanager
 def _speakers(jobs: int) -> Iterator[tuple[Speak, int]]:
     """What speaks utterances, and how many it is to be given at a time."""
     if jobs == 1:
         yield lambda utterances: (_speak(*each) for each in utterances), 1
         return
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        yield lambda utterances: pool.map(_speak, *zip(*utterances, strict=True), chunksize=ROUND // 4), ROUND * jobs
+    with processes(jobs) as (submit, _):
+
+        def speak(utterances: Utterances) -> Iterator[float]:
+            parts = [submit(_speak_all, utterances[first : first + PART]) for first in range(0, len(utterances), PART)]
+            return (seconds for part in parts for seconds in part.result())
+
+        yield speak, 4 * PART * jobs
 
 
 def _write_split(
