@@ -19,7 +19,7 @@ echo "$*" >>"$CALLS"
 def copy_recipe(name: str, top: Path) -> Path:
     """Its run.sh below ``top``, which needs no set-up."""
     folder = top / "egs" / name
-    shutil.copytree(ROOT / "egs" / name, folder, ignore=shutil.ignore_patterns("exp*"))
+    shutil.copytree(ROOT / "egs" / name, folder, ignore=shutil.ignore_patterns("exp*", "data", "downloads"))
     (top / "tools").mkdir()
     for tool in ("parse_options.sh", "stages.sh"):
         shutil.copy(ROOT / "tools" / tool, top / "tools")
