@@ -7,7 +7,9 @@
 #   accelerator.sh poll     there: says where it is, waits for its end, copies what is finished to --out
 #
 # begin starts run.sh of this recipe, which synthesizes, trains a teacher and the Speech ReaLLM in bf16, decodes and scores. Training
-# stops by the clock. A call there carries a clone of some megabytes and one part, 64 MiB in all, and may last ten minutes.
+# stops by the clock. A call there carries a clone of some megabytes and one part, 64 MiB in all, and may last ten minutes: give it a
+# limit of 600 seconds, since --wait lets begin and poll last 540. The machine goes back with all that is on it once it idles for 30
+# seconds: receive, begin and poll must follow each other at once, and poll be called until it says "ended".
 set -euo pipefail
 
 _verb=${1-}
@@ -63,7 +65,9 @@ pack() {
   [ -f "$speech/train.tsv" ] && [ -f "$speech/test.tsv" ] || _error "--data '$speech': no folder with train.tsv, test.tsv and their audio"
   [ -f "$sentences/train.txt" ] || _error "--text '$sentences': no folder with train.txt, dev.txt and test.txt"
   . "$root/tools/activate.sh"
-  local part=1 item room wheels
+  local part=1 item room wheels missing
+  missing=$(grep -vixFf <(sed -n 's/==.*//p' "$root/tools/requirements.lock") "$here/conf/accelerator/wheels.txt" | paste -s -d ' ' || true)
+  [ -z "$missing" ] || _error "conf/accelerator/wheels.txt names $missing, of which tools/requirements.lock has no version: mend one of them"
   rm -rf "$carried"
   mkdir -p "$carried/all/wheels"
   wheels=$(paste -s -d '|' "$here/conf/accelerator/wheels.txt")
@@ -162,15 +166,16 @@ say() {
   local newest
   echo "$(($(date +%s) - $(cat "$work/started"))) s since the beginning"
   tail -n 12 "$work/log" 2>/dev/null || true
-  newest=$(find "$exp" -name train_log.jsonl -printf '%T@ %p\n' 2>/dev/null | sort -n | tail -n 1 | cut -d ' ' -f 2)
+  newest=$(find "$exp" -name train_log.jsonl -printf '%T@ %p\n' 2>/dev/null | sort -n | tail -n 1 | cut -d ' ' -f 2 || true)
   [ -z "$newest" ] || { echo "$newest"; tail -n 1 "$newest"; }
   [ ! -f "$work/ended" ] || echo "ended with exit code $(cat "$work/ended")"
 }
 
-# bring NAME FILE…: an archive of them, in pieces, since no file larger than 16 MiB comes back.
+# bring NAME FILE…: an archive of them, in pieces, since no file larger than 16 MiB comes back. Of a run that is under way some grow
+# while they are read, which tar ends with 1 for.
 bring() {
   rm -f "$out/$1".tar.gz.*
-  (cd "$work" && tar -czf - "${@:2}" 2>/dev/null) | split -b 15M -d - "$out/$1.tar.gz."
+  (cd "$work" && { tar -czf - "${@:2}" || [ $? -eq 1 ]; }) | split -b 15M -d - "$out/$1.tar.gz."
 }
 
 bring_all() {
@@ -196,7 +201,7 @@ poll() {
 case $_verb in
   pack) pack ;;
   receive) receive ;;
-  begin) begin_work && poll ;;
+  begin) begin_work; poll ;;
   poll) poll ;;
   work) work ;;
 esac

@@ -21,6 +21,7 @@ PIP = """#!/usr/bin/env bash
 while [ "$1" != -d ]; do shift; done
 head -c 700000 /dev/zero >"$2/a.whl"
 """
+PYTHON = Path(sys.executable).parent
 # In place of the recipe: what it writes, with the packages that were carried and those of the python3 that set up.
 RUN_SH = """#!/usr/bin/env bash
 set -e
@@ -81,6 +82,10 @@ def test_what_is_carried_is_parted_by_what_a_call_carries(script: Path, tmp_path
     assert (carried / "1/test.tar").exists() and (carried / "2/train.tar").exists() and not (carried / "1/train.tar").exists()
     large = call(script, "pack", *options, "--mib", "1")
     assert large.returncode == 2 and large.stderr.startswith("error: test.tar has 1.4 MiB: a call carries ")
+    (script.parent / "conf/accelerator/wheels.txt").write_text("SoundFile\nsound.file\nsoxr\nnowhere\n")
+    unknown = call(script, "pack", *options)
+    message = "conf/accelerator/wheels.txt names sound.file nowhere, of which tools/requirements.lock has no version: mend one of them"
+    assert (unknown.returncode, unknown.stderr) == (2, f"error: {message}\n")
 
 
 def test_the_recipe_is_run_within_the_time(script: Path, tmp_path: Path) -> None:
@@ -102,13 +107,11 @@ def test_the_recipe_is_run_within_the_time(script: Path, tmp_path: Path) -> None
     assert (tmp_path / "exp/.done/report").exists()
 
 
-def test_a_run_from_what_was_carried_to_what_comes_back(script: Path, tmp_path: Path) -> None:
-    top, work, out = script.parents[2], tmp_path / "work", tmp_path / "out"
-    carried = script.parent / "data/carried"
+def carry(script: Path, tmp_path: Path) -> Path:
+    """What `pack` collects, in two parts, for a clone whose recipe is RUN_SH; returns their folder."""
+    top, carried = script.parents[2], script.parent / "data/carried"
     for part in ("1", "2"):
         (carried / part).mkdir(parents=True)
-    early = call(script, "begin", "--work", tmp_path / "early")
-    assert early.returncode == 2 and early.stderr.startswith("error: no wheels was carried: name its part in this call")
     (carried / "1/wheels").mkdir()
     with zipfile.ZipFile(carried / "1/wheels/carried-1-py3-none-any.whl", "w") as wheel:
         wheel.writestr("carried.py", "WHERE = __file__")
@@ -124,22 +127,67 @@ def test_a_run_from_what_was_carried_to_what_comes_back(script: Path, tmp_path: 
     for name in ("reallm/__init__.py", "setup.cfg", "setup.py", "pyproject.toml"):
         (top / name).write_text("")
     script.with_name("run.sh").write_text(RUN_SH)
+    return carried
 
+
+def unpack(out: Path, name: str) -> None:
+    subprocess.run(["bash", "-c", f"cat {name}.tar.gz.* | tar -xz"], cwd=out, check=True)
+
+
+def test_a_run_from_what_was_carried_to_what_comes_back(script: Path, tmp_path: Path) -> None:
+    work, out = tmp_path / "work", tmp_path / "out"
+    early = call(script, "begin", "--work", tmp_path / "early")
+    assert early.returncode == 2 and early.stderr.startswith("error: no wheels was carried: name its part in this call")
+    carried = carry(script, tmp_path)
     shutil.move(carried / "2", tmp_path)
     assert call(script, "receive", "--work", work).stdout.split() == ["test.tar", "text.tar.gz", "wheels"]
     shutil.rmtree(carried / "1")
     shutil.move(tmp_path / "2", carried)
-    begun = call(script, "begin", "--work", work, "--size", "20m", "--wait", "60", "--out", out, path=Path(sys.executable).parent)
+    begun = call(script, "begin", "--work", work, "--size", "20m", "--wait", "60", "--out", out, path=PYTHON)
     assert begun.returncode == 0 and "ended with exit code 0" in begun.stdout, begun
     assert sorted(path.name for path in out.iterdir()) == ["bundle.tar.gz.00", "bundle.tar.gz.01", "results.tar.gz.00"]
     assert max(path.stat().st_size for path in out.iterdir()) <= 16 * 2**20
-    subprocess.run(["bash", "-c", "cat results.tar.gz.* | tar -xz; cat bundle.tar.gz.* | tar -xz"], cwd=out, check=True)
+    for name in ("results", "bundle"):
+        unpack(out, name)
     assert (out / "exp/speech_reallm.1/bundle/model.safetensors").stat().st_size == 20_000_000
     found = (out / "exp/speech_reallm.1/decode/test-adult/results.json").read_text().split()
     assert found[0].startswith(str(work / "venv")) and found[1:] == ["typer", str(work / "tree/reallm/__init__.py")]
     assert (work / "data/speechocean762/train/a.opus").exists() and (work / "data/text/dev.txt").exists()
     again = call(script, "begin", "--work", work)
     assert again.returncode == 2 and "a run was begun in" in again.stderr
+
+
+def test_a_set_up_that_fails_begins_nothing(script: Path, tmp_path: Path) -> None:
+    carried = carry(script, tmp_path)
+    (carried / "1/wheels/carried-1-py3-none-any.whl").write_bytes(b"no archive")
+    begun = call(script, "begin", "--work", tmp_path / "work", "--wait", "5", path=PYTHON)
+    assert begun.returncode not in (0, 2) and "carried-1-py3-none-any.whl" in begun.stderr, begun
+    assert not (tmp_path / "work/started").exists() and "since the beginning" not in begun.stdout
+
+
+def test_of_a_recipe_that_failed_at_once_the_log_comes_back(script: Path, tmp_path: Path) -> None:
+    carry(script, tmp_path)
+    script.with_name("run.sh").write_text("#!/usr/bin/env bash\necho why it failed >&2\nexit 3\n")
+    begun = call(script, "begin", "--work", tmp_path / "work", "--wait", "60", "--out", tmp_path / "out", path=PYTHON)
+    assert begun.returncode == 0 and "why it failed\nended with exit code 3\n" in begun.stdout, begun
+    unpack(tmp_path / "out", "results")
+    assert "why it failed" in (tmp_path / "out/log").read_text() and (tmp_path / "out/ended").read_text() == "3\n"
+
+
+@pytest.mark.parametrize(("status", "comes"), [(1, True), (2, False)])
+def test_files_that_grow_while_they_are_read_come_back(script: Path, tmp_path: Path, status: int, comes: bool) -> None:
+    work, out = tmp_path / "work", tmp_path / "out"
+    work.mkdir()
+    (work / "started").write_text(str(int(time.time())))
+    (work / "log").write_text("so far")
+    tar = script.parents[2] / "bin/tar"
+    tar.write_text(f'#!/usr/bin/env bash\n{shutil.which("tar")} "$@"\necho "tar: log: file changed as we read it" >&2\nexit {status}\n')
+    tar.chmod(0o755)
+    polled = call(script, "poll", "--work", work, "--wait", "0", "--out", out)
+    assert (polled.returncode == 0) is comes, polled
+    if comes:
+        unpack(out, "results")
+        assert (out / "log").read_text() == "so far"
 
 
 def test_mistakes(script: Path, tmp_path: Path) -> None:
