@@ -181,20 +181,24 @@ def error_bars(groups: Mapping[str, tuple[float, float, float, int]], overall: f
     return figure
 
 
-def delay_curves(curves: Mapping[str, Sequence[tuple[float, float]]], lines: Mapping[str, float], title: str) -> Figure:
+def delay_curves(curves: Mapping[str, Sequence[tuple[float, float, float, float]]], lines: Mapping[str, float], title: str) -> Figure:
     """Word error rate over mean emission delay.
 
     Args:
-        curves: streaming systems: name → points (delay in ms, WER in percent) in order of the delay.
+        curves: streaming systems: name → points (delay in ms, WER in percent, both ends of its interval) in order of the delay.
         lines: systems that do not stream: name → WER, whatever the delay.
         title: above the picture.
     """
     figure, axes = _figure(4.6)
     colours = (BLUE, ORANGE, GREEN, RED, GREY, INK)
     for number, (name, points) in enumerate(curves.items()):
-        axes.plot(*zip(*points, strict=True), color=colours[number % len(colours)], linewidth=1.6, marker="o", markersize=4, label=name)
-    for number, (name, wer) in enumerate(lines.items(), start=len(curves)):
-        axes.axhline(wer, color=colours[number % len(colours)], linewidth=1.2, linestyle=DASHES, label=f"{name} (offline)")
+        delay, wer, low, high = np.array(points).T
+        spread = np.stack([wer - low, high - wer]).clip(min=0)
+        colour = colours[number % len(colours)]
+        axes.errorbar(delay, wer, spread, color=colour, linewidth=1.6, elinewidth=1.0, capsize=3, marker="o", markersize=4, label=name)
+    for number, (name, rate) in enumerate(lines.items(), start=len(curves)):
+        axes.axhline(rate, color=colours[number % len(colours)], linewidth=1.2, linestyle=DASHES, label=f"{name} (offline)")
+    axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=8.5, labelcolor=INK)
-    style(axes, title, "mean emission delay, ms", "WER, %")
+    style(axes, title, "mean emission delay, ms", "WER, % (bars: 95 %)")
     return figure

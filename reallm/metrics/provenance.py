@@ -42,10 +42,14 @@ def split_of(manifest: Path) -> str:
 
 
 def delays_of(system: Any) -> dict[str, Any]:
-    """Of a system that was trained to wait: ``delay`` in token periods, and ``training_delays`` where it was trained for several."""
+    """Of a system that was trained to wait: ``delay`` in token periods, ``training_delays`` where it was trained for several, and the
+    seconds of a ``token_period``."""
     from reallm.registry import spec_of
 
-    found = {"delay": getattr(system, "delay", None), "training_delays": spec_of(system).kwargs.get("training_delays")}
+    if getattr(system, "delay", None) is None:
+        return {}
+    found = {"delay": system.delay, "training_delays": spec_of(system).kwargs.get("training_delays")}
+    found["token_period"] = float(system.period_samples / system.sample_rate)
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -171,6 +171,50 @@ def test_error_rates_at_the_delays_of_one_system(tmp_path: Path, run: Callable[.
     assert "| system | 302 | 502 | best" in own, "a column for each chunk, not for each chunk and seed"
 
 
+def write_delays(folder: Path, **facts: object) -> None:
+    """Models of delay 0 and 2, and one of 0 to 3 at both, which is as good as the first alone."""
+    for periods, wer in ((0, 1.0), (2, 3.0)):
+        interval = {"wer_ci95": [wer - 0.5, wer + 0.5], **facts}
+        write_result(folder / f"one{periods}", "speech_reallm", wer, 100 + 70 * periods, delay=periods, **interval)
+        chosen = {"delay": 0, "training_delays": [0, 3], "settings": {"delay": 0.08 * periods} if periods else {}}
+        write_result(folder / f"any{periods}", "speech_reallm", 1.2, 110 + 80 * periods, **{**interval, **chosen})
+
+
+def test_a_model_of_any_delay_against_models_of_one(tmp_path: Path, run: Callable[..., SimpleNamespace]) -> None:
+    write_delays(tmp_path / "known", token_period=0.08)
+    done = run("delay_curve.py", tmp_path / "known", "--picture", tmp_path / "curve.png")
+    assert not done.failed, done.stderr
+    assert "| 0 | speech_reallm 1.00 M | 100 | 1.00 (0.50–1.50) | – |" in done.stdout
+    assert "| 0 | speech_reallm 1.00 M of any delay | 110 | 1.20 (0.50–1.50) | yes |" in done.stdout, (
+        "by default, and it has no choice said"
+    )
+    assert "| 0.16 | speech_reallm 1.00 M | 240 | 3.00 (2.50–3.50) | – |" in done.stdout, "a longer delay that does not pay is there"
+    assert "| 0.16 | speech_reallm 1.00 M of any delay | 270 | 1.20 (2.50–3.50) | no |" in done.stdout
+    assert "inside the interval of the model trained for one at 1 of 2 delays" in done.stdout
+    write_delays(tmp_path / "unknown")
+    said = run("delay_curve.py", tmp_path / "unknown").stdout
+    assert "| 0.16 | speech_reallm 1.00 M of any delay | 270 | 1.20 (2.50–3.50) | none was trained for it |" in said
+    assert run("delay_curve.py", tmp_path / "unknown", "--period", 80).stdout == run("delay_curve.py", tmp_path / "known").stdout
+
+
+def test_all_points_are_drawn_with_their_intervals(
+    tmp_path: Path, run: Callable[..., SimpleNamespace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.figure import Figure
+
+    from reallm.metrics import plots
+
+    drawn: list[object] = []
+    monkeypatch.setattr(plots, "delay_curves", lambda *given: drawn.append(given) or Figure())
+    write_delays(tmp_path / "known", token_period=0.08)
+    write_result(tmp_path / "known/aed", "aed", 12.0, 900, times_known=False)
+    run("delay_curve.py", tmp_path / "known", "--picture", tmp_path / "curve.png")
+    ((curves, lines, title),) = drawn  # type: ignore[misc]
+    assert curves["speech_reallm 1.00 M"] == [(100, 1.0, 0.5, 1.5), (240, 3.0, 2.5, 3.5)]
+    assert curves["speech_reallm 1.00 M of any delay"] == [(110, 1.2, 0.5, 1.5), (270, 1.2, 2.5, 3.5)]
+    assert (lines, title) == ({"aed 1.00 M": 12.0}, "test")
+
+
 @pytest.mark.parametrize(
     ("changes", "options", "message"),
     [

@@ -354,6 +354,7 @@ def test_the_delay_that_a_system_was_trained_with_is_known(manifest: Path, tmp_p
     assert run("decode", tmp_path / "tiny", "--cuts", manifest, "--out", out, "--limit", 1, "--rtf-utterances", 0) == 0
     results = json.loads((out / "results.json").read_text())
     assert results["delay"] == system.delay and "training_delays" not in results
+    assert results["token_period"] == system.period_samples / system.sample_rate
 
 
 def test_emission_times_are_those_of_one_live_stream() -> None:
