@@ -1,6 +1,6 @@
 """Greedy search that answers several positions in one pass of the decoder, taking for granted that nothing is said at them."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,16 +10,28 @@ from reallm.errors import InputError
 from reallm.protocols import PolicyState, ResponseModel
 from reallm.registry import register
 from reallm.searchers.greedy import GreedySearcher, SearchState
-from reallm.streaming.state import StreamingState
+from reallm.streaming.state import StreamingState, advance
 from reallm.types import Emission
+
+
+@dataclass
+class Pass(StreamingState):
+    """What the decoder answers at K positions of each row, computed at once; of each row, the last pass that was its own."""
+
+    inputs: Tensor  # (B, K, D), what is answered
+    logits: Tensor  # (B, K, V)
+    extension: StreamingState  # what the decoder's state is lengthened by
 
 
 class PositionsAhead:
     """To greedy search a decoder and an interleaver; in truth it answers from a pass that began some positions ago, where it can.
 
     An answer is given only to the very input that it was computed from, with all inputs before it those that were consumed. Where
-    one differs, what was computed behind it is dropped, and the next pass begins there (Leviathan et al. 2023, arXiv 2211.17192,
+    one differs, what was computed behind it is dropped, and the row's next pass begins there (Leviathan et al. 2023, arXiv 2211.17192,
     with BLANK as the draft, and inputs compared instead of probabilities).
+
+    The decoder computes all rows, but a pass is only that of the rows which need one: the others keep theirs. So where in a pass a
+    position lies, on which the last bits of its answer hang, is decided by its own row.
 
     Args:
         model: whose decoder has ``extend`` and ``accept``.
@@ -32,19 +44,21 @@ class PositionsAhead:
         self._decoder: Any = model.decoder
         self._queue, self._policy = state.queue, state.policy
         self._rows = torch.arange(state.frame.size(0), device=state.frame.device)
-        self._used = torch.zeros_like(state.frame)  # answers of the last pass that were given
-        self._extension: Any = None  # of the last pass
+        self._used = torch.zeros_like(state.frame)  # answers of each row's pass that were given
+        self._pass: Pass | None = None
         self.embed = model.decoder.embed
         self.capacity = model.capacity
         self.blank_id, self.response_every = model.interleaver.blank_id, model.interleaver.response_every
 
     def step(self, inputs: Tensor, active: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """As a decoder's, but that the state stays where the last pass begins until the next one does; see ``end``."""
-        if self._extension is None or bool((active & ~self._is_known(inputs)).any()):
-            state = self.end(state)
-            self._begin(inputs, active, state)
+        """As a decoder's, but that the state of each row stays where its pass begins until the next one does; see ``end``."""
+        begins = active & ~self._is_known(inputs)
+        if self._pass is None or bool(begins.any()):
+            state = self._accept(begins, state)
+            self._begin(begins, inputs, state)
+        assert self._pass is not None
         self._queue = self._queue.drop(active & self._policy.wants_audio)
-        logits = self._logits[self._rows, self._used.clamp(max=self._ahead - 1)]
+        logits = self._pass.logits[self._rows, self._used.clamp(max=self._ahead - 1)]
         self._used = self._used + active
         return logits, state
 
@@ -54,20 +68,26 @@ class PositionsAhead:
         return text, self._policy
 
     def end(self, state: Any) -> StreamingState:
-        """The decoder's state after all answers that were given."""
-        if self._extension is not None:
-            state = self._decoder.accept(self._extension, self._used, state)
-            self._extension, self._used = None, torch.zeros_like(self._used)
-        return state
+        """The decoder's state after all answers that were given. Nothing is answered afterwards."""
+        return self._accept(torch.ones_like(self._used, dtype=torch.bool), state)
 
     def _is_known(self, inputs: Tensor) -> Tensor:
-        """(B,) bool: the next answer of the last pass is one to these ``inputs`` (B, D)."""
-        planned = self._inputs[self._rows, self._used.clamp(max=self._ahead - 1)]
+        """(B,) bool: the next answer of the row's pass is one to these ``inputs`` (B, D)."""
+        if self._pass is None:
+            return torch.zeros_like(self._used, dtype=torch.bool)
+        planned = self._pass.inputs[self._rows, self._used.clamp(max=self._ahead - 1)]
         return (self._used < self._ahead) & (planned == inputs).all(1)
 
-    def _begin(self, inputs: Tensor, active: Tensor, state: Any) -> None:
-        """A pass over ``inputs`` (B, D) of ``active`` (B,) rows, and over what follows them where each answer is BLANK."""
-        queue, policy = self._queue, self._policy
+    def _accept(self, rows: Tensor, state: Any) -> Any:
+        """The decoder's state, of ``rows`` (B,) bool after the answers that were given from their passes, which are over."""
+        if self._pass is not None:
+            state = self._decoder.accept(self._pass.extension, torch.where(rows, self._used, 0), state)
+            self._used = torch.where(rows, 0, self._used)
+        return state
+
+    def _begin(self, rows: Tensor, inputs: Tensor, state: Any) -> None:
+        """A pass of ``rows`` (B,) bool over their ``inputs`` (B, D), and over what follows them where each answer is BLANK."""
+        queue, policy, active = self._queue, self._policy, rows
         blank, planned = torch.full_like(self._used, self.blank_id), [inputs]
         for _ in range(self._ahead - 1):
             queue = queue.drop(active & policy.wants_audio)
@@ -76,8 +96,9 @@ class PositionsAhead:
             heard = torch.where((active & policy.wants_audio).unsqueeze(1), queue.front(), 0)
             reads = (policy.token_ids >= 0).unsqueeze(1)
             planned.append(heard + torch.where(reads, self.embed(policy.token_ids.clamp(min=0)), 0))
-        self._inputs = torch.stack(planned, dim=1)
-        self._logits, self._extension = self._decoder.extend(self._inputs, state)
+        together = torch.stack(planned, dim=1)
+        found = Pass(together, *self._decoder.extend(together, state))
+        self._pass = found if self._pass is None else advance(rows, found, self._pass)
 
 
 @register("searcher", "speculative_greedy")
@@ -86,8 +107,8 @@ class SpeculativeGreedySearcher(GreedySearcher):
 
     Most speech embeddings of a short token period are answered with nothing but BLANK. A pass answers the next ``ahead`` positions as if
     all were; the next one begins at the first that is not. It takes about as long as one position does, as long as what takes time is
-    to read the weights. Streams of a batch share their passes, so that many of them gain little. A decoder without ``extend`` (see
-    LlamaDecoder) answers one position a pass.
+    to read the weights. One that a stream of a batch needs reads them for all, though it is of use to those alone that need one then, so
+    that many streams gain little. A decoder without ``extend`` (see LlamaDecoder) answers one position a pass.
 
     Args:
         ahead: positions of a pass: best the speech embeddings of a chunk, and one.

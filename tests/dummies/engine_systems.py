@@ -12,7 +12,7 @@ from reallm.streaming.resampler import Audio
 from reallm.systems.speech_reallm import SpeechReaLLM
 from reallm.types import Hypothesis
 
-SYSTEMS = ["speech_reallm", "speech_reallm beam", "transducer", "transducer beam", "ctc"]
+SYSTEMS = ["speech_reallm", "speech_reallm beam", "speech_reallm ahead", "transducer", "transducer beam", "ctc"]
 
 
 class OfSeveralDelays(SpeechReaLLM):
@@ -28,11 +28,34 @@ class OfSeveralDelays(SpeechReaLLM):
         return system
 
 
+class SeveralPositionsAhead(SpeechReaLLM):
+    """Several positions a pass of the decoder, which is so wide that last bits hang on where in its pass a position lies."""
+
+    @classmethod
+    def tiny(cls) -> "SeveralPositionsAhead":
+        tiny = SpeechReaLLM.tiny()
+        dim, blank_id = 128, tiny.tokenizer.vocab_size
+        decoder: Any = find("decoder", "llama")(vocab_size=blank_id + 1, dim=dim, layers=2, heads=4, window=32)
+        for parameter in decoder.parameters():
+            if parameter.dim() > 1:
+                parameter.data.mul_(3.0)  # or it would answer all embeddings alike, and no pass would end before another one
+        return cls(
+            frontend=tiny.frontend,
+            encoder=tiny.encoder,
+            adapter=find("adapter", "stack")(input_dim=tiny.encoder.output_dim, output_dim=dim, stride=1),
+            decoder=decoder,
+            interleaver=tiny.interleaver,
+            searcher=find("searcher", "speculative_greedy")(ahead=5, max_symbols=3),
+            tokenizer=tiny.tokenizer,
+        )
+
+
 def talkative_system(which: str) -> Any:
     """One of SYSTEMS, or "delays", which is one that lets its streams choose their delay."""
     name, _, search = which.partition(" ")
-    system: Any = talkative(OfSeveralDelays if name == "delays" else find("system", name)).float()
-    if search:
+    own = {"delays": OfSeveralDelays, "speech_reallm ahead": SeveralPositionsAhead}
+    system: Any = talkative(own.get(which) or find("system", name)).float()
+    if search == "beam":
         system.searcher = find("searcher", search)(beam=3, max_symbols=3)
     return system
 

@@ -7,8 +7,11 @@ from torch import Tensor
 from reallm.contract.emissions import require_same_answers
 from reallm.contract.searcher import INTERLEAVERS, embeddings, model, search
 from reallm.errors import InputError
+from reallm.protocols import ResponseModel
+from reallm.registry import find
 from reallm.searchers.greedy import GreedySearcher
 from reallm.searchers.speculative_greedy import SpeculativeGreedySearcher
+from reallm.streaming.state import select, tensors
 
 
 @pytest.mark.parametrize("interleaver", INTERLEAVERS)
@@ -57,6 +60,49 @@ def test_a_pass_ends_at_the_first_position_that_is_answered_with_a_token(speaks:
     answers = search(SpeculativeGreedySearcher(ahead=4), type(using)(quiet, using.interleaver), x, lens, 12, 0)  # type: ignore[arg-type]
     assert len(answers[0].token_ids) == len(speaks)
     assert quiet.passes == passes
+
+
+def wide_model() -> ResponseModel:
+    """Wide enough that the last bits of what is computed at a position hang on where in its pass it lies."""
+    torch.manual_seed(0)
+    decoder = find("decoder", "llama")(vocab_size=40, dim=128, layers=2, heads=4, window=32).eval()
+    for parameter in decoder.parameters():
+        if parameter.dim() > 1:
+            parameter.data.mul_(3.0)
+    return ResponseModel(decoder, find("interleaver", "blank")(blank_id=39))
+
+
+@torch.no_grad()
+def test_a_row_is_equal_to_the_bit_whatever_its_neighbours_say() -> None:
+    using, rows, chunk = wide_model(), 4, 6
+    speech = torch.randn(8, rows, chunk, 128, generator=torch.Generator().manual_seed(1))
+
+    def row_0(neighbours: int) -> tuple[list[list[float]], list[Tensor]]:
+        searcher = SpeculativeGreedySearcher(ahead=5, max_symbols=3, blank_penalty=-1.0)
+        state, said = searcher.init_state(using, rows, chunk), []
+        for heard in speech:
+            lens = torch.tensor([chunk, *[neighbours] * (rows - 1)])
+            emission, state = searcher.step(using, heard, lens, torch.zeros(rows, dtype=torch.bool), state)
+            said.append([*emission.token_ids[0, : emission.lens[0]].tolist(), *emission.log_probs[0, : emission.lens[0]].tolist()])
+        return said, tensors(select(state.decoder, torch.tensor([0])))
+
+    alone, rings = row_0(neighbours=0)
+    assert sum(len(said) for said in alone) > 20
+    for neighbours in (1, 4, 6):
+        said, others = row_0(neighbours)
+        assert said == alone
+        assert all(torch.equal(ring, other) for ring, other in zip(rings, others, strict=True))
+
+
+@torch.no_grad()
+def test_a_pass_reads_the_weights_for_all_rows_that_need_one() -> None:
+    using = model()
+    quiet = Quiet(using.decoder, [2], using.interleaver.blank_id)  # type: ignore[arg-type]
+    x, lens = embeddings(using.decoder, [7, 7, 2])
+    # Positions 0 to 2, in the shortest row 0 and 1; then the token of position 2 and four embeddings.
+    answers = search(SpeculativeGreedySearcher(ahead=5), ResponseModel(quiet, using.interleaver), x, lens, 7, 0)  # type: ignore[arg-type]
+    assert [len(row.token_ids) for row in answers] == [1, 1, 0]
+    assert quiet.passes == 2
 
 
 def test_no_position_a_pass() -> None:
