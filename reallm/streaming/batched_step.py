@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from reallm.layers.full_precision import audio_dtype
 from reallm.protocols import StreamingSystem, keeps_n_best
 from reallm.searchers._hypotheses import Hypotheses
 from reallm.streaming.options import TakenChoices
@@ -28,13 +29,13 @@ class BatchedStep:
     Args:
         system: in eval mode.
         batch: B.
-        device, dtype: of the states.
+        device, dtype: of the states; audio is never below float32.
         isolates: keep a copy of the states of before the step. With it a step that raises is done again for one half of its rows and
             for the other, until it is known whose audio it is that cannot be decoded. Without it all rows of the step fail.
     """
 
     def __init__(self, system: StreamingSystem, batch: int, device: torch.device, dtype: torch.dtype, isolates: bool) -> None:
-        self._system, self._device, self._dtype = system, device, dtype
+        self._system, self._device, self._audio_dtype = system, device, audio_dtype(dtype)
         with torch.inference_mode():
             self._initial = system.init_state(1, device, dtype)
             self.state = system.init_state(batch, device, dtype)
@@ -65,7 +66,7 @@ class BatchedStep:
                 kept.copy_(tensor)
         try:
             wav, lens, final = (torch.from_numpy(array).to(self._device) for array in chunks[:3])
-            emission, after = self._system.step(wav.to(self._dtype), lens, final, self.state)
+            emission, after = self._system.step(wav.to(self._audio_dtype), lens, final, self.state)
             rows = Rows(emission, self._system, pending_of(after))
         except Exception as error:
             taking_part = np.flatnonzero(chunks.rows)

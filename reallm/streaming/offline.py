@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
+from reallm.layers.full_precision import audio_dtype
 from reallm.protocols import System, streams
 from reallm.streaming.options import Chosen
 from reallm.streaming.readback import Rows
@@ -57,7 +58,7 @@ class OfflineRecognizer(AnyRecognizer):
         wav = np.zeros((len(ended), max(lens)), dtype=np.float32)
         for row, stream in enumerate(ended):
             stream._queue.take_into(wav[row])
-        audio, audio_lens = torch.from_numpy(wav).to(self.device, self._dtype), torch.tensor(lens, device=self.device)
+        audio, audio_lens = torch.from_numpy(wav).to(self.device, audio_dtype(self._dtype)), torch.tensor(lens, device=self.device)
         rows = Rows(self.system.recognize(audio, audio_lens), self.system)
         for row, stream in enumerate(ended):
             stream._hear(rows, row, True)

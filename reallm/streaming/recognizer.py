@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from reallm.errors import InputError
+from reallm.layers.full_precision import audio_dtype
 from reallm.protocols import StreamingSystem, System, keeps_n_best, streams
 from reallm.streaming.audio_input import as_mono
 from reallm.streaming.batched_step import pending_of
@@ -183,8 +184,12 @@ def device_of(system: System) -> torch.device:
 
 
 def parameter_of(system: System) -> torch.Tensor:
-    """One of the system's parameters, for its device and type; an empty tensor, if it has none."""
-    parameters = system.parameters() if isinstance(system, torch.nn.Module) else iter(())
+    """One of the system's parameters, for its device and type; an empty tensor, if it has none.
+
+    The encoder's, where it has one: a frontend remains float32.
+    """
+    part = getattr(system, "encoder", system)
+    parameters = part.parameters() if isinstance(part, torch.nn.Module) else iter(())
     return next(parameters, torch.empty(0))
 
 
@@ -348,7 +353,7 @@ class Recognizer(AnyRecognizer):
         for stream in busy:
             lens[stream._row], final[stream._row] = stream._take_chunk(wav[stream._row])
         chunk, chunk_lens, chunk_final = (torch.from_numpy(array).to(self.device) for array in (wav, lens, final))
-        emission, self._state = self.system.step(chunk.to(self._dtype), chunk_lens, chunk_final, self._state)
+        emission, self._state = self.system.step(chunk.to(audio_dtype(self._dtype)), chunk_lens, chunk_final, self._state)
         rows = Rows(emission, self.system, pending_of(self._state))
         for stream in busy:
             stream._hear(rows, stream._row, bool(final[stream._row]))

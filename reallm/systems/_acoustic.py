@@ -1,15 +1,16 @@
 """What every system shares: a frontend and a streaming encoder over one audio clock."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reallm.errors import InputError, nearest
+from reallm.layers.full_precision import audio_dtype, keeping_float32, parameter_dtype
 from reallm.layers.spec_augment import SpecAugment
 from reallm.protocols import Adapter, ChunkSpec, Decoder, Encoder, Frontend, Tokenizer
 from reallm.streaming.context import mask_padding
@@ -29,6 +30,9 @@ class AcousticState(StreamingState):
 
 class AcousticModel(nn.Module):
     """Audio to encoder frames, in parallel for training and in chunks for streaming.
+
+    A model in bfloat16 or float16 hears in float32: ``to`` leaves its frontend there, audio and the frontend's state are float32 too, and
+    features become the encoder's where they enter it.
 
     Args:
         frontend, encoder, tokenizer: the components.
@@ -57,6 +61,9 @@ class AcousticModel(nn.Module):
         self.period_samples, self.flush_periods = period_samples, flush_periods
         self.training_chunks = list(training_chunks) if training_chunks else [encoder.chunk]
         self.spec_augment = _spec_augment(spec_augment) if spec_augment else None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        return super()._apply(keeping_float32(fn, self.frontend), recurse)
 
     @property
     def chunk_samples(self) -> int:
@@ -103,16 +110,21 @@ class AcousticModel(nn.Module):
     def _encode_features(self, feats: Tensor, feat_lens: Tensor, chunk: ChunkSpec | None) -> tuple[Tensor, Tensor]:
         if self.training and self.spec_augment is not None:
             feats = self.spec_augment(feats, feat_lens)
-        return self.encoder.forward(feats, feat_lens, chunk)
+        return self.encoder.forward(self._for_encoder(feats), feat_lens, chunk)
+
+    def _for_encoder(self, feats: Tensor) -> Tensor:
+        dtype = parameter_dtype(self.encoder)
+        return feats if dtype is None else feats.to(dtype)
 
     def init_acoustic_state(self, batch: int, device: torch.device | str, dtype: torch.dtype) -> AcousticState:
         """The state of ``batch`` new streams."""
-        return AcousticState(self.frontend.init_state(batch, device, dtype), self.encoder.init_state(batch, device, dtype))
+        frontend = self.frontend.init_state(batch, device, audio_dtype(dtype))
+        return AcousticState(frontend, self.encoder.init_state(batch, device, dtype))
 
     def encode_step(self, wav: Tensor, lens: Tensor, final: Tensor, state: AcousticState) -> tuple[Tensor, Tensor, AcousticState]:
         """wav (B, S_c) → enc (B, N_c, D), lens (B,), state."""
         feats, feat_lens, frontend = self.frontend.step(wav, lens, final, state.frontend)
-        enc, enc_lens, encoder = self.encoder.step(feats, feat_lens, final, state.encoder)
+        enc, enc_lens, encoder = self.encoder.step(self._for_encoder(feats), feat_lens, final, state.encoder)
         return enc, enc_lens, AcousticState(frontend, encoder)
 
 
