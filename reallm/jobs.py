@@ -2,7 +2,8 @@
 
 A shard holds the same items whoever does it, so that the result does not depend on how many do. It is computed in this process, in
 several of this machine, or by the workers of a dask cluster; where a worker dies, dask gives its shard to another. This process alone
-writes files, each whole or not at all: a run that was stopped goes on, and nothing comes twice.
+writes these files, each whole or not at all: a run that was stopped goes on, and nothing comes twice. It takes `dask.distributed`
+itself, and not by its client's executor: CONTRIBUTING.md says why.
 """
 
 import gzip
@@ -135,7 +136,7 @@ def _do(work: Work, missing: Mapping[Path, Sequence[Any]], folder: Path, workers
     stored, digest = (folder / WORK).resolve(), hashlib.sha256(pickled).hexdigest()
     waiting = iter(missing.items())
     running: dict[Future[bytes], Path] = {}
-    with _cluster(workers.dask) if workers.dask is not None else processes(jobs) as (submit, room):
+    with _cluster(workers.dask) if workers.dask is not None else _processes(jobs) as (submit, room):
         while True:
             for file, shard in islice(waiting, max(0, room() - len(running))):
                 running[submit(_shard, stored, digest, shard)] = file
@@ -168,7 +169,7 @@ def _shard(stored: Path, digest: str, items: Sequence[Any]) -> bytes:
 
 
 @contextmanager
-def processes(jobs: int) -> Iterator[Pool]:
+def _processes(jobs: int) -> Iterator[Pool]:
     """So many processes of this machine, which share the threads that torch would use here, and end with this one.
 
     Raises InputError when one of them was killed.

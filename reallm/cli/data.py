@@ -235,14 +235,16 @@ def synthetic(
     test_utterances: Annotated[int, typer.Option(min=1, help="By voices that are nowhere else.")] = 300,
     seed: Annotated[int, typer.Option(help="Of what is said, by whom and how.")] = 1,
     jobs: Jobs = 1,
+    dask: Dask = None,
 ) -> None:
     """Sentences spoken by espeak-ng, in every English voice: train, and dev and test by voices that are heard nowhere else."""
     from reallm.data.corpora.synthetic import SyntheticOptions, prepare
 
     options = SyntheticOptions(hours, voices, manner, dev_utterances, test_utterances, seed=seed)
-    bar, tick = _bar("seconds of speech", None)
+    text, workers = text or _text_at_hand(), Workers(jobs, dask)
+    bar, tick = _bar("utterances", None)
     with bar:
-        record = prepare(text or _text_at_hand(), out, options, tick, jobs)
+        record = prepare(text, out, options, workers, tick)
     _summary(record)
 
 
@@ -255,14 +257,16 @@ def synthetic_librispeech(
     train_voices: Annotated[int, typer.Option(min=1, help="Speakers of the training data.")] = 40,
     test_voices: Annotated[int, typer.Option(min=1, help="Speakers of each other part, in none but that.")] = 4,
     seed: Annotated[int, typer.Option(help="Of what is said, by whom and how.")] = 1,
+    jobs: Jobs = 1,
+    dask: Dask = None,
 ) -> None:
     """A corpus in LibriSpeech's folder layout, spoken by espeak-ng: OUT/LibriSpeech."""
     from reallm.data.corpora.librispeech_synthetic import write_corpus
 
-    text = text or _text_at_hand()
-    bar, tick = _bar("seconds of speech", None)
+    text, workers = text or _text_at_hand(), Workers(jobs, dask)
+    bar, tick = _bar("utterances", None)
     with bar:
-        root = write_corpus(out, text, hours, eval_utterances, train_voices, test_voices, seed, lambda seconds: tick(int(seconds)))
+        root = write_corpus(out, text, hours, eval_utterances, train_voices, test_voices, seed, workers, tick)
     typer.echo(f"{root}: SYNTHETIC speech")
 
 

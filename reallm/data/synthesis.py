@@ -1,5 +1,6 @@
 """Speech from espeak-ng: used through ctypes, with the library and voices of the ``espeakng-loader`` wheel."""
 
+import _ctypes
 import ctypes
 import math
 from pathlib import Path
@@ -52,6 +53,17 @@ class Synthesizer:
         if self.sample_rate <= 0:
             raise InputError("espeak-ng does not start: reinstall espeakng-loader")
         self._library.espeak_SetSynthCallback(self._callback)
+
+    def restart(self) -> None:
+        """Be as at the start of a process. What the library has said before changes how it goes on, and it is cleared by nothing else."""
+        self._library.espeak_Terminate()
+        _ctypes.dlclose(self._library._handle)
+        self._open()
+
+    def seed(self, seed: int) -> None:
+        """Of what is drawn for breath, by the library and by that of C. ``seed``: from 0 to 2³¹ - 1."""
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(seed))
+        ctypes.CDLL(None).srand(seed)
 
     def speak(
         self, text: str, voice: str, words_per_minute: int = 160, pitch: int = 50, pitch_range: int = 50, word_gap: int = 0

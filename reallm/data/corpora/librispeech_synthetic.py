@@ -1,17 +1,17 @@
 """A corpus in LibriSpeech's exact folder layout, spoken by espeak-ng: for trying the recipe where the real one is not."""
 
-import json
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from reallm.data.corpora.librispeech import EVALUATION, FOLDER, SYNTHETIC
-from reallm.data.corpora.spoken_text import RATE, TEXTS, Manner, Speaker, made_of, refuse_another, sentences, spoken
-from reallm.data.files import atomic_folder
+from reallm.data.corpora.speaking import Planned, Spoken, whole_corpus
+from reallm.data.corpora.spoken_text import TEXTS, Manner, Saying, Speaker, made_of, refuse_another, sayings, sentences
 from reallm.data.synthesis import voices
+from reallm.jobs import ALONE, Tick, Workers
 
 TRAINING = "train-clean-100"
 CHAPTER = 20  # utterances
@@ -38,7 +38,8 @@ def write_corpus(
     train_voices: int = 40,
     test_voices: int = 4,
     seed: int = 1,
-    tick: Callable[[float], None] = lambda seconds: None,
+    workers: Workers = ALONE,
+    tick: Tick = lambda count: None,
 ) -> Path:
     """Speak ``out``/LibriSpeech, which is there whole or not at all; one of equal options and text is left as it is. Returns that folder.
 
@@ -47,9 +48,11 @@ def write_corpus(
         train_hours: of train-clean-100, at least.
         eval_utterances: of each of dev-clean, dev-other, test-clean and test-other; in the ``other`` ones there is noise.
         train_voices, test_voices: speakers of training, and of each other part; no voice is in two parts.
-        tick: is told the seconds that were just spoken.
+        workers: who speaks: to the same bytes, with one version of espeak-ng.
+        tick: is told how many utterances were just spoken.
 
-    Raises InputError for more voices than espeak-ng has, where there is no text, and where ``out`` holds another corpus.
+    Raises InputError for more voices than espeak-ng has, where there is no text, and where ``out`` holds another corpus; and as
+    :func:`reallm.jobs.in_shards`.
     """
     root = out / FOLDER
     texts = {split: sentences(text, name, WORDS) for split, name in TEXTS.items()}
@@ -57,42 +60,33 @@ def write_corpus(
     if root.is_dir():
         refuse_another(root, SYNTHETIC, made)
         return root
-    with atomic_folder(root) as folder:
+    with whole_corpus(root, SYNTHETIC, made, workers, tick) as they:
         listing = ["; id | part | voice"]
         for number, (part, speakers) in enumerate(speakers_of(train_voices, test_voices).items()):
             rng = np.random.default_rng([seed, number])
-            said = spoken(texts[part.partition("-")[0]], speakers, OTHER if part.endswith("other") else CLEAN, rng)
-            hours = _write_part(folder / part, said, None if part == TRAINING else eval_utterances, train_hours * 3600, tick)
+            said = sayings(texts[part.partition("-")[0]], speakers, OTHER if part.endswith("other") else CLEAN, rng)
+            spoken = they.speak(part, _plan(part, said), None if part == TRAINING else eval_utterances, train_hours * 3600)
+            _write_transcripts(they.folder, spoken)
+            hours = sum(each.seconds for each in spoken) / 3600
             listing += [f"{s.name} | {part} | {s.voice}" for s in speakers] + [f"; {part}: {hours:.3f} hours"]
-        (folder / "SPEAKERS.TXT").write_text("\n".join(listing) + "\n", encoding="utf-8")
-        (folder / SYNTHETIC).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+        (they.folder / "SPEAKERS.TXT").write_text("\n".join(listing) + "\n", encoding="utf-8")
     return root
 
 
-def _write_part(
-    folder: Path,
-    said: Iterator[tuple[Speaker, str, np.ndarray]],
-    utterances: int | None,
-    seconds: float,
-    tick: Callable[[float], None],
-) -> float:
-    """Write ``utterances``, or (None) as many as ``seconds`` take, speaker by speaker and chapter by chapter; returns hours."""
+def _plan(part: str, said: Iterable[Saying]) -> Iterator[Planned]:
+    """Speaker by speaker and chapter by chapter."""
+    count: Counter[str] = Counter()
+    for saying in said:
+        speaker = saying.speaker.name
+        chapter, number = divmod(count[speaker], CHAPTER)
+        count[speaker] += 1
+        yield f"{part}/{speaker}/{100000 + chapter}/{speaker}-{100000 + chapter}-{number:04d}.flac", saying
+
+
+def _write_transcripts(folder: Path, spoken: Sequence[Spoken]) -> None:
     lines: dict[Path, list[str]] = {}
-    count: dict[str, int] = {}
-    done, written = 0.0, 0
-    for speaker, text, audio in said:
-        if (utterances is None and done >= seconds) or written == utterances:
-            break
-        number = count.get(speaker.name, 0)
-        count[speaker.name] = number + 1
-        chapter = f"{speaker.name}-{100000 + number // CHAPTER}"
-        place = folder.joinpath(*chapter.split("-"))
-        place.mkdir(parents=True, exist_ok=True)
-        name = f"{chapter}-{number % CHAPTER:04d}"
-        soundfile.write(place / f"{name}.flac", audio, RATE, subtype="PCM_16")
-        lines.setdefault(place / f"{chapter}.trans.txt", []).append(f"{name} {text}")
-        done, written = done + len(audio) / RATE, written + 1
-        tick(len(audio) / RATE)
+    for each in spoken:
+        chapter, _, _ = Path(each.path).stem.rpartition("-")
+        lines.setdefault((folder / each.path).with_name(f"{chapter}.trans.txt"), []).append(f"{Path(each.path).stem} {each.saying.text}")
     for file, texts in lines.items():
         file.write_text("\n".join(texts) + "\n", encoding="utf-8")
-    return done / 3600

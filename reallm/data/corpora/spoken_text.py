@@ -82,7 +82,7 @@ def refuse_another(root: Path, marker: str, wanted: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Saying:
-    """How one sentence is said: what :class:`Manner` draws, level and noise aside."""
+    """How one sentence is said: what :class:`Manner` draws, and the seed of breath and noise."""
 
     speaker: Speaker
     text: str
@@ -92,10 +92,19 @@ class Saying:
     word_gap: int
     faster: float
     silence: tuple[float, float]
+    snr_db: float | None
+    level: float
+    seed: int
+
+    @property
+    def expected(self) -> float:
+        """Seconds, roughly."""
+        return 60 * len(self.text.split()) / self.words_per_minute / self.faster + sum(self.silence)
 
 
 def sayings(texts: Sequence[str], speakers: Sequence[Speaker], manner: Manner, rng: np.random.Generator) -> Iterator[Saying]:
     """How sentences are said, for ever; they come again only when all were said. Each is drawn when it is asked for."""
+    seeds = rng.spawn(1)[0]
     while True:
         for row in rng.permutation(len(texts)).tolist():
             speaker = speakers[int(rng.integers(len(speakers)))]
@@ -104,7 +113,9 @@ def sayings(texts: Sequence[str], speakers: Sequence[Speaker], manner: Manner, r
             gap = 0 if manner.word_gap is None or rng.random() >= 1 / 3 else int(rng.integers(*manner.word_gap))
             faster = 1.0 if manner.faster is None else float(rng.uniform(*manner.faster))
             before, after = (0.0, 0.0) if manner.silence is None else rng.uniform(*manner.silence, 2).tolist()
-            yield Saying(speaker, texts[row], speed, pitch, pitch_range, gap, faster, (before, after))
+            snr_db = None if manner.snr_db is None else float(rng.uniform(*manner.snr_db))
+            level, seed = float(rng.uniform(*manner.level)), int(seeds.integers(2**31))
+            yield Saying(speaker, texts[row], speed, pitch, pitch_range, gap, faster, (before, after), snr_db, level, seed)
 
 
 def say(saying: Saying) -> np.ndarray:
@@ -112,26 +123,14 @@ def say(saying: Saying) -> np.ndarray:
     import soxr
 
     synthesizer = Synthesizer()
+    synthesizer.seed(saying.seed)
     # In lower case: of a sentence in upper case, short words are spelt.
     audio = synthesizer.speak(
         saying.text.lower(), saying.speaker.voice, saying.words_per_minute, saying.pitch, saying.pitch_range, saying.word_gap
     )
     audio = soxr.resample(audio, synthesizer.sample_rate * saying.faster, RATE)
-    return np.pad(audio, [round(RATE * seconds) for seconds in saying.silence])
-
-
-def at_level(audio: np.ndarray, level: float) -> np.ndarray:
-    """The same samples, the highest of them at ``level``."""
-    return audio * np.float32(level / np.abs(audio).max())
-
-
-def spoken(
-    texts: Sequence[str], speakers: Sequence[Speaker], manner: Manner, rng: np.random.Generator
-) -> Iterator[tuple[Speaker, str, np.ndarray]]:
-    """Speaker, sentence and audio (S,) at 16 kHz, for ever; sentences come again only when all were said."""
-    for saying in sayings(texts, speakers, manner, rng):
-        audio = say(saying)
-        if manner.snr_db is not None:
-            noise = rng.standard_normal(len(audio)).astype(np.float32)
-            audio = audio + noise * np.float32(np.sqrt((audio**2).mean() * 10 ** (-rng.uniform(*manner.snr_db) / 10)))
-        yield saying.speaker, saying.text, at_level(audio, rng.uniform(*manner.level))
+    audio = np.pad(audio, [round(RATE * seconds) for seconds in saying.silence])
+    if saying.snr_db is not None:
+        noise = np.random.default_rng(saying.seed).standard_normal(len(audio)).astype(np.float32)
+        audio = audio + noise * np.float32(np.sqrt((audio**2).mean() * 10 ** (-saying.snr_db / 10)))
+    return audio * np.float32(saying.level / np.abs(audio).max())

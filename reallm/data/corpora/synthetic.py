@@ -1,36 +1,20 @@
 """Synthetic speech of any size for pre-training: every English voice of espeak-ng; those of dev and test are heard nowhere else."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import soundfile
 from lhotse.cut import Cut
 
 from reallm.data.corpora.manifest import Utterance, cuts_of, write_manifest
-from reallm.data.corpora.spoken_text import (
-    RATE,
-    SPOKEN,
-    TEXTS,
-    Manner,
-    Saying,
-    Speaker,
-    at_level,
-    made_of,
-    refuse_another,
-    say,
-    sayings,
-    sentences,
-)
-from reallm.data.files import atomic_folder
+from reallm.data.corpora.speaking import Planned, whole_corpus
+from reallm.data.corpora.spoken_text import SPOKEN, TEXTS, Manner, Saying, Speaker, made_of, refuse_another, sayings, sentences
 from reallm.data.synthesis import DIALECTS, human_variants
 from reallm.errors import InputError
-from reallm.jobs import processes
+from reallm.jobs import ALONE, Tick, Workers
 
 CORPUS = "sentences spoken by espeak-ng"
 MARKER = "made_of.json"
@@ -97,20 +81,18 @@ def speakers_of(voices: int = 0) -> dict[str, list[Speaker]]:
     return parts
 
 
-def prepare(
-    text: Path, out: Path, options: SyntheticOptions, tick: Callable[[float], None] = lambda seconds: None, jobs: int = 1
-) -> dict[str, Any]:
+def prepare(text: Path, out: Path, options: SyntheticOptions, workers: Workers = ALONE, tick: Tick = lambda count: None) -> dict[str, Any]:
     """Speak ``out``/speech, whole or not at all, and write ``out``/{train,dev,test}.jsonl.gz. Returns what ``corpus.json`` holds.
 
     Speech of equal options and text is left as it is.
 
     Args:
         text: a folder with train.txt, dev.txt and test.txt: the sentences of a split come from its own file.
-        tick: is told the seconds that were just spoken.
-        jobs: processes that speak; what they say does not depend on their number (but lengths do, by hundredths of a second:
-            espeak-ng remembers what it said before).
+        workers: who speaks: to the same bytes, with one version of espeak-ng.
+        tick: is told how many utterances were just spoken.
 
-    Raises InputError for more voices than espeak-ng has, where there is no text, and where ``out`` holds other speech.
+    Raises InputError for more voices than espeak-ng has, where there is no text, and where ``out`` holds other speech; and as
+    :func:`reallm.jobs.in_shards`.
     """
     texts = {split: sentences(text, name, options.words) for split, name in TEXTS.items()}
     speakers = speakers_of(options.voices)
@@ -120,83 +102,23 @@ def prepare(
         refuse_another(root, MARKER, made)
     else:
         limits = {"dev": options.dev_utterances, "test": options.test_utterances}
-        with atomic_folder(root) as folder, _speakers(jobs) as speak:
+        with whole_corpus(root, MARKER, made, workers, tick) as they:
             for number, split in enumerate(TEXTS):
                 rng, manner = np.random.default_rng([options.seed, number]), MANNERS[options.manner]
-                # The level is drawn between one saying and the next.
-                planned = ((saying, rng.uniform(*manner.level)) for saying in sayings(texts[split], speakers[split], manner, rng))
-                listing = _write_split(folder, split, planned, limits.get(split), options.hours * 3600, tick, speak)
-                (folder / f"{split}.json").write_text(json.dumps(listing, indent=0) + "\n", encoding="utf-8")
-            (folder / MARKER).write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+                plan = _plan(split, sayings(texts[split], speakers[split], manner, rng))
+                spoken = they.speak(split, plan, limits.get(split), options.hours * 3600)
+                listing = [
+                    {"id": Path(s.path).stem, "path": s.path, "text": s.saying.text, "speaker": s.saying.speaker.name} for s in spoken
+                ]
+                (they.folder / f"{split}.json").write_text(json.dumps(listing, indent=0) + "\n", encoding="utf-8")
     record: dict[str, Any] = {}
     for split in TEXTS:
         record = write_manifest(_cuts(root, split), {}, root, out, split, CORPUS, False, SPOKEN)
     return record
 
 
-Utterances = list[tuple[Path, Saying, float]]  # each: the file, how it is said, its level
-Speak = Callable[[Utterances], Iterable[float]]
-PART = 16  # utterances that a process speaks at a time
-
-
-def _speak(file: Path, saying: Saying, level: float) -> float:
-    """Write the file; returns its seconds."""
-    audio = at_level(say(saying), level)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(file, audio, RATE, subtype="PCM_16")
-    return len(audio) / RATE
-
-
-def _speak_all(utterances: Utterances) -> list[float]:
-    return [_speak(*each) for each in utterances]
-
-
-@contextmanager
-def _speakers(jobs: int) -> Iterator[tuple[Speak, int]]:
-    """What speaks utterances, and how many it is to be given at a time."""
-    if jobs == 1:
-        yield lambda utterances: (_speak(*each) for each in utterances), 1
-        return
-    with processes(jobs) as (submit, _):
-
-        def speak(utterances: Utterances) -> Iterator[float]:
-            parts = [submit(_speak_all, utterances[first : first + PART]) for first in range(0, len(utterances), PART)]
-            return (seconds for part in parts for seconds in part.result())
-
-        yield speak, 4 * PART * jobs
-
-
-def _write_split(
-    root: Path,
-    split: str,
-    planned: Iterator[tuple[Saying, float]],
-    utterances: int | None,
-    seconds: float,
-    tick: Callable[[float], None],
-    speak: tuple[Speak, int],
-) -> list[dict[str, str]]:
-    """Write ``utterances``, or (None) as many as ``seconds`` take, below ``root``/``split``; returns what each is."""
-    listing: list[dict[str, str]] = []
-    done = 0.0
-
-    def enough() -> bool:
-        return done >= seconds if utterances is None else len(listing) == utterances
-
-    while not enough():
-        several = speak[1] if utterances is None else min(speak[1], utterances - len(listing))
-        numbers = range(len(listing), len(listing) + several)
-        names = [f"{split}-{number:06d}" for number in numbers]
-        paths = [Path(split) / f"{number // FOLDER_OF:03d}" / f"{name}.flac" for number, name in zip(numbers, names, strict=True)]
-        batch = list(islice(planned, several))
-        lengths = speak[0]([(root / path, *each) for path, each in zip(paths, batch, strict=True)])
-        for name, path, (saying, _), length in zip(names, paths, batch, lengths, strict=True):
-            if enough():
-                (root / path).unlink()
-                continue
-            listing.append({"id": name, "path": str(path), "text": saying.text, "speaker": saying.speaker.name})
-            done += length
-            tick(length)
-    return listing
+def _plan(split: str, said: Iterable[Saying]) -> Iterator[Planned]:
+    return ((f"{split}/{number // FOLDER_OF:03d}/{split}-{number:06d}.flac", saying) for number, saying in enumerate(said))
 
 
 def _cuts(root: Path, split: str) -> list[Cut]:

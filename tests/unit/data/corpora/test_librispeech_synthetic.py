@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from reallm.data.corpora.librispeech import EVALUATION, transcripts
-from reallm.data.corpora.librispeech_synthetic import RATE, speakers_of, write_corpus
+from reallm.data.corpora.librispeech_synthetic import speakers_of, write_corpus
+from reallm.data.corpora.spoken_text import RATE
 from reallm.data.cuts import load_audio, read_cuts, text_of
 from reallm.errors import InputError
 from reallm.metrics.provenance import corpus_of
@@ -48,6 +49,19 @@ def test_the_corpus_goes_through_the_recipe(tmp_path: Path) -> None:
             audio = load_audio(cut)
             quiet = np.sqrt(np.sort(audio**2)[: len(audio) // 10].mean())
             assert cut.sampling_rate == RATE and (quiet > 1e-3) == split.endswith("other")
+
+
+def test_several_processes_write_the_same_corpus(tmp_path: Path) -> None:
+    text = write_text(tmp_path / "text")
+    options = ("--hours", "0.02", "--eval-utterances", "2", "--train-voices", "3", "--test-voices", "1")
+    found = []
+    for jobs in ("1", "2"):
+        run_data("synthetic-librispeech", "--out", tmp_path / jobs, "--text", text, *options, "--jobs", jobs)
+        root = tmp_path / jobs / "LibriSpeech"
+        found.append({str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()})
+    assert found[0] == found[1] and len(found[0]) > 40
+    with pytest.raises(InputError, match="--jobs 2 and --dask there: choose one"):
+        run_data("synthetic-librispeech", "--out", tmp_path / "1", "--text", text, "--jobs", "2", "--dask", "there")
 
 
 def test_text_that_is_not_there(tmp_path: Path) -> None:

@@ -1,14 +1,21 @@
 """Synthetic speech for pre-training: many voices, and those of dev and test are heard nowhere else."""
 
+import multiprocessing
+import os
+import signal
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from reallm.data.corpora.spoken_text import RATE
-from reallm.data.corpora.synthetic import SyntheticOptions, family, prepare, speakers_of
+from reallm.data.corpora import speaking
+from reallm.data.corpora.spoken_text import RATE, Speaker, say, sayings
+from reallm.data.corpora.synthetic import MANNERS, SyntheticOptions, family, prepare, speakers_of
 from reallm.data.cuts import load_audio, read_cuts, speaker_of, text_of
+from reallm.data.synthesis import Synthesizer
 from reallm.errors import InputError
+from reallm.jobs import Workers
 from reallm.metrics.provenance import corpus_of
 from tests.dummies.command import run_data
 from tests.dummies.own_data import TEXT, write_text
@@ -33,12 +40,12 @@ def test_no_family_of_voices_is_in_two_splits() -> None:
 
 def test_what_is_written(tmp_path: Path) -> None:
     text, out = write_text(tmp_path / "text"), tmp_path / "out"
-    seconds: list[float] = []
-    record = prepare(text, out, SyntheticOptions(**TINY), seconds.append)
+    spoken: list[int] = []
+    record = prepare(text, out, SyntheticOptions(**TINY), tick=spoken.append)
     assert (record["real"], corpus_of(out / "test.jsonl.gz")["kind"]) == (False, "SYNTHETIC speech")
     train, dev, test = (list(read_cuts(out / f"{split}.jsonl.gz")) for split in ("train", "dev", "test"))
     assert 18 <= sum(cut.duration for cut in train) < 40 and (len(dev), len(test)) == (2, 3)
-    assert sum(seconds) == pytest.approx(sum(cut.duration for cut in [*train, *dev, *test]), abs=0.01)
+    assert sum(spoken) >= len([*train, *dev, *test]) == len(list(out.rglob("*.flac"))), "what is too much is not left there"
     assert all(text_of(cut).startswith(TEXT["test"]) for cut in test)
     assert {speaker_of(cut) for cut in train} <= {speaker.name for speaker in speakers_of(3)["train"]}
     audio = load_audio(test[0])
@@ -60,19 +67,71 @@ def test_speech_that_is_there_is_kept_and_other_speech_refused(tmp_path: Path) -
         prepare(tmp_path / "none", tmp_path / "out2", SyntheticOptions(**TINY))
 
 
-def test_the_same_is_said_by_several_processes(tmp_path: Path) -> None:
-    text = write_text(tmp_path / "text")
-    said, lengths = [], []
-    for jobs in (1, 2):
-        out = tmp_path / f"out{jobs}"
-        seconds: list[float] = []
-        prepare(text, out, SyntheticOptions(**TINY), seconds.append, jobs)
-        cuts = [cut for split in ("train", "dev", "test") for cut in read_cuts(out / f"{split}.jsonl.gz")]
-        said.append([(cut.id, text_of(cut), speaker_of(cut), round(float(np.abs(load_audio(cut)).max()), 3)) for cut in cuts])
-        lengths.append([cut.duration for cut in cuts])
-        assert len(list((out / "speech").rglob("*.flac"))) == len(seconds) == len(cuts), "what is too much is not left there"
-    assert said[0] == said[1]
-    assert lengths[0] == pytest.approx(lengths[1], abs=0.05), "espeak-ng remembers what it said before"
+def files_of(out: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(out)): path.read_bytes() for path in (out / "speech").rglob("*") if path.is_file()}
+
+
+def test_the_same_is_said_by_whoever_speaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed import LocalCluster
+
+    monkeypatch.setattr(speaking, "SHARD", 4)
+    text, options = write_text(tmp_path / "text"), SyntheticOptions(**TINY | {"voices": 0, "test_utterances": 9})
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        for name, workers in (("one", Workers()), ("two", Workers(2)), ("cluster", Workers(dask=cluster.scheduler_address))):
+            prepare(text, tmp_path / name, options, workers)
+    said = files_of(tmp_path / "one")
+    assert len([name for name in said if name.endswith(".flac")]) > 15
+    assert files_of(tmp_path / "two") == said == files_of(tmp_path / "cluster")
+    for name in ("one", "two", "cluster"):
+        assert sorted(path.name for path in (tmp_path / name).iterdir() if path.name.startswith((".", "speech"))) == ["speech"]
+
+
+@pytest.mark.parametrize("variant", ["f3", "Reed", "klatt4"])
+def test_a_shard_does_not_depend_on_what_was_said_before_it(variant: str) -> None:
+    said = sayings([TEXT["dev"], TEXT["test"]], [Speaker("a", f"en-us+{variant}")], MANNERS["wide"], np.random.default_rng(1))
+    shard = list(islice(said, 4))
+    found = []
+    for _ in range(2):
+        Synthesizer().restart()
+        found.append([say(saying) for saying in shard])
+    assert all(np.array_equal(*pair) for pair in zip(*found, strict=True))
+
+
+def test_a_process_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speaking, "SHARD", 2)
+    text, options = write_text(tmp_path / "text"), SyntheticOptions(**TINY | {"hours": 0.02})
+    prepare(text, tmp_path / "whole", options)
+    spoken: list[int] = []
+
+    def kill(count: int) -> None:
+        spoken.append(count)
+        if sum(spoken) >= 4:
+            os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
+
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match=r"^one of 2 processes was killed[^\n]*; what is done is kept$"):
+        prepare(text, out, options, Workers(2), kill)
+    assert not (out / "speech").exists() and not multiprocessing.active_children()
+    again: list[int] = []
+    prepare(text, out, options, tick=again.append)
+    assert again[0] >= 4, "it goes on"
+    assert files_of(out) == files_of(tmp_path / "whole") and not (out / ".speech.parts").exists()
+
+
+def test_of_another_corpus_and_of_one_that_was_not_begun_nothing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, out = write_text(tmp_path / "text"), tmp_path / "out"
+
+    def stop(count: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(text, out, SyntheticOptions(**TINY), tick=stop)
+    assert not list(out.iterdir())
+    (out / ".speech.parts/speech/train/000").mkdir(parents=True)
+    (out / ".speech.parts/speech/train/000/train-009999.flac").touch()
+    (out / ".speech.parts/made_of.json").write_text("{}")
+    prepare(text, out, SyntheticOptions(**TINY))
+    assert not list(out.rglob("train-009999.flac"))
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,5 +141,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         run_data("synthetic", "--out", tmp_path / "out", *options)
     write_text(tmp_path / "text")
     monkeypatch.setenv("REALLM_DATA", str(tmp_path))
-    assert "SYNTHETIC" in run_data("synthetic", "--out", tmp_path / "out", *options)
+    assert "SYNTHETIC" in run_data("synthetic", "--out", tmp_path / "out", *options, "--jobs", 2)
+    with pytest.raises(InputError, match="--jobs 2 and --dask there: choose one"):
+        run_data("synthetic", "--out", tmp_path / "out", *options, "--jobs", 2, "--dask", "there")
     assert len(read_cuts(tmp_path / "out/test.jsonl.gz")) == 1
