@@ -78,16 +78,18 @@ class LSTMEncoder(nn.Module):
     def step(self, feats: Tensor, lens: Tensor, final: Tensor, state: LSTMEncoderState) -> tuple[Tensor, Tensor, LSTMEncoderState]:
         """feats (B, T_c, F) → enc (B, ceil(T_c / stride), D), lens (B,), state."""
         x, lens, subsampling = self.subsampling.step(feats, lens, final, state.subsampling)
-        if torch.compiler.is_compiling():  # a program that is exported has no packed sequences
-            return self._frame_by_frame(self.embedding(x), lens, LSTMEncoderState(subsampling, state.hidden, state.cell))
-        # Packing finds each row's state after its own last frame; it takes no empty rows, so those run one frame for nothing.
-        packed = nn.utils.rnn.pack_padded_sequence(self.embedding(x), lens.clamp_min(1).cpu(), batch_first=True, enforce_sorted=False)
-        before = (state.hidden.transpose(0, 1).contiguous(), state.cell.transpose(0, 1).contiguous())
-        packed, (hidden, cell) = self.lstm(packed, before)
-        enc, _ = nn.utils.rnn.pad_packed_sequence(packed, batch_first=True, total_length=x.size(1))
-        some = (lens > 0).view(-1, 1, 1)
-        hidden = torch.where(some, hidden.transpose(0, 1), state.hidden)
-        cell = torch.where(some, cell.transpose(0, 1), state.cell)
+        x, before = self.embedding(x), LSTMEncoderState(subsampling, state.hidden, state.cell)
+        if torch.compiler.is_compiling():
+            return self._frame_by_frame(x, lens, before)
+        # All rows run the whole chunk: were the frames packed, the last bits of a row would hang on how many rows have as many.
+        enc, after = self.lstm(x, (before.hidden.transpose(0, 1).contiguous(), before.cell.transpose(0, 1).contiguous()))
+        hidden, cell = before.hidden, before.cell
+        part = (lens > 0) & (lens < x.size(1)) & ~final
+        if bool(part.any()):  # of the state after its own last frame nothing came out
+            _, _, parts = self._frame_by_frame(x, lens, before)
+            hidden, cell = parts.hidden, parts.cell
+        whole = (lens == x.size(1)).view(-1, 1, 1)
+        hidden, cell = torch.where(whole, after[0].transpose(0, 1), hidden), torch.where(whole, after[1].transpose(0, 1), cell)
         return mask_padding(self.norm(enc), lens), lens, LSTMEncoderState(subsampling, hidden, cell)
 
     def _frame_by_frame(self, x: Tensor, lens: Tensor, state: LSTMEncoderState) -> tuple[Tensor, Tensor, LSTMEncoderState]:
