@@ -2,7 +2,7 @@
 # Speech ReaLLM on connected digits: the whole method on real recordings, in half an hour on two CPU cores.
 #
 #   ./run.sh [--data DIR] [--exp DIR] [--stage STAGE] [--stop-stage STAGE] [--system NAME] [--delay N] [--teacher ctc|rnnt] [--from EXP]
-#            [--interleaver NAME] [--training-delays "LEAST MOST"] [--realign EXP]
+#            [--interleaver NAME] [--attention window|full] [--training-delays "LEAST MOST"] [--realign EXP]
 #
 # DIR holds the Free Spoken Digit Dataset (its recordings/, or fsdd/recordings/); else $REALLM_DATA/fsdd, else it is
 # downloaded, else espeak-ng speaks. Stages, by number or name:
@@ -29,6 +29,7 @@ system=speech_reallm # what is trained: conf/NAME.yaml, one that has a delay
 delay=0             # token periods between the end of a token and its speech embedding
 training_delays=    # one model for all delays from the least to the most, of which streams choose: "0 3"
 interleaver=blank   # how speech and text become one sequence: a file of hparams/interleaver
+attention=window    # of the decoder: to its last 64 positions, or full, to all of a stream of 512 at most
 teacher=ctc         # what aligns and gives the first encoder: ctc, or rnnt (the system 'transducer')
 from=               # another run's --exp, whose data, teacher and alignments are used
 realign=            # another run's --exp, whose Speech ReaLLM aligns the training strings of --from anew
@@ -58,9 +59,12 @@ number 0 1 synthetic_share
 numbers 0.5 2 speeds
 one_of teacher ctc rnnt
 one_of interleaver blank blank_fed chunk_eos delayed_stream
+one_of attention window full
 grep -qs '^delay:' "$here/conf/$system.yaml" ||
   _error "no system '$system' with a delay in $here/conf: one of $(cd "$here/conf" && grep -l '^delay:' *.yaml | sed 's/\.yaml$//' | paste -s -d ' ')"
 delay_fits "$here/conf/$system.yaml"
+[ "$attention" = window ] || grep -q hparams/decoder/llama_short.yaml "$here/conf/$system.yaml" ||
+  _error "--attention '$attention': $system has no decoder whose window could be left out: leave the option out"
 least=$delay most=$delay
 if [ -n "$training_delays" ]; then
   [[ $training_delays =~ ^([0-9]{1,3})\ ([0-9]{1,3})$ ]] || _error "--training-delays '$training_delays': the least and the most, such as '0 3'"
@@ -77,7 +81,7 @@ base=${from:-$exp}
 # What data, teacher and alignments were made with is a matter of that run.
 [ -z "$from" ] || take_over align teacher held_out_speaker speeds synthetic_voices synthetic_share train_strings data_epochs test_strings dev_strings \
   teacher_epochs
-settings seed system delay training_delays interleaver teacher from realign held_out_speaker speeds synthetic_voices synthetic_share vocal_tract \
+settings seed system delay training_delays interleaver attention teacher from realign held_out_speaker speeds synthetic_voices synthetic_share vocal_tract \
   train_strings data_epochs test_strings dev_strings teacher_epochs epochs
 . "$here/path.sh"
 teacher_system=ctc
@@ -135,9 +139,12 @@ if stage train $aligned; then
     llm=(--override llm="$exp/llm")
   fi
   conf=$here/conf/$system.yaml
-  if [ "$interleaver" != blank ]; then
-    # The line that swaps it, in a copy, from where other paths lead to hparams.
-    sed -e "s|hparams/interleaver/blank.yaml|hparams/interleaver/$interleaver.yaml|" -e "s|!include:\.\./|!include:$here/conf/../|" \
+  if [ "$interleaver" != blank ] || [ "$attention" = full ]; then
+    # The lines that swap them, in a copy, from where other paths lead to hparams.
+    decoder=llama_short
+    [ "$attention" = window ] || decoder=llama_full
+    sed -e "s|hparams/interleaver/blank.yaml|hparams/interleaver/$interleaver.yaml|" \
+      -e "s|hparams/decoder/llama_short.yaml|hparams/decoder/$decoder.yaml|" -e "s|!include:\.\./|!include:$here/conf/../|" \
       "$conf" >"$exp/$system.yaml"
     conf=$exp/$system.yaml
   fi

@@ -1,24 +1,26 @@
 #!/usr/bin/env bash
-# The flow of time: whether a decoder-only model knows how much of it went by. Two experiments, in minutes on a CPU.
+# The flow of time: whether a decoder-only model knows how much of it went by. Three experiments, in minutes on a CPU.
 #
-#   ./run.sh [--data DIR] [--exp DIR] [--stage STAGE] [--stop-stage STAGE] [--model BUNDLE] [--teacher EXP]
+#   ./run.sh [--data DIR] [--exp DIR] [--stage STAGE] [--stop-stage STAGE] [--model BUNDLE] [--teacher EXP] [--full-model BUNDLE]
 #
 # A clock: a ReaLLM without speech, whose inputs say nothing, ticks after every k-th of them, for far longer than it was trained.
-# Words: when a Speech ReaLLM says them, against its teacher and the truth, of audio that is played slower and faster. DIR holds the Free
-# Spoken Digit Dataset, as for egs/digits; else $REALLM_DATA/fsdd, else it is downloaded. Stages, by number or name:
+# Words: when a Speech ReaLLM says them, against its teacher and the truth, of audio that is played slower and faster.
+# Long audio: strings joined to ten times the training length, and a minute of something else between them.
+# DIR holds the Free Spoken Digit Dataset, as for egs/digits; else $REALLM_DATA/fsdd, else it is downloaded. Stages, by number or name:
 #   1 clock   train two clocks: with a window, and with full attention
 #   2 ticks   run them for many times the training length
 #   3 data    test strings of digits, as they are and at each speed
 #   4 decode  stream them through the digits model
 #   5 align   the teacher's times, if there is one
-#   6 report  tables and pictures, in EXP/report
+#   6 long    strings joined in one stream: errors, memory and operations against its length, with a window and with full attention
+#   7 report  tables and pictures, in EXP/report; those of stage long are there already
 # A stage that is done is skipped; a run that was stopped goes on where it was.
 set -euo pipefail
 
 data=                                      # folder of the recordings (else $REALLM_DATA/fsdd, or a download)
 exp=                                       # where everything is written (else exp/ here)
 stage=1                                    # first stage
-stop_stage=6                               # last stage
+stop_stage=7                               # last stage
 nj=2                                       # CPU cores to use
 seed=1                                     # of everything that is drawn
 updates=1200                               # of each clock
@@ -28,6 +30,11 @@ model=                                     # a digits bundle, or an experiment w
 teacher=                                   # the CTC experiment that aligned for it, such as egs/digits/exp/ctc; none: no teacher's times
 test_strings=100                           # strings of digits at each speed
 speeds="0.7 0.8 0.9 1.1 1.2 1.3 1.4"       # of the audio, beside 1
+full_model=                                # a digits bundle trained with full attention, or an experiment with one; none: a row less
+long_strings=200                           # strings that are joined
+long_seconds="1 10 50"                     # least lengths of a stream of them
+long_between=60                            # seconds of silence, tones and noise between strings
+long_between_strings=10                    # strings that have these between them, in one stream
 force=false                                # run again what is done
 . "$(dirname "${BASH_SOURCE[0]}")/../../tools/parse_options.sh" "$@"
 
@@ -35,16 +42,21 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 exp=${exp:-$here/exp}
 . "$here/../../tools/stages.sh"
 
-whole 1 - nj updates times full_times test_strings
+whole 1 - nj updates times full_times test_strings long_strings long_between_strings
+number 0 3600 long_between
+numbers 0 3600 long_seconds
+some long_seconds
 whole 0 - seed
 numbers 0.5 2 speeds
 [ -z "$teacher" ] || [ -d "$teacher" ] || _error "--teacher '$teacher': no such folder: name the CTC experiment of egs/digits"
 [ -z "$model" ] || [ -d "$model" ] || _error "--model '$model': no such folder: name a bundle, or an experiment with one"
+[ -z "$full_model" ] || [ -d "$full_model" ] || _error "--full-model '$full_model': no such folder: name a bundle, or an experiment with one"
 model=${model:-$here/../../reallm/bundles/digits}
 [ ! -d "$model/bundle" ] || model=$model/bundle
 
-begin clock ticks data decode align report
+begin clock ticks data decode align long report
 settings seed updates times full_times model teacher test_strings speeds
+reopens long full_model long_strings long_seconds long_between long_between_strings
 . "$here/path.sh"
 
 # Full attention holds all positions: the prompt, the inputs, and a tick for every two of them at most.
@@ -82,6 +94,16 @@ if stage align needs data; then
     rm -f "$exp/aligned.jsonl.gz"
     echo "no --teacher: words are compared with the truth alone"
   fi
+  finish
+fi
+
+if stage long; then
+  reallm data digits ${data:+--data "$data"} --out "$exp/long" --train-strings 1 --epochs 1 --dev-strings 1 --test-strings "$long_strings"
+  full=()
+  [ -z "$full_model" ] || full=(--model "full=$full_model")
+  python "$here/../../tools/bench/joined_strings.py" "$exp/long/test.jsonl.gz" --out "$exp/report" --strings "$long_strings" \
+    $(printf -- '--seconds %s ' $long_seconds) --between "$long_between" --between-strings "$long_between_strings" \
+    --model "window=$model" --model "window lifted=$model:0" "${full[@]}"
   finish
 fi
 

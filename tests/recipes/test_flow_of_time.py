@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.dummies.recipe import ROOT
+from tests.dummies.recipe import ROOT, calls, copy_recipe
 
 RECIPE = ROOT / "egs/flow_of_time"
 CLOCK = RECIPE / "local/clock.py"
@@ -44,6 +44,21 @@ def test_a_tiny_clock_is_trained_run_and_drawn(
     call(monkeypatch, local / "report_clock.py", f"tiny={tmp_path / 'run.json'}", "--out", tmp_path / "report", "--at", 1, "--at", 2)
     assert "| tiny | told | never trained | 2 | 12 |" in capsys.readouterr().out
     assert all((tmp_path / "report" / name).stat().st_size > 10000 for name in ("clock_drift.png", "clock_intervals.png"))
+
+
+def test_strings_are_joined_with_a_window_without_it_and_with_a_model_that_never_had_one(tmp_path: Path) -> None:
+    script = copy_recipe("flow_of_time", tmp_path)
+    options = ["--stage", "long", "--stop-stage", "long"]
+    data, joined = calls(script, "--data", "somewhere", *options)
+    assert data.endswith("data digits --data somewhere --out exp/long --train-strings 1 --epochs 1 --dev-strings 1 --test-strings 200")
+    measured = (
+        "exp/long/test.jsonl.gz --out exp/report --strings 200 --seconds 1 --seconds 10 --seconds 50 --between 60 --between-strings 10"
+    )
+    packaged = "../../reallm/bundles/digits"
+    assert joined == f"../../tools/bench/joined_strings.py {measured} --model window={packaged} --model window lifted={packaged}:0"
+    (tmp_path / "full").mkdir()
+    *_, again = calls(script, *options, "--full-model", str(tmp_path / "full"), "--long-seconds", "2")
+    assert again.endswith(f" --model full={tmp_path / 'full'}") and "--seconds 2 --between" in again
 
 
 def test_what_a_user_did_wrong_is_one_line(

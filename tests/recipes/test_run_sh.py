@@ -103,6 +103,8 @@ OWN = {
         (["--train-strings", "0"], "--train-strings '0': a whole number from 1 on"),
         (["--teacher", "hmm"], "--teacher 'hmm': ctc or rnnt"),
         (["--interleaver", "chunk"], "--interleaver 'chunk': blank or blank_fed or chunk_eos or delayed_stream"),
+        (["--attention", "some"], "--attention 'some': window or full"),
+        (["--attention", "full", "--system", "speech_reallm_llm"], "--attention 'full': speech_reallm_llm has no decoder whose window "),
         (["--training-delays", "3"], "--training-delays '3': the least and the most, such as '0 3'"),
         (["--training-delays", "1 3"], "--delay '0': not from 1 to 3, the --training-delays"),
         (["--training-delays", "0 9"], "--delay '9': at most 3"),
@@ -112,6 +114,9 @@ OWN = {
         (["--updates", "0"], "--updates '0': a whole number from 1 on"),
         (["--full-times", "0"], "--full-times '0': a whole number from 1 on"),
         (["--speeds", "0.9 3"], "--speeds '3': a number from 0.5 to 2"),
+        (["--full-model", "nowhere"], "--full-model 'nowhere': no such folder: name a bundle, or an experiment with one"),
+        (["--long-seconds", "-1"], "--long-seconds '-1': a number from 0 to 3600"),
+        (["--long-seconds", ""], "--long-seconds '': name one at least"),
         (["--teacher", "nowhere"], "--teacher 'nowhere': no such folder: name the CTC experiment of egs/digits"),
         (["--model", "nowhere"], "--model 'nowhere': no such folder: name a bundle, or an experiment with one"),
     ],
@@ -174,6 +179,17 @@ def test_the_digits_are_interleaved_in_another_way(recipe: Path) -> None:
     swapped = (exp / "speech_reallm.yaml").read_text()
     assert f"interleaver: !include:{recipe.parent}/conf/../../../hparams/interleaver/chunk_eos.yaml" in swapped
     assert swapped.count(f"!include:{recipe.parent}/conf/../../../hparams/") == swapped.count("!include:")
+
+
+@pytest.mark.parametrize("recipe", ["digits"], indirect=True)
+@pytest.mark.parametrize("interleaver", ["blank", "delayed_stream"])
+def test_the_decoder_of_the_digits_attends_to_all(recipe: Path, interleaver: str) -> None:
+    exp = recipe.parent / "exp"
+    assert run(recipe, "--exp", str(exp), "--attention", "full", "--interleaver", interleaver).returncode == 0
+    assert f"train {exp}/speech_reallm.yaml " in (recipe.parents[2] / "calls").read_text()
+    swapped = (exp / "speech_reallm.yaml").read_text()
+    assert f"decoder: !include:{recipe.parent}/conf/../../../hparams/decoder/llama_full.yaml" in swapped and "llama_short" not in swapped
+    assert f"/hparams/interleaver/{interleaver}.yaml" in swapped
 
 
 @pytest.mark.parametrize("recipe", ["digits"], indirect=True)

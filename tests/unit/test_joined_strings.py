@@ -1,6 +1,7 @@
 """tools/bench/joined_strings.py on strings of levels: its streams, its errors, and that a window's cost does not grow."""
 
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -40,13 +41,70 @@ def test_the_cost_of_a_window_is_the_same_for_any_length_and_that_of_full_attent
     assert all(long > short for short, long in zip(costs[0, 5], costs[0, 50], strict=True))
 
 
-def test_a_model_without_attention_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_without_attention_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_cuts([make_cut(tmp_path, number) for number in range(2)], tmp_path / "test.jsonl.gz")
     with registered_level_system():
-        options = [tmp_path / "test.jsonl.gz", "--out", tmp_path / "out", "--model", write_level_bundle(tmp_path / "bundle")]
+        options = [tmp_path / "test.jsonl.gz", "--out", tmp_path / "out", "--model", f"levels={write_level_bundle(tmp_path / 'bundle')}"]
         monkeypatch.setattr(sys, "argv", [str(part) for part in ("joined_strings.py", *options)])
-        with pytest.raises(SystemExit, match=r"error: a .* has no decoder that attends: take a Speech ReaLLM"):
+        with pytest.raises(SystemExit) as refused:
             runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert refused.value.code == 2
+    assert re.fullmatch(r"error: a .* has no decoder that attends: take a Speech ReaLLM with one\n", capsys.readouterr().err)
+
+
+def test_models_are_named_and_attend_as_they_were_trained_or_otherwise(tmp_path: Path) -> None:
+    from reallm.bundle import export
+    from reallm.decoders.llama import LlamaDecoder
+    from reallm.registry import spec_of
+    from reallm.systems.speech_reallm import SpeechReaLLM
+
+    names = runpy.run_path(str(SCRIPT))
+    tiny = SpeechReaLLM.tiny()
+    full = LlamaDecoder(**{**spec_of(tiny.decoder).kwargs, "window": 0, "capacity": 32})
+    card = {"training_data": "none", "license": "CC0"}
+    export(tiny.eval(), tmp_path / "short:1", card)
+    export(SpeechReaLLM(**{**spec_of(tiny).kwargs, "decoder": full}).eval(), tmp_path / "full", card)
+    known: dict[Path, object] = {}
+    short, lifted, whole = (
+        names["read_model"](asked.replace("AT", str(tmp_path)), known)
+        for asked in ("short=AT/short:1:16", "lifted=AT/short:1:0", "f=AT/full")
+    )
+    assert (short.name, short.window, short.attention) == ("short", 16, "window 16")
+    assert (lifted.window, lifted.attention, whole.attention) == (0, "full (trained with window 16)", "full")
+    assert lifted.system is short.system and len(known) == 2
+    for wrong in ("AT/full", "=AT/full", "full="):
+        with pytest.raises(names["InputError"], match="write NAME=BUNDLE, or NAME=BUNDLE:WINDOW"):
+            names["read_model"](wrong, known)
+
+
+def test_the_strings_of_a_manifest_are_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from reallm.bundle import export
+    from reallm.searchers.greedy import GreedySearcher
+    from reallm.systems.speech_reallm import SpeechReaLLM
+
+    write_cuts([make_cut(tmp_path, number) for number in range(2)], tmp_path / "test.jsonl.gz")
+    system = SpeechReaLLM.tiny().eval()
+    system.searcher = GreedySearcher(blank_penalty=-100.0)  # says nothing: quick
+    export(system, tmp_path / "tiny", {"training_data": "none", "license": "CC0"})
+    models = ["--model", f"window={tmp_path / 'tiny'}", "--model", f"lifted={tmp_path / 'tiny'}:0"]
+    options = [tmp_path / "test.jsonl.gz", "--out", tmp_path / "out", "--seconds", 1, "--between", 0.1, *models]
+    monkeypatch.setattr(sys, "argv", [str(part) for part in ("joined_strings.py", *options)])
+    names = runpy.run_path(str(SCRIPT))
+    monkeypatch.setitem(names["main"].__globals__, "cost", lambda system: (0.5, 97.0))  # counting takes seconds, and has its own test
+    names["main"]()
+    written = json.loads((tmp_path / "out/joined.json").read_text())
+    assert [(row["model"], row["window"]) for row in written["rows"]] == [("window", 16), ("lifted", 0)] * 4
+    text = (tmp_path / "out/joined.md").read_text()
+    assert text.startswith(f"2 strings; commit {written['git']}. ") and "| lifted | full (trained with window 16) |" in text
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--model", f"lifted={tmp_path / 'tiny'}:8"])
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        names["main"]()
+    assert capsys.readouterr().err == "error: --model: two of window, lifted, lifted have one name\n"
 
 
 def test_rows_become_a_table_and_a_picture(tmp_path: Path) -> None:
@@ -62,7 +120,8 @@ def test_rows_become_a_table_and_a_picture(tmp_path: Path) -> None:
         "mflop_per_s": 97.0,
     }
     kinds = [("0.5 s of silence", 0.5, 5.0), ("0.5 s of silence", 0.5, 50.0), ("60 s of tones", 60.0, 130.0)]
-    rows = [{**row, "between": b, "gap_s": g, "longest_s": s, "window": w} for b, g, s in kinds for w in (64, 0)]
-    assert "| 60 s of tones | full | 1 | 130 | 10 | 30.00 | 1 / 2 / 0 | 0.50 | 97 |" in names["table"](json.loads(json.dumps(rows)))
-    names["picture"](rows, [64, 0]).savefig(tmp_path / "joined.png")
+    models = [("window", "window 64"), ("lifted", "full (trained with window 64)"), ("full", "full")]
+    rows = [{**row, "between": b, "gap_s": g, "longest_s": s, "model": m, "attention": a} for b, g, s in kinds for m, a in models]
+    assert "| 60 s of tones | full | full | 1 | 130 | 10 | 30.00 | 1 / 2 / 0 | 0.50 | 97 |" in names["table"](json.loads(json.dumps(rows)))
+    names["picture"](rows).savefig(tmp_path / "joined.png")
     assert (tmp_path / "joined.png").stat().st_size > 10000

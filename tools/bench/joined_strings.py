@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Strings of digits joined in one stream: errors against its length, and what a minute of something else between them does.
 
-    joined_strings.py work/test.jsonl.gz --out FOLDER [--model BUNDLE] [--window 64 --window 0]
+    joined_strings.py work/test.jsonl.gz --out FOLDER [--model NAME=BUNDLE[:WINDOW]]…
 
-For each window of the decoder (0 = full attention, with room for the whole stream): strings joined with short pauses to streams
-of --seconds at least; strings with --between seconds of silence, tones or noise between them; memory of a stream's state, and
-operations per second of audio.
+For each model, whose decoder attends as it was trained, or to WINDOW positions (0 = full attention, with room for the whole stream):
+strings joined with short pauses to streams of --seconds at least; strings with --between seconds of silence, tones or noise between
+them; memory of a stream's state, and operations per second of audio. Without --model: the digits model as it is, and with its window
+lifted.
 Writes joined.json, joined.md and joined.png. `reallm data digits` makes the manifest.
 """
 
@@ -15,7 +16,7 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +27,8 @@ from reallm.bundle import load_shared, published
 from reallm.data.cuts import load_audio, read_cuts, text_of
 from reallm.data.files import atomic_write
 from reallm.errors import InputError
-from reallm.metrics.plots import BLUE, GREY, INK, ORANGE, style
+from reallm.metrics.plots import BLUE, GREEN, GREY, INK, ORANGE, RED, style
+from reallm.metrics.provenance import git_revision
 from reallm.metrics.word_errors import ErrorCounts, align_words
 from reallm.streaming.recognizer import Recognizer
 from reallm.streaming.simulation import stream_utterances
@@ -66,13 +68,47 @@ def joined(strings: Sequence[tuple[Audio, str]], rate: int, seconds: float, kind
         yield " ".join(texts), np.concatenate(parts), rate
 
 
-def attend(system: Any, window: int, seconds: float) -> None:
-    """Let its decoder attend to ``window`` positions, or, with 0, to all of a stream of ``seconds``."""
+class Model(NamedTuple):
+    """A system, and how its decoder is to attend."""
+
+    name: str
+    system: Any
+    trained: int  # window, in positions; 0 = full attention
+    window: int  # likewise, here
+
+    @property
+    def attention(self) -> str:
+        """In words: attention that training did not have is said to be so."""
+        now, then = (f"window {size}" if size else "full" for size in (self.window, self.trained))
+        return now if now == then else f"{now} (trained with {then})"
+
+
+def read_model(asked: str, known: dict[Path, Any]) -> Model:
+    """NAME=BUNDLE[:WINDOW]; ``known`` are the systems loaded before.
+
+    Raises InputError for what is not written so, what is no bundle, and a system that does not attend.
+    """
+    name, equals, place = asked.partition("=")
+    head, _, tail = place.rpartition(":")
+    folder = Path(head if head and tail.isdecimal() else place)
+    if not (name and equals and place):
+        raise InputError(f"--model '{asked}': write NAME=BUNDLE, or NAME=BUNDLE:WINDOW")
+    if folder not in known:
+        known[folder] = load_shared(folder)
+    system = known[folder]
     if not hasattr(getattr(system, "decoder", None), "window"):
         raise InputError(f"a {type(system).__name__} has no decoder that attends: take a Speech ReaLLM with one")
+    trained = system.decoder.window
+    return Model(name, system, trained, int(tail) if head and tail.isdecimal() else trained)
+
+
+def attend(system: Any, window: int, seconds: float, room: int = 2) -> None:
+    """Let its decoder attend to ``window`` positions, or, with 0, to all of a stream of ``seconds``.
+
+    ``room``: positions that full attention has for each speech embedding, itself included.
+    """
     positions = math.ceil(seconds * system.sample_rate / system.period_samples)
-    # As many words as two a second, and room for what is made up.
-    system.decoder.window, system.decoder.capacity = window, 0 if window else 2 * positions + 64
+    system.decoder.window, system.decoder.capacity = window, 0 if window else room * positions + 64
 
 
 def cost(system: Any) -> tuple[float, float]:
@@ -80,24 +116,33 @@ def cost(system: Any) -> tuple[float, float]:
     state = system.init_state(1)
     size = sum(t.numel() * t.element_size() for t in tensors(state)) / 1e6
     samples, chunks = system.chunk_samples, 8
-    counter = FlopCounterMode(display=False)
+    counter, random = FlopCounterMode(display=False), torch.Generator().manual_seed(0)
     with counter, sdpa_kernel(SDPBackend.MATH):  # the CPU's fused kernel is not counted
         for _ in range(chunks):
-            wav = FAINT_NOISE * torch.randn(1, samples)
+            wav = FAINT_NOISE * torch.randn(1, samples, generator=random)
             _, state = system.step(wav, torch.tensor([samples]), torch.tensor([False]), state)
     return size, counter.get_total_flops() / 1e6 * system.sample_rate / (chunks * samples)
 
 
-def measure(system: Any, streams: list[tuple[str, Audio, int]], window: int) -> dict[str, Any]:
+def measure(model: Model, streams: list[tuple[str, Audio, int]]) -> dict[str, Any]:
     """The errors of all streams together, and the cost of the longest."""
     longest = max(len(samples) / rate for _, samples, rate in streams)
-    attend(system, window, longest)
-    counts = ErrorCounts()
-    for text, hypothesis, _ in stream_utterances(Recognizer(system, min(8, len(streams))), iter(streams), 1.0):
-        counts.add(align_words(text.split(), hypothesis.text.split()))
+    system = model.system
+    for room in (2, 4, 8, 16):
+        attend(system, model.window, longest, room)
+        counts = ErrorCounts()
+        try:
+            for text, hypothesis, _ in stream_utterances(Recognizer(system, min(8, len(streams))), iter(streams), 1.0):
+                counts.add(align_words(text.split(), hypothesis.text.split()))
+            break
+        except InputError:
+            if model.window or room == 16:  # else it said more than there was room for
+                raise
     megabytes, operations = cost(system)
     return {
-        "window": window,
+        "model": model.name,
+        "attention": model.attention,
+        "window": model.window,
         "streams": len(streams),
         "longest_s": round(longest, 1),
         "words": counts.words,
@@ -114,6 +159,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     """A line for each measurement."""
     head = [
         "between strings",
+        "model",
         "attention",
         "streams",
         "longest, s",
@@ -125,18 +171,20 @@ def table(rows: list[dict[str, Any]]) -> str:
     ]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in rows:
-        cells = [row["between"], f"window {row['window']}" if row["window"] else "full", str(row["streams"]), f"{row['longest_s']:g}"]
+        cells = [row["between"], row["model"], row["attention"], str(row["streams"]), f"{row['longest_s']:g}"]
         cells += [str(row["words"]), f"{row['wer']:.2f}", f"{row['insertions']} / {row['deletions']} / {row['substitutions']}"]
         cells += [f"{row['state_mb']:.2f}", f"{row['mflop_per_s']:.0f}"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def picture(rows: list[dict[str, Any]], windows: Sequence[int]) -> Any:
+def picture(rows: list[dict[str, Any]]) -> Any:
     """Errors, memory and operations against the length of a stream; errors with a minute of something between strings."""
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+    from matplotlib.ticker import NullLocator
 
-    figure = Figure(figsize=(9.0, 6.2), dpi=150, layout="constrained", facecolor="white")
+    figure = Figure(figsize=(9.0, 6.6), dpi=150, layout="constrained", facecolor="white")
     axes = figure.subplots(2, 2)
     lengths = [row for row in rows if row["gap_s"] == PAUSE]
     panels = [
@@ -144,29 +192,35 @@ def picture(rows: list[dict[str, Any]], windows: Sequence[int]) -> Any:
         ("Memory of a stream", "MB", "state_mb"),
         ("Operations", "Mflop per second of audio", "mflop_per_s"),
     ]
-    colours = dict(zip(windows, (BLUE, ORANGE, GREY), strict=False))
+    models = list(dict.fromkeys((row["model"], row["attention"]) for row in rows))
+    colours = [(BLUE, ORANGE, GREEN, RED, GREY)[number % 5] for number in range(len(models))]
     for panel, (title, unit, name) in zip(axes.flat[:3], panels, strict=True):
-        for window in windows:
-            points = [(row["longest_s"], row[name]) for row in lengths if row["window"] == window]
-            label = f"window {window}" if window else "full attention"
-            panel.plot(*zip(*points, strict=True), color=colours[window], marker="o", markersize=4, linewidth=1.6, label=label)
+        for (model, attention), colour in zip(models, colours, strict=True):
+            points = [(row["longest_s"], row[name]) for row in lengths if row["model"] == model]
+            panel.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4, linewidth=1.6, label=f"{model}: {attention}")
         panel.set_xscale("log")
+        panel.set_xticks(sorted({row["longest_s"] for row in lengths}))
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.xaxis.set_minor_locator(NullLocator())
         panel.set_ylim(bottom=0)
-        panel.legend(frameon=False, fontsize=8, labelcolor=INK)
         style(panel, title, "longest stream, seconds", unit, grid="both")
     kinds = list(dict.fromkeys(row["between"] for row in rows if row["gap_s"] != PAUSE))
-    panel = axes[1, 1]
-    for number, window in enumerate(windows):
-        found = {row["between"]: row for row in rows if row["gap_s"] != PAUSE and row["window"] == window}
-        place, bottom = np.arange(len(kinds)) + (number - (len(windows) - 1) / 2) * 0.36, np.zeros(len(kinds))
-        for name, alpha in (("insertions", 1.0), ("deletions", 0.6), ("substitutions", 0.3)):
+    panel, width = axes[1, 1], 0.8 / len(models)
+    shades = {"insertions": 1.0, "deletions": 0.6, "substitutions": 0.3}
+    for number, (model, _) in enumerate(models):
+        found = {row["between"]: row for row in rows if row["gap_s"] != PAUSE and row["model"] == model}
+        place, bottom = np.arange(len(kinds)) + (number - (len(models) - 1) / 2) * width, np.zeros(len(kinds))
+        for name, alpha in shades.items():
             height = np.array([100 * found[kind][name] / found[kind]["words"] for kind in kinds])
-            label = f"{name}, {f'window {window}' if window else 'full'}"
-            panel.bar(place, height, 0.32, bottom=bottom, color=colours[window], alpha=alpha, label=label)
+            panel.bar(place, height, 0.9 * width, bottom=bottom, color=colours[number], alpha=alpha)
             bottom = bottom + height
+    panel.set_ylim(0, 1.35 * panel.get_ylim()[1])  # for the legend
     panel.set_xticks(range(len(kinds)), [kind.partition(" of ")[2] or kind for kind in kinds])
-    panel.legend(frameon=False, fontsize=7.5, labelcolor=INK)
-    style(panel, "Errors with a pause of another kind", "between strings", "% of words", grid="both")
+    panel.legend(
+        handles=[Patch(color=GREY, alpha=alpha, label=name) for name, alpha in shades.items()], frameon=False, fontsize=8, labelcolor=INK
+    )
+    style(panel, f"Errors with {kinds[0].partition(' of ')[0]} between strings" if kinds else "", "between strings", "% of words")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False, fontsize=8.5, labelcolor=INK)
     return figure
 
 
@@ -174,17 +228,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", type=Path, help="lhotse cuts with their texts")
     parser.add_argument("--out", type=Path, required=True, help="a folder")
-    parser.add_argument("--model", type=Path, help="a bundle, or an experiment with one; default: the digits")
-    parser.add_argument("--window", type=int, action="append", help="decoder positions; 0 = full attention; default: 64 and 0")
+    parser.add_argument(
+        "--model", action="append", metavar="NAME=BUNDLE[:WINDOW]", help="a bundle, or an experiment with one; give it several times"
+    )
     parser.add_argument("--seconds", type=float, action="append", help="least length of a stream; default: 1, 10, 50")
     parser.add_argument("--strings", type=int, default=20, help="how many of the manifest are joined")
     parser.add_argument("--between", type=float, default=60.0, help="seconds of silence, tones and noise")
     parser.add_argument("--between-strings", type=int, default=3, help="how many strings have these between them, in one stream")
     arguments = parser.parse_args()
-    windows = arguments.window or [64, 0]
+    asked = arguments.model or [f"window={published()}", f"window lifted={published()}:0"]
     try:
-        system: Any = load_shared(arguments.model or published())
-        rate = system.sample_rate
+        loaded: dict[Path, Any] = {}
+        models = [read_model(one, loaded) for one in asked]
+        if len({model.name for model in models}) < len(models):
+            raise InputError(f"--model: two of {', '.join(model.name for model in models)} have one name")
+        rates = sorted({model.system.sample_rate for model in models})
+        if len(rates) > 1:
+            raise InputError(f"--model: models of {' and '.join(map(str, rates))} Hz: give those of one rate")
+        rate = rates[0]
         strings = [
             (load_audio(cut, rate), text_of(cut)) for cut, _ in zip(read_cuts(arguments.manifest), range(arguments.strings), strict=False)
         ]
@@ -193,17 +254,19 @@ def main() -> None:
         sweeps += [(kind, arguments.between, math.inf, strings[: arguments.between_strings]) for kind in ("silence", "tones", "noise")]
         for kind, gap, seconds, chosen in sweeps:
             streams = list(joined(chosen, rate, seconds, kind, gap))
-            for window in windows:
-                rows.append({"between": f"{gap:g} s of {kind}", "gap_s": gap, **measure(system, streams, window)})
+            for model in models:
+                rows.append({"between": f"{gap:g} s of {kind}", "gap_s": gap, **measure(model, streams)})
                 print(rows[-1], flush=True)
     except InputError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    caption = f'{len(strings)} strings; commit {git_revision()}. "Trained with": attention that the model met here first.\n\n'
     with atomic_write(arguments.out / "joined.json") as file:
-        json.dump(rows, file, indent=1)
+        json.dump({"git": git_revision(), "manifest": str(arguments.manifest.resolve()), "models": asked, "rows": rows}, file, indent=1)
     with atomic_write(arguments.out / "joined.md") as file:
-        file.write(table(rows) + "\n")
-    picture(rows, windows).savefig(arguments.out / "joined.png")
-    print(table(rows))
+        file.write(caption + table(rows) + "\n")
+    picture(rows).savefig(arguments.out / "joined.png")
+    print(caption + table(rows))
 
 
 if __name__ == "__main__":
