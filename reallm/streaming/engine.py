@@ -8,18 +8,22 @@
         print(stream.result().text)
         print(stream.finish().text)
 
-A step of the system takes the next chunk of every stream that has one (*continuous batching*): while it runs, pushes write audio
-into the ring of the next one, and streams that come late, rest or leave hold nobody up. Where streams bring more than the machine
-decodes, their queues fill up to a bound, and ``push`` waits: the delay of a live stream is bounded by it.
+Slots lie in groups of G. A step of the system takes the next chunk of every stream of a group that has one (*continuous batching*):
+while it runs, pushes write audio into the ring for later ones, and streams that come late, rest or leave hold nobody up. The next step is
+of the group whose audio waits longest, so that a step computes few rows that rest, no group waits for all others to be ready, and none
+waits for more than one step of each. Where streams bring more than the machine decodes, their queues fill up to a bound, and ``push``
+waits: the delay of a live stream is bounded by it.
 
 ::
 
-    push    as_mono, resample (the pusher's thread) ─► row of the ring (B, R)      Intake, SampleRing
-    step    chunks of all ready rows ─► system.step ─► one read-back               BatchedStep
-            ─► words of the rows that spoke; those that wait are told              Listener, EngineStream
+    join    the group with the stream's phase ─► a slot, which is a row             FreeSlots
+    push    as_mono, resample (the pusher's thread) ─► row of the ring (B, R)       Intake, SampleRing
+    step    chunks of a group's ready rows ─► system.step ─► one read-back          BatchedStep
+            ─► words of the rows that spoke; those that wait are told               Listener, EngineStream
 
-Rows are independent: with equal slots and device, what one stream gets is equal to the bit whatever the others do; its text is
-that of a :class:`~reallm.streaming.recognizer.Recognizer`. What goes wrong with one stream's audio is that stream's ``error``.
+Rows are independent: with equal G and device, what a stream gets in a row of its group is equal to the bit whatever the others do, since
+all groups have G rows, the last one too; its text is that of a :class:`~reallm.streaming.recognizer.Recognizer`. What goes wrong with one
+stream's audio is that stream's ``error``.
 
 Without ``start`` (or ``with``) there is no worker, and nothing is decoded but by ``step``, ``decode``, and what waits: ``finish`` and
 a ``push`` into a full queue.
@@ -30,22 +34,32 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, NamedTuple, Self, TypeVar, Unpack
 
 import numpy as np
 
 from reallm.errors import InputError, at_least
 from reallm.protocols import StreamingSystem, System, streams
 from reallm.streaming.batched_step import BatchedStep, Heard
+from reallm.streaming.engine_slots import FreeSlots
 from reallm.streaming.engine_stream import EngineStream
 from reallm.streaming.options import Choices, Chosen, StreamOptions, choose
 from reallm.streaming.recognizer import parameter_of
 from reallm.streaming.sample_ring import Mask, SampleRing
-from reallm.types import Seconds
+from reallm.types import Scored, Seconds
 
 T = TypeVar("T")
 RESAMPLED: Seconds = 1.0  # room behind a full queue for what a resampler had held back
 POLL: Seconds = 1.0  # how long a worker sleeps at most
+GROUP = 8  # G on a processor, where rows cost arithmetic each and share what reading the weights costs: 8 leave little of it to save
+
+
+class _Group(NamedTuple):
+    """Rows that are decoded together."""
+
+    rows: slice  # of all
+    batch: BatchedStep
+    choices: Choices
 
 
 class Engine:
@@ -55,13 +69,15 @@ class Engine:
 
     Args:
         system: a trained system that streams, in eval mode.
-        slots: B, the streams at a time, whose states are allocated here.
+        slots: the streams at a time, whose states are allocated here.
         queue: seconds of audio of a stream that may wait to be decoded; a chunk at least.
         max_waiting: how many ``stream()`` may wait for a slot when all are taken; others are refused.
         idle_timeout: a stream that brings nothing for so many seconds is ended, and its words are kept; None = never.
         isolates: whether an exception in one stream's data fails that stream alone, at the cost of a copy of all states in memory and
             at every step; else it fails all streams of its step.
-        clock: seconds, for the time-out.
+        group: G, the slots that are decoded together; all, where there are not so many. Default: 8 on a processor, all on an accelerator,
+            where a step costs about the same whatever its rows.
+        clock: seconds, for the time-out and for the phases of streams.
 
     Raises InputError for what is no system, does not stream or is in training mode, and for numbers out of range.
     """
@@ -74,25 +90,30 @@ class Engine:
         max_waiting: int = 0,
         idle_timeout: Seconds | None = 60.0,
         isolates: bool = True,
+        group: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.system = _streaming(system)
-        at_least(1, slots=slots)
+        at_least(1, slots=slots, group=1 if group is None else group)
         at_least(0, queue=queue, max_waiting=max_waiting, idle_timeout=idle_timeout or 0.0)
         parameter = parameter_of(system)
         self.slots, self.device = slots, parameter.device
         self._max_waiting, self._idle_timeout, self._clock = max_waiting, idle_timeout, clock
         chunk = self.system.chunk_samples
         self._most = max(chunk, round(queue * system.sample_rate))
-        self._ring = SampleRing(slots, chunk, self._most + round(RESAMPLED * system.sample_rate))
-        self._batch = BatchedStep(self.system, slots, parameter.device, parameter.dtype, isolates)
-        self._used, self._fresh, self._awaited = (np.zeros(slots, dtype=np.bool_) for _ in range(3))
-        self._generation = np.zeros(slots, dtype=np.int64)  # of the row's stream: what was decoded for another one is dropped
-        self._brought_at = np.zeros(slots)
-        self._choices = Choices(slots)
-        self._tail_ids, self._tail_lens = np.zeros((slots, 0), dtype=np.int64), np.zeros(slots, dtype=np.int64)
-        self._streams: list[EngineStream | None] = [None] * slots
-        self._free = deque(range(slots))
+        self.group = size = min(slots, group or (GROUP if parameter.device.type == "cpu" else slots))
+        rows = -(-slots // size) * size  # B
+        self._ring = SampleRing(rows, chunk, self._most + round(RESAMPLED * system.sample_rate), size)
+        self._groups = [
+            _Group(slice(row, row + size), BatchedStep(self.system, size, parameter.device, parameter.dtype, isolates), Choices(size))
+            for row in range(0, rows, size)
+        ]
+        self._used, self._fresh, self._awaited = (np.zeros(rows, dtype=np.bool_) for _ in range(3))
+        self._generation = np.zeros(rows, dtype=np.int64)  # of the row's stream: what was decoded for another one is dropped
+        self._brought_at = np.zeros(rows)
+        self._tail_ids, self._tail_lens = np.zeros((rows, 0), dtype=np.int64), np.zeros(rows, dtype=np.int64)
+        self._streams: list[EngineStream | None] = [None] * rows
+        self._free = FreeSlots(slots, size)
         self._joining: deque[tuple[Future[EngineStream], Chosen | None]] = deque()
         self._lock = threading.Lock()  # of all of the above but the states, and never held while the system steps
         self._turn = threading.Lock()  # of the states: one step at a time
@@ -185,7 +206,7 @@ class Engine:
         with self._lock:
             self._refuse_over()
             self._joining = deque(waiting for waiting in self._joining if not waiting[0].cancelled())
-            if not self._free and len(self._joining) >= self._max_waiting:
+            if not len(self._free) and len(self._joining) >= self._max_waiting:
                 waiting = f", and {len(self._joining)} wait for one" if self._max_waiting else ""
                 raise InputError(
                     f"all {self.slots} streams are in use{waiting}: finish() or close() one, or make the engine with more slots, or "
@@ -196,10 +217,10 @@ class Engine:
         return joining
 
     def _admit(self) -> None:
-        while self._free and self._joining:
+        while len(self._free) and self._joining:
             joining, chosen = self._joining.popleft()
             if joining.set_running_or_notify_cancel():
-                row = self._free.popleft()
+                row = self._free.take(self._clock() * self.system.sample_rate / self.system.chunk_samples % 1)
                 self._streams[row] = stream = EngineStream(self, row, chosen)
                 self._begin(row, chosen)
                 joining.set_result(stream)
@@ -208,7 +229,7 @@ class Engine:
         self._ring.begin(row)
         self._generation[row] += 1
         self._fresh[row], self._used[row] = self._used[row], True
-        self._choices.put(row, chosen)
+        self._groups[row // self.group].choices.put(row % self.group, chosen)
         self._tail_lens[row] = 0
         self._brought_at[row] = self._clock()
 
@@ -217,7 +238,7 @@ class Engine:
         self._generation[row] += 1
         self._awaited[row] = False
         self._streams[row] = None
-        self._free.append(row)
+        self._free.give_back(row)
         self._admit()
 
     def _reclaim_idle(self, ready: Mask) -> None:
@@ -236,47 +257,53 @@ class Engine:
             pass
 
     def step(self) -> bool:
-        """Decode one chunk of every stream that has one; False when there was nothing to do."""
+        """Decode one chunk of every stream that has one, in the group that waits longest; False when there was nothing to do."""
         with self._turn:
             with self._lock:
                 self._reclaim_idle(self._ring.ready)
-                if not self._ring.ready.any():
+                oldest = self._ring.oldest()
+                if oldest is None:
                     return False
-                chunks = self._ring.take()
-                self._brought_at[chunks.rows] = self._clock()
-                generation, fresh, choices = self._generation.copy(), self._fresh.copy(), self._choices.take()
-                self._fresh[:] = False
+                rows, batch, made = self._groups[oldest]
+                chunks = self._ring.take(oldest)
+                self._brought_at[rows][chunks.rows] = self._clock()
+                generation, fresh, choices = self._generation[rows].copy(), self._fresh[rows].copy(), made.take()
+                self._fresh[rows] = False
             if fresh.any():
-                self._batch.renew(fresh)
+                batch.renew(fresh)
             if choices is not None:
-                self._batch.begin(choices)
-            heard, failed = self._batch(chunks)
+                batch.begin(choices)
+            heard, failed = batch(chunks)
             with self._lock:
-                same = generation == self._generation
+                same = generation == self._generation[rows]
                 for one in heard:
-                    self._deliver(one, same)
+                    self._deliver(rows, one, same)
                 for row, error in failed.items():
-                    stream = self._streams[row]
+                    stream = self._streams[rows.start + row]
                     if same[row] and stream is not None:
                         stream._fail_at(error)
         return True
 
-    def _deliver(self, heard: Heard, same: Mask) -> None:
-        """Tell the streams of the rows in which something happened; no Python runs for the others."""
+    def _deliver(self, group: slice, heard: Heard, same: Mask) -> None:
+        """Tell the streams of the group's rows in which something happened; no Python runs for the others."""
         rows, took_part = heard.rows, heard.took_part & same
         if rows.tail_ids.shape[1]:
             if not self._tail_ids.shape[1]:
-                self._tail_ids = np.zeros_like(rows.tail_ids)
-            self._tail_ids[took_part] = rows.tail_ids[took_part]
-            self._tail_lens[took_part] = rows.tail_lens[took_part]
-        news = (rows.lens > 0) | (rows.cap_hits > 0) | rows.exhausted | rows.is_nan | rows.has_ends | heard.final | self._awaited
+                self._tail_ids = np.zeros((len(self._streams), rows.tail_ids.shape[1]), dtype=np.int64)
+            self._tail_ids[group][took_part] = rows.tail_ids[took_part]
+            self._tail_lens[group][took_part] = rows.tail_lens[took_part]
+        news = (rows.lens > 0) | (rows.cap_hits > 0) | rows.exhausted | rows.is_nan | rows.has_ends | heard.final | self._awaited[group]
         for row in np.flatnonzero(news & took_part).tolist():
-            stream = self._streams[row]
+            stream = self._streams[group.start + row]
             assert stream is not None
             try:
-                stream._hear(rows, bool(heard.final[row]))
+                stream._hear(rows, row, bool(heard.final[row]))
             except Exception as error:
                 stream._fail_at(error)
+
+    def _n_best(self, row: int, emitted: list[int]) -> list[Scored]:
+        """The hypotheses of a row that ended with this step, where the system keeps several."""
+        return self._groups[row // self.group].batch.n_best(emitted, row % self.group)
 
     # Waiting
 

@@ -205,19 +205,20 @@ class EngineStream:
 
     # What the engine tells, with its lock held
 
-    def _hear(self, rows: Rows, final: bool) -> None:
+    def _hear(self, rows: Rows, at: int, final: bool) -> None:
+        """What came out in row ``at`` of the group's ``rows``."""
         row, engine = self._row, self._engine
         assert row is not None
         self._tell()
-        if rows.is_nan[row]:
+        if rows.is_nan[at]:
             self._fail(InputError("the model's scores became NaN: the audio, or a weight, is out of the range of its numbers"))
             return
-        self._listener.hear(rows, row, self.accepted, engine._ring.written(row))
-        if rows.exhausted[row]:
+        self._listener.hear(rows, at, self.accepted, engine._ring.written(row))
+        if rows.exhausted[at]:
             self._fail(InputError(at_capacity(self.accepted)))
         elif final:
             self._listener.is_final = True
-            self._listener.rank(engine._batch.n_best(self._listener.current().token_ids, row))
+            self._listener.rank(engine._n_best(row, self._listener.current().token_ids))
             self._leave(None)
 
     def _fail_at(self, error: Exception) -> None:

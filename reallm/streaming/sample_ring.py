@@ -1,4 +1,7 @@
-"""The audio of many streams: written in pieces, row by row, and taken in chunks, all rows at once. B rows, S_c samples of a chunk."""
+"""The audio of many streams: written in pieces, by row or in many rows at once, and taken in chunks, all rows of a group at once.
+
+B rows in groups of G, S_c samples of a chunk.
+"""
 
 from typing import Any, NamedTuple
 
@@ -13,13 +16,13 @@ Mask = np.ndarray[Any, np.dtype[np.bool_]]
 class Chunks(NamedTuple):
     """What one step of a system takes in."""
 
-    wav: Audio  # (B, S_c)
-    lens: Integers  # (B,), 0 = this row has nothing now
-    final: Mask  # (B,), the row's last chunk
-    rows: Mask  # (B,), the rows that take part
+    wav: Audio  # (G, S_c)
+    lens: Integers  # (G,), 0 = this row has nothing now
+    final: Mask  # (G,), the row's last chunk
+    rows: Mask  # (G,), the rows that take part
 
     def of(self, rows: Mask) -> "Chunks":
-        """The same for ``rows`` (B,) alone: the others have nothing now."""
+        """The same for ``rows`` (G,) alone: the others have nothing now."""
         return Chunks(np.where(rows[:, None], self.wav, np.float32(0)), np.where(rows, self.lens, 0), self.final & rows, rows)
 
 
@@ -32,14 +35,25 @@ class SampleRing:
         rows: B.
         chunk: S_c.
         capacity: samples that a row has room for, at least.
+        group: G, which divides B: row b is of group b // G. Default: B.
     """
 
-    def __init__(self, rows: int, chunk: int, capacity: int) -> None:
+    def __init__(self, rows: int, chunk: int, capacity: int, group: int | None = None) -> None:
+        size = group or rows
+        assert rows % size == 0
         self._ring = np.zeros((rows, -(-capacity // chunk) + 1, chunk), dtype=np.float32)
         self._written = np.zeros(rows, dtype=np.int64)  # samples since the stream began
         self._taken = np.zeros(rows, dtype=np.int64)
         self._end = np.full(rows, -1, dtype=np.int64)  # samples of the whole stream and its flush; -1 = it goes on
         self._open = np.zeros(rows, dtype=np.bool_)  # of a stream whose last chunk was not taken yet
+        self._since = np.zeros(rows, dtype=np.int64)  # when a row that is ready became so, or had its last chunk taken, in events
+        self._events = 0
+        self._given = Chunks(
+            np.zeros((size, chunk), dtype=np.float32),
+            np.zeros(size, dtype=np.int64),
+            np.zeros(size, dtype=np.bool_),
+            np.zeros(size, dtype=np.bool_),
+        )
 
     @property
     def capacity(self) -> int:
@@ -54,17 +68,34 @@ class SampleRing:
     @property
     def ready(self) -> Mask:
         """(B,) bool: the rows that have a whole chunk, or a last one."""
-        ended = self._end >= 0
-        waiting = np.where(ended, self._end, self._written) - self._taken
-        return self._open & (ended | (waiting >= self._ring.shape[2]))
+        return self._ready(slice(None))
+
+    def _ready(self, rows: slice | Integers) -> Mask:
+        ended = self._end[rows] >= 0
+        return self._open[rows] & (ended | (self._written[rows] - self._taken[rows] >= self._ring.shape[2]))
 
     def is_ready(self, row: int) -> bool:
         """``ready`` of one row."""
         return bool(self._open[row]) and (self._end[row] >= 0 or self.waiting(row) >= self._ring.shape[2])
 
+    def oldest(self) -> int | None:
+        """The group that is next: that of the row which waits longest since it became ready, or since its last chunk was taken.
+
+        So a row with many chunks waits, before each, for all others that are ready: no group waits for more than one turn of each other
+        one. None where no row is ready.
+        """
+        ready = self.ready
+        if not ready.any():
+            return None
+        return int(np.where(ready, self._since, self._events + 1).argmin()) // len(self._given.rows)
+
     def waiting(self, row: int) -> int:
         """Samples of a row that were written and not taken."""
         return int(self._written[row] - self._taken[row])
+
+    def waiting_in(self, rows: Integers) -> Integers:
+        """``waiting`` of rows (N,)."""
+        return self._written[rows] - self._taken[rows]
 
     def written(self, row: int) -> int:
         """Samples of the row's stream since it began, the flush not counted."""
@@ -83,35 +114,63 @@ class SampleRing:
     def write(self, row: int, samples: Audio) -> None:
         """Append samples (S,), which the caller knows to fit."""
         assert self.waiting(row) + len(samples) <= self.capacity
+        was_ready = self.is_ready(row)
         line = self._ring[row].reshape(-1)
         begin = int(self._written[row]) % len(line)
         first = min(len(samples), len(line) - begin)
         line[begin : begin + first] = samples[:first]
         line[: len(samples) - first] = samples[first:]
         self._written[row] += len(samples)
+        if not was_ready and self.is_ready(row):
+            self._stand_in_line(row)
+
+    def write_many(self, rows: Integers, samples: Audio, counts: Integers) -> None:
+        """Append to rows (N,), all different, the first ``counts`` (N,) of samples (N, S): N times ``write``, without Python for each."""
+        assert (self.waiting_in(rows) + counts <= self.capacity).all()
+        was_ready = self._ready(rows)
+        lines, size = self._ring.reshape(len(self._ring), -1), samples.shape[1]
+        begin = self._written[rows] % lines.shape[1]
+        whole = (counts == size) & (begin + size <= lines.shape[1])
+        if whole.any():  # pieces that lie in one are copied as such, with no index a sample
+            places = np.lib.stride_tricks.sliding_window_view(lines, size, axis=1, writeable=True)
+            places[rows[whole], begin[whole]] = samples[whole]
+        parts = np.flatnonzero(~whole)
+        if len(parts):
+            index, column = np.nonzero(np.arange(size) < counts[parts, None])
+            piece = parts[index]
+            lines[rows[piece], (begin[piece] + column) % lines.shape[1]] = samples[piece, column]
+        self._written[rows] += counts
+        self._stand_in_line(rows[self._ready(rows) & ~was_ready])
+
+    def _stand_in_line(self, rows: int | Integers) -> None:
+        self._events += 1
+        self._since[rows] = self._events
 
     def close(self, row: int, flush: int) -> None:
         """There is no more audio, and ``flush`` zeros follow."""
+        was_ready = self.is_ready(row)
         self._end[row] = self._written[row] + flush
+        if not was_ready:
+            self._stand_in_line(row)
 
-    def take(self) -> Chunks:
-        """The next chunk of every row that is ready."""
-        size = self._ring.shape[2]
-        # Fresh arrays: a streaming state may keep views of what it was given.
-        wav = np.zeros((len(self._ring), size), dtype=np.float32)
-        lens = np.zeros(len(self._ring), dtype=np.int64)
-        final = np.zeros(len(self._ring), dtype=np.bool_)
-        ready = self.ready
-        rows = np.flatnonzero(ready)
-        wav[rows] = self._ring[rows, self._taken[rows] // size % self._ring.shape[1]]
-        audio = self._written[rows] - self._taken[rows]
-        ends = rows[audio < size]  # what lies behind the audio in the ring is of earlier chunks
-        wav[ends] = np.where(np.arange(size) < (self._written - self._taken)[ends, None], wav[ends], np.float32(0))
+    def take(self, group: int = 0) -> Chunks:
+        """The next chunk of every row of the group that is ready, in buffers that the next call writes into again."""
+        wav, lens, final, ready = self._given
+        first, size = group * len(ready), self._ring.shape[2]
+        ready[:] = self._ready(slice(first, first + len(ready)))
+        here = np.flatnonzero(ready)
+        rows = first + here
+        wav[~ready], lens[:], final[:] = 0, 0, False
+        wav[here] = self._ring[rows, self._taken[rows] // size % self._ring.shape[1]]
+        audio = self.waiting_in(rows)
+        short = audio < size  # what lies behind the audio in the ring is of earlier chunks
+        wav[here[short]] = np.where(np.arange(size) < audio[short, None], wav[here[short]], np.float32(0))
         ended = self._end[rows] >= 0
         waiting = np.where(ended, self._end[rows] - self._taken[rows], audio)
-        lens[rows] = np.minimum(waiting, size)
+        lens[here] = np.minimum(waiting, size)
         # A last chunk that is full goes first as an ordinary one, whether or not it was taken before the input was over.
-        final[rows] = ended & (waiting < size)
-        self._taken[rows] += lens[rows]
-        self._open[final] = False
-        return Chunks(wav, lens, final, ready)
+        final[here] = ended & (waiting < size)
+        self._taken[rows] += lens[here]
+        self._open[rows[final[here]]] = False
+        self._stand_in_line(rows)
+        return self._given

@@ -17,12 +17,12 @@ from reallm.types import Hypothesis
 from tests.dummies.engine_systems import SYSTEMS, alone, noise, talkative_system
 
 
-@pytest.mark.parametrize("which", SYSTEMS)
-def test_streams_that_join_and_leave_in_any_phase_get_what_they_get_alone(which: str) -> None:
+@pytest.mark.parametrize(("which", "group"), [*((which, 3) for which in SYSTEMS), ("speech_reallm beam", 1), ("ctc", 2)])
+def test_streams_that_join_and_leave_in_any_phase_get_what_they_get_alone(which: str, group: int) -> None:
     system, random = talkative_system(which), np.random.default_rng(3)
     jobs = [noise(number, samples) for number, samples in enumerate([0, 1, 1337, 5000, 2560, 7777, 640, 4001])]
     rates = [(8000, 16000)[number % 5 == 4] for number in range(len(jobs))]
-    engine = Engine(system, slots=3)
+    engine = Engine(system, slots=3, group=group)
     waiting, active, found = list(range(len(jobs))), {}, {}
     while waiting or active:
         while waiting and engine.active < 3 and random.random() < 0.7:
@@ -62,17 +62,17 @@ def in_pieces(engine: Engine, stream: EngineStream, audio: Audio, neighbour: Any
         stream.push(audio[begin : begin + 700], 8000)
         if neighbour is not None:
             neighbour(begin)
-        engine.step()
+        engine.decode()
         found.append(stream.result())
     return [*found, stream.finish()]
 
 
-@pytest.mark.parametrize("which", SYSTEMS)
-def test_a_row_is_equal_to_the_bit_with_and_without_neighbours(which: str) -> None:
+@pytest.mark.parametrize(("which", "group"), [*((which, 4) for which in SYSTEMS), ("speech_reallm", 1), ("transducer beam", 3)])
+def test_a_row_is_equal_to_the_bit_with_and_without_neighbours(which: str, group: int) -> None:
     system, audio = talkative_system(which), noise(7, 9000)
-    engine = Engine(system, slots=4)
+    engine = Engine(system, slots=4, group=group)
     quiet = in_pieces(engine, engine.stream(), audio)
-    engine = Engine(system, slots=4)
+    engine = Engine(system, slots=4, group=group)
     stream, others, random = engine.stream(), [engine.stream() for _ in range(3)], np.random.default_rng(5)
 
     def make_trouble(begin: int) -> None:
@@ -93,9 +93,9 @@ def test_a_row_is_equal_to_the_bit_with_and_without_neighbours(which: str) -> No
     assert quiet[-1].token_ids
 
 
-@pytest.mark.parametrize("which", ["speech_reallm", "speech_reallm beam", "ctc"])
-def test_endless_streams_take_no_more_tensors(which: str) -> None:
-    engine = Engine(talkative_system(which), slots=2)
+@pytest.mark.parametrize(("which", "group"), [("speech_reallm", 1), ("speech_reallm beam", 2), ("ctc", 2)])
+def test_endless_streams_take_no_more_tensors(which: str, group: int) -> None:
+    engine = Engine(talkative_system(which), slots=2, group=group)
     first, second = engine.stream(), engine.stream()
 
     def after(rounds: int) -> tuple[int, int, list[torch.Size]]:
@@ -106,7 +106,11 @@ def test_endless_streams_take_no_more_tensors(which: str) -> None:
             engine.decode()
         gc.collect()
         alive = [x for x in gc.get_objects() if issubclass(type(x), torch.Tensor)]
-        return len(alive), sum(x.numel() * x.element_size() for x in alive), [x.shape for x in tensors(engine._batch.state)]
+        return (
+            len(alive),
+            sum(x.numel() * x.element_size() for x in alive),
+            [x.shape for group in engine._groups for x in tensors(group.batch.state)],
+        )
 
     rings = engine._ring._ring.ctypes.data
     before = after(3)
@@ -126,7 +130,7 @@ def test_the_uncommitted_tail_of_a_beam_search_is_shown_apart() -> None:
         partial = stream.partial()
         assert partial.stable.text.startswith(stable), "what is stable is never taken back"
         stable = partial.stable.text
-        state, row = engine._batch.state, 0
+        state, row = engine._groups[0].batch.state, 0
         best = system.n_best(partial.stable.token_ids, state, row)[0]
         assert system.tokenizer.decode(best.token_ids) == (partial.stable.text + partial.tail).strip()
         tails.append(partial.tail)
@@ -168,6 +172,7 @@ def test_what_cannot_be_an_engine_says_why() -> None:
         (lambda: Engine(find("system", "aed").tiny().eval()), "recognizes whole utterances and does not stream"),
         (lambda: Engine(talkative_system("ctc").train()), r"call system\.eval\(\)"),
         (lambda: Engine(system, slots=0), "slots is 0: at least 1"),
+        (lambda: Engine(system, group=0), "group is 0: at least 1"),
         (lambda: Engine(system, queue=-1.0), "queue is -1.0: at least 0"),
         (lambda: Engine(system, idle_timeout=-1.0), "idle_timeout is -1.0: at least 0"),
     ):

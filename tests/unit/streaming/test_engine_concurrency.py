@@ -36,8 +36,8 @@ def levels() -> LevelSystem:
     return LevelSystem(CharacterTokenizer.tiny()).eval()
 
 
-@pytest.mark.parametrize("which", ["speech_reallm", "ctc"])
-def test_threads_that_push_as_they_like(which: str) -> None:
+@pytest.mark.parametrize(("which", "group"), [("speech_reallm", 3), ("speech_reallm", 2), ("ctc", 1)])
+def test_threads_that_push_as_they_like(which: str, group: int) -> None:
     system, audio = talkative_system(which), jobs(6)
 
     def client(job: int) -> str:
@@ -47,13 +47,14 @@ def test_threads_that_push_as_they_like(which: str) -> None:
                 stream.partial()
             return stream.finish(PATIENCE).text
 
-    with Engine(system, slots=3, queue=0.4, max_waiting=8) as engine, ThreadPoolExecutor(6) as threads:
+    with Engine(system, slots=3, queue=0.4, max_waiting=8, group=group) as engine, ThreadPoolExecutor(6) as threads:
         found = list(threads.map(client, range(6)))
     assert found == [alone(system, one).text for one in audio] and any(found)
     assert engine.active == 0
 
 
-def test_asyncio_clients_that_outrun_the_machine() -> None:
+@pytest.mark.parametrize("group", [3, 1, 2])
+def test_asyncio_clients_that_outrun_the_machine(group: int) -> None:
     system, audio = talkative_system("speech_reallm"), jobs(6)
 
     async def client(engine: Engine, job: int) -> str:
@@ -64,7 +65,7 @@ def test_asyncio_clients_that_outrun_the_machine() -> None:
             return (await stream.finish()).text
 
     async def all_of_them() -> list[str]:
-        with Engine(system, slots=3, queue=0.4, max_waiting=8) as engine:
+        with Engine(system, slots=3, queue=0.4, max_waiting=8, group=group) as engine:
             return await asyncio.wait_for(asyncio.gather(*(client(engine, job) for job in range(6))), PATIENCE)
 
     assert asyncio.run(all_of_them()) == [alone(system, one).text for one in audio]

@@ -40,8 +40,9 @@ class Clock:
         return self.now
 
 
-def test_more_streams_than_slots_are_refused_or_wait() -> None:
-    engine = Engine(fragile(), slots=2)
+@pytest.mark.parametrize("group", [1, 2])
+def test_more_streams_than_slots_are_refused_or_wait(group: int) -> None:
+    engine = Engine(fragile(), slots=2, group=group)
     first, _ = engine.stream(), engine.stream()
     with pytest.raises(InputError, match=r"^all 2 streams are in use: finish\(\) or close\(\) one, or make the engine with more slots"):
         engine.stream()
@@ -66,9 +67,13 @@ def test_more_streams_than_slots_are_refused_or_wait() -> None:
     assert queued.active == 0, "those that gave up waiting hold no slot"
 
 
-def test_an_exception_in_one_streams_data_fails_that_stream_alone() -> None:
+GROUPS = [5, 1, 2]  # of 5 slots
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_an_exception_in_one_streams_data_fails_that_stream_alone(group: int) -> None:
     system = fragile()
-    engine = Engine(system, slots=5)
+    engine = Engine(system, slots=5, group=group)
     streams = [engine.stream() for _ in range(5)]
     said = [[1 + (row + n) % 6 for n in range(5)] for row in range(5)]
     audio = [say(digits, seed=row) for row, digits in enumerate(said)]
@@ -108,9 +113,10 @@ def test_without_isolation_the_streams_of_the_step_fail() -> None:
     assert resting.finish().text == "four"
 
 
-def test_when_nothing_can_be_decoded_every_stream_says_so() -> None:
+@pytest.mark.parametrize("group", [3, 1, 2])
+def test_when_nothing_can_be_decoded_every_stream_says_so(group: int) -> None:
     system = fragile()
-    engine = Engine(system, slots=3)
+    engine = Engine(system, slots=3, group=group)
     streams = [engine.stream() for _ in range(3)]
     for stream in streams[:2]:
         stream.push(say([1]), 8000)
@@ -133,10 +139,10 @@ def test_text_that_cannot_be_made_fails_its_stream(monkeypatch: pytest.MonkeyPat
     assert first.error is not None and isinstance(first.error.__cause__, ZeroDivisionError)
 
 
-@pytest.mark.parametrize("which", ["speech_reallm", "transducer beam", "ctc"])
-def test_scores_that_become_nan_fail_their_stream_and_leave_nothing_in_the_slot(which: str) -> None:
+@pytest.mark.parametrize(("which", "group"), [("speech_reallm", 2), ("transducer beam", 1), ("ctc", 2)])
+def test_scores_that_become_nan_fail_their_stream_and_leave_nothing_in_the_slot(which: str, group: int) -> None:
     system, audio = talkative_system(which), noise(4, 9000)
-    engine = Engine(system, slots=2)
+    engine = Engine(system, slots=2, group=group)
     sick, healthy = engine.stream(), engine.stream()
     sick.push(np.full(9000, 3e38, dtype=np.float32), 8000)
     healthy.push(audio, 8000)
@@ -193,9 +199,10 @@ def test_bad_audio_is_refused_and_leaves_the_stream_as_it_was() -> None:
     assert engine.active == 0
 
 
-def test_a_stream_that_stops_sending_is_reclaimed_and_its_text_is_kept() -> None:
+@pytest.mark.parametrize("group", [1, 2])
+def test_a_stream_that_stops_sending_is_reclaimed_and_its_text_is_kept(group: int) -> None:
     clock = Clock()
-    engine = Engine(fragile(), slots=2, idle_timeout=5.0, clock=clock)
+    engine = Engine(fragile(), slots=2, idle_timeout=5.0, group=group, clock=clock)
     silent, lively = engine.stream(), engine.stream()
     silent.push(say([3, 6], trailing=0.0), 8000)
     for second in range(1, 12):
