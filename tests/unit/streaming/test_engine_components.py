@@ -1,44 +1,85 @@
-"""Encoders, interleavers and searchers under the engine: a stream gets what it gets alone, whatever the others do."""
+"""Components of every kind that streams, under the engine: a stream gets what it gets alone, whatever the others do."""
 
+from functools import cache, partial
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from reallm.contract.component import tiny
-from reallm.registry import catalogue, find
+from reallm.contract.component import PROTOCOLS, tiny
+from reallm.contract.system import talkative
+from reallm.protocols import streams
+from reallm.registry import catalogue, find, spec_of
 from reallm.streaming.engine import Engine
-from tests.dummies.engine_systems import alone, noise
+from reallm.types import Hypothesis
+from tests.dummies.engine_systems import SYSTEMS, alone, noise
 
-KINDS = ["encoder", "interleaver", "searcher"]
+KINDS = ["frontend", "encoder", "adapter", "interleaver", "decoder", "predictor", "searcher", "tokenizer"]
+COMPONENTS = [(kind, name) for kind in KINDS for name in catalogue(kind)]
+WIDER = 8
 
 
-def system_with(kind: str, name: str) -> Any:
-    """A small Speech ReaLLM that says this and that, with one component of its own choice."""
-    torch.manual_seed(1)
-    tokenizer = find("tokenizer", "character").tiny()
-    blank = tokenizer.vocab_size
-    encoder: Any = tiny(find("encoder", name if kind == "encoder" else "conformer"), seed=1).float()
-    interleaver: Any = find("interleaver", name if kind == "interleaver" else "blank")
-    system: Any = find("system", "speech_reallm")(
-        frontend=find("frontend", "log_mel")(sample_rate=8000, mels=encoder.input_dim),
-        encoder=encoder,
-        adapter=find("adapter", "stack")(input_dim=encoder.output_dim, output_dim=16, stride=1),
-        decoder=find("decoder", "llama")(vocab_size=blank + 1, dim=16, layers=2, heads=2, window=16),
-        interleaver=interleaver(blank_id=blank),
-        searcher=find("searcher", name if kind == "searcher" else "greedy").tiny(),
-        tokenizer=tokenizer,
+def wide(kind: str, name: str) -> Any:
+    """As ``tiny()``, but wider where a width is an argument: sums of few numbers are the same in whatever order they are made."""
+    cls: Any = find(kind, name)
+    kwargs = spec_of(cls.tiny()).kwargs
+    return cls(**{key: WIDER * value if key in ("dim", "output_dim") else value for key, value in kwargs.items()})
+
+
+def words(number: int, folder: Path) -> Any:
+    """A tokenizer of so many words."""
+    tokenizer: Any = find("tokenizer", "word")
+    return tokenizer.train([" ".join(chr(ord("a") + word) for word in range(number))], folder / f"{number}.json")
+
+
+def system_with(kind: str, name: str, folder: Path) -> Any:
+    """A small Speech ReaLLM, or a transducer, with one component of its own choice, which the others fit."""
+    own = {kind: wide(kind, name)} if kind != "interleaver" else {}
+    speaks = own.get("decoder") or own.get("predictor")
+    tokenizer = own.get("tokenizer") or (words(speaks.vocab_size - 1, folder) if speaks else find("tokenizer", "character").tiny())
+    blank_id = tokenizer.vocab_size
+    mels, adapter = own["frontend"].output_dim if kind == "frontend" else 8, own.get("adapter")
+    dim, stride = (adapter.input_dim, adapter.stride) if adapter else (16, 1)
+    encoder = own.get("encoder") or find("encoder", "conformer")(
+        mels, dim, layers=2, heads=1, hidden=24, kernel=3, chunk_size=4 * stride, left=5, right=stride, dropout=0.0
     )
-    for parameter in system.parameters():
-        if parameter.dim() > 1:
-            parameter.data.mul_(3.0)
-    return system.eval()
+    parts = {
+        "frontend": own.get("frontend") or find("frontend", "log_mel")(sample_rate=8000, mels=encoder.input_dim),
+        "encoder": encoder,
+        "searcher": own.get("searcher") or find("searcher", "greedy").tiny(),
+        "tokenizer": tokenizer,
+    }
+    if kind == "predictor":
+        return find("system", "transducer")(**parts, predictor=speaks, flush_periods=1)
+    dim = adapter.output_dim if adapter else speaks.input_dim if speaks else 64
+    return find("system", "speech_reallm")(
+        **parts,
+        adapter=adapter or find("adapter", "stack")(input_dim=encoder.output_dim, output_dim=dim, stride=1),
+        decoder=speaks or find("decoder", "llama")(vocab_size=blank_id + 1, dim=dim, layers=2, heads=2, window=16),
+        interleaver=find("interleaver", name if kind == "interleaver" else "blank")(blank_id=blank_id),
+    )
 
 
-@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in KINDS for name in catalogue(kind)])
-def test_a_stream_gets_what_it_gets_alone(kind: str, name: str) -> None:
-    system, random = system_with(kind, name), np.random.default_rng(0)
+@cache
+def talkative_system(kind: str, name: str, folder: Path) -> Any:
+    return talkative(SimpleNamespace(tiny=partial(system_with, kind, name, folder), __qualname__=name)).float()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("words")
+
+
+def test_all_that_streams_is_here() -> None:
+    assert {*KINDS, "aligner", "system"} == set(PROTOCOLS)  # aligners are of training
+    assert {which.split()[0] for which in SYSTEMS} == {name for name, cls in catalogue("system").items() if streams(tiny(cls))}
+
+
+@pytest.mark.parametrize(("kind", "name"), COMPONENTS)
+def test_a_stream_gets_what_it_gets_alone(kind: str, name: str, folder: Path) -> None:
+    system, random = talkative_system(kind, name, folder), np.random.default_rng(0)
     rate = system.sample_rate
     audio = [noise(number, samples) for number, samples in enumerate((rate // 2, 0, rate // 3 + 33))]
     engine = Engine(system, slots=2)
@@ -56,3 +97,30 @@ def test_a_stream_gets_what_it_gets_alone(kind: str, name: str) -> None:
         engine.step()
     assert [texts[job] for job in range(len(audio))] == [alone(system, one, rate).text for one in audio]
     assert any(texts.values()), "nothing was said"
+
+
+def heard(system: Any, neighbours: bool) -> list[Hypothesis]:
+    """What one stream shows after each piece of its audio, next to streams that say something, begin anew, end and join, or to none."""
+    engine, rate, random = Engine(system, slots=3), system.sample_rate, np.random.default_rng(1)
+    stream, others, shown = engine.stream(), [], []
+    for number, piece in enumerate(np.array_split(noise(7, rate), 11)):
+        stream.push(piece, rate)
+        if neighbours:
+            while engine.active < engine.slots:
+                others.append(engine.stream())
+            others[number % 2].push(3.0 * noise(number, int(random.integers(0, rate // 3))), rate)
+            if number % 4 == 2:
+                others[0].reset()
+            if number % 4 == 3:
+                others.pop(0).finish()
+        engine.step()
+        shown.append(stream.result())
+    return [*shown, stream.finish()]
+
+
+@pytest.mark.parametrize(("kind", "name"), COMPONENTS)
+def test_a_row_is_equal_to_the_bit_with_and_without_neighbours(kind: str, name: str, folder: Path) -> None:
+    system = talkative_system(kind, name, folder)
+    alone = heard(system, neighbours=False)
+    assert len(alone[-1].token_ids) > 2, "too little was said"
+    assert heard(system, neighbours=True) == alone, "times, scores, confidences and all"
