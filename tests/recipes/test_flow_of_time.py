@@ -42,7 +42,11 @@ def test_a_tiny_clock_is_trained_run_and_drawn(
     assert (result["trained_inputs"], result["inputs"]) == (30, 60)
     assert len(result["streams"]) == 21 * 2 * 2 and {s["k"] for s in result["streams"] if not s["trained"]} == {6, 10, 14, 18, 22, 24}
     call(monkeypatch, local / "report_clock.py", f"tiny={tmp_path / 'run.json'}", "--out", tmp_path / "report", "--at", 1, "--at", 2)
-    assert "| tiny | told | never trained | 2 | 12 |" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "| tiny | told | never trained | identical | 2 | 6 |" in printed and "| tiny | shown | trained | noise 1 | 1 | 15 |" in printed
+    assert result["training"] == json.loads((tmp_path / "training.json").read_text()) and result["training"]["updates"] == 2
+    assert result["git"] == result["training"]["git"]
+    assert f"tiny: 2 updates in {result['training']['seconds']:.0f} s by the clock, seed 1, at commit {result['git']}" in printed
     assert all((tmp_path / "report" / name).stat().st_size > 10000 for name in ("clock_drift.png", "clock_intervals.png"))
 
 
@@ -77,7 +81,8 @@ def test_the_clock_has_no_speech_in_it() -> None:
     speech = ("reallm.frontends", "reallm.encoders", "reallm.adapters", "reallm.aligners", "reallm.tokenizers", "reallm.systems.")
     speech += ("reallm.data.", "reallm.streaming.recognizer", "soundfile", "torchaudio", "speechbrain", "lhotse")
     found = {name for name in loaded.stdout.split() if name.startswith(speech)}
-    assert found == {"reallm.systems.reallm", "reallm.data.files"}, "the general model, and files that are whole or not there"
+    general = {"reallm.systems.reallm", "reallm.data.files", "reallm.data.record"}
+    assert found == general, "the general model, files that are whole or not there, and what the commit's module reads"
 
 
 def test_a_clocks_errors_are_counted_as_defined(local: Path) -> None:

@@ -21,14 +21,15 @@ from streams import PROMPTS, Interval, ticks, training_batch
 from reallm.config import Config, load
 from reallm.data.files import atomic_write
 from reallm.errors import InputError, at_least
+from reallm.metrics.provenance import git_revision
 
-CONFIG, WEIGHTS = "config.yaml", "decoder.safetensors"
+CONFIG, WEIGHTS, TRAINING = "config.yaml", "decoder.safetensors", "training.json"
 
 logger = logging.getLogger("clock")
 
 
 def train(conf: Path, exp: Path, overrides: list[str]) -> None:
-    """Write the configuration and the decoder's weights. Every update draws its own streams."""
+    """Write the configuration, the decoder's weights, and how long they took. Every update draws its own streams."""
     config = load(conf, overrides)
     seed = int(config.value("training", "seed"))
     torch.manual_seed(seed)
@@ -55,6 +56,8 @@ def train(conf: Path, exp: Path, overrides: list[str]) -> None:
         if update % 100 == 0 or update == settings.epochs:
             said = ", ".join(f"{name} {float(numbers[name]):.4f}" for name in ("loss_text", "loss_blank", "accuracy"))
             logger.info("update %d: loss %.4f, %s, %.0f s", update, float(loss.detach()), said, time.monotonic() - begun)
+    with atomic_write(exp / TRAINING) as file:
+        json.dump({"updates": settings.epochs, "seconds": round(time.monotonic() - begun, 1), "seed": seed, "git": git_revision()}, file)
     with atomic_write(exp / WEIGHTS, "wb") as file:
         file.write(save(decoder.state_dict()))
 
@@ -65,8 +68,9 @@ def run(exp: Path, out: Path, times: int, seed: int = 1000) -> None:
     config = Config.read(exp / CONFIG)
     built: dict[str, Any] = config.build("system", "data")
     model, data = built["system"], built["data"]
-    if not (exp / WEIGHTS).is_file():
-        raise InputError(f"no weights {exp / WEIGHTS}: train the clock first")
+    for name in (WEIGHTS, TRAINING):
+        if not (exp / name).is_file():
+            raise InputError(f"no {exp / name}: train the clock first")
     model.decoder.load_state_dict(load_file(exp / WEIGHTS))
     model.decoder.eval()
     asked = [(Interval(k, prompt), noise) for k in data["trained"] + data["never"] for prompt in PROMPTS for noise in (0.0, data["noise"])]
@@ -79,6 +83,7 @@ def run(exp: Path, out: Path, times: int, seed: int = 1000) -> None:
         for (interval, noise), when in zip(asked, found, strict=True)
     ]
     facts = {"trained_inputs": data["inputs"], "inputs": inputs, "window": config.value("system", "decoder", "window", default=0)}
+    facts |= {"training": json.loads((exp / TRAINING).read_text()), "git": git_revision()}
     with atomic_write(out) as file:
         json.dump({**facts, "streams": streams}, file)
     logger.info("%s: %d streams of %d inputs, %.1f s of one core", out, len(streams), inputs, seconds)

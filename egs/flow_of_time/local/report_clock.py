@@ -37,12 +37,36 @@ def kept(stream: Stream, inputs: int) -> Kept:
     return Kept(inputs // k, len(ticks), min(wrong, default=None), ticks[-1] - k * len(ticks) if ticks else None)
 
 
+def numbers(found: Sequence[Kept]) -> list[str]:
+    """The cells of a row that are counted."""
+    errors = [100 * abs(one.said - one.due) / one.due for one in found]
+    drifts = [abs(one.drift) for one in found if one.drift is not None]
+    return [
+        str(len(found)),
+        f"{sum(one.first_wrong is None for one in found)}",
+        f"{sum(one.said for one in found)} / {sum(one.due for one in found)}",
+        f"{statistics.mean(errors):.2f} / {max(errors):.1f}",
+        f"{statistics.median(drifts):g} / {max(drifts)}" if drifts else "no ticks",
+    ]
+
+
+def caption(clocks: dict[str, Any]) -> str:
+    """How each clock was made."""
+    trained = [(name, clock["training"], clock["git"]) for name, clock in clocks.items()]
+    return "\n".join(
+        f"{name}: {training['updates']} updates in {training['seconds']:.0f} s by the clock, seed {training['seed']}, at commit "
+        f"{training['git']}; run at {git}."
+        for name, training, git in trained
+    )
+
+
 def table(clocks: dict[str, Any], lengths: Sequence[int]) -> str:
-    """A row for each clock, prompt, and k trained or never trained."""
+    """A row for each clock, prompt, k trained or never trained, and kind of inputs."""
     head = [
         "clock",
         "prompt",
         "k",
+        "inputs",
         "× training length",
         "streams",
         "all intervals right",
@@ -54,22 +78,14 @@ def table(clocks: dict[str, Any], lengths: Sequence[int]) -> str:
     for name, clock in clocks.items():
         for prompt in PROMPTS:
             for trained, (kind, _) in KINDS.items():
-                chosen = [s for s in clock["streams"] if s["prompt"] == prompt and s["trained"] == trained]
-                for length in lengths:
-                    inputs = length * clock["trained_inputs"]
-                    if inputs > clock["inputs"] or not chosen:
-                        continue
-                    found = [kept(stream, inputs) for stream in chosen]
-                    errors = [100 * abs(one.said - one.due) / one.due for one in found]
-                    drifts = [abs(one.drift) for one in found if one.drift is not None]
-                    cells = [name, prompt, kind.removesuffix(" k").removeprefix("k "), str(length), str(len(found))]
-                    cells += [
-                        f"{sum(one.first_wrong is None for one in found)}",
-                        f"{sum(f.said for f in found)} / {sum(f.due for f in found)}",
-                    ]
-                    cells += [f"{statistics.mean(errors):.2f} / {max(errors):.1f}"]
-                    cells += [f"{statistics.median(drifts):g} / {max(drifts)}" if drifts else "no ticks"]
-                    lines.append("| " + " | ".join(cells) + " |")
+                for noise in sorted({stream["noise"] for stream in clock["streams"]}):
+                    chosen = [s for s in clock["streams"] if (s["prompt"], s["trained"], s["noise"]) == (prompt, trained, noise)]
+                    about = [name, prompt, kind.removesuffix(" k").removeprefix("k "), f"noise {noise:g}" if noise else "identical"]
+                    for length in lengths:
+                        inputs = length * clock["trained_inputs"]
+                        if chosen and inputs <= clock["inputs"]:
+                            cells = [*about, str(length), *numbers([kept(stream, inputs) for stream in chosen])]
+                            lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -151,7 +167,7 @@ def main() -> None:
     named = (run.split("=", 1) for run in arguments.runs)
     clocks = {name: json.loads(Path(file).read_text()) for name, file in named}
     title = "Input at which the first interval was wrong (*never trained*; –: none)"
-    written = f"{table(clocks, arguments.at or [1, 10, 100])}\n\n{title}\n\n{first_errors(clocks)}\n"
+    written = f"{caption(clocks)}\n\n{table(clocks, arguments.at or [1, 10, 100])}\n\n{title}\n\n{first_errors(clocks)}\n"
     with atomic_write(arguments.out / "clock.md") as file:
         file.write(written)
     drift_picture(clocks).savefig(arguments.out / "clock_drift.png")
