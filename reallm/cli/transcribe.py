@@ -25,6 +25,9 @@ def transcribe(
     end_of_speech: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Begin a new line where nothing was said for so long.")
     ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Linear layers of int8, for the CPU: fewer bytes to read, a little less exact.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line and file.")] = False,
     srt: Annotated[bool, typer.Option("--srt", help="Subtitles.")] = False,
     ctm: Annotated[
@@ -56,6 +59,10 @@ def transcribe(
     from reallm.streaming.options import choose
 
     system = load_shared(model or published())
+    if int8:
+        from reallm.layers.int8_linear import with_int8_weights
+
+        with_int8_weights(system)
     if delay is not None:
         use_delay(system, delay)
     use_phrases(system, phrases, phrase_bonus)

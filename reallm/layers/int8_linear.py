@@ -48,10 +48,13 @@ class Int8Linear(nn.Module):
 
 
 def with_int8_weights(module: nn.Module) -> nn.Module:
-    """The same module, all of its linear layers replaced: for inference, and not to be saved. See Int8Linear."""
-    for name, child in module.named_children():
-        if type(child) is nn.Linear:
-            setattr(module, name, Int8Linear(child))
-        else:
-            with_int8_weights(child)
+    """The same module, all of its linear layers replaced: for inference, and not to be saved.
+
+    Raises InputError as Int8Linear does, and for a module without linear layers, of which nothing would become faster.
+    """
+    linear = [(part, name, child) for part in module.modules() for name, child in part.named_children() if type(child) is nn.Linear]
+    if not linear:
+        raise InputError(f"int8 weights: a {type(module).__name__} has no linear layers, use it as it is")
+    for part, name, child in linear:
+        setattr(part, name, Int8Linear(child))
     return module

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from reallm.bundle import load
 from reallm.cli._formats import subtitles
+from reallm.layers.int8_linear import Int8Linear
 from reallm.streaming.offline import recognizer_for
 from reallm.streaming.recognizer import Stream
 from tests.dummies.command import run
@@ -37,6 +39,22 @@ def test_any_rate_format_and_channels(bundle: Path, tmp_path: Path, name: str, r
     soundfile.write(tmp_path / name, np.stack([say(DIGITS, rate)] * channels, axis=1), rate)
     assert run("transcribe", tmp_path / name, "--model", bundle) == 0
     assert capsys.readouterr().out == text_of(DIGITS) + "\n"
+
+
+def test_int8_weights(bundle: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    soundfile.write(tmp_path / "a.wav", say(DIGITS), 8000)
+    step, layers = LevelSystem.step, set[type]()
+
+    def seen_step(self: LevelSystem, *given: Any) -> Any:
+        layers.add(type(self.linear))
+        return step(self, *given)
+
+    monkeypatch.setattr(LevelSystem, "step", seen_step)
+    for options, layer in (([], torch.nn.Linear), (["--int8"], Int8Linear)):
+        assert run("transcribe", tmp_path / "a.wav", "--model", bundle, *options) == 0
+        assert capsys.readouterr().out == text_of(DIGITS) + "\n"
+        assert layers == {layer}
+        layers.clear()
 
 
 def test_json_has_what_the_manual_says(bundle: Path, tmp_path: Path, capsys: Any) -> None:

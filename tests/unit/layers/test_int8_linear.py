@@ -51,3 +51,8 @@ def test_all_linear_layers_of_a_system_and_nothing_else() -> None:
 def test_another_device() -> None:
     with pytest.raises(InputError, match="int8 weights on 'meta'"):
         Int8Linear(nn.Linear(4, 4, device="meta"))
+
+
+def test_nothing_to_replace() -> None:
+    with pytest.raises(InputError, match="a LayerNorm has no linear layers"):
+        with_int8_weights(nn.LayerNorm(4))
