@@ -1,11 +1,16 @@
 """What egs/librispeech/run.sh calls for other systems and with alignments made elsewhere, with a `reallm` that only notes it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-from tests.dummies.recipe import calls, run
+from reallm.config import load
+from tests.dummies.recipe import ROOT, calls, run
 
+CONF = ROOT / "egs/librispeech/conf/small"
+RIVALS = ["ctc", "transducer", "aed", "decoder_only"]
 CALLS = pytest.mark.parametrize("recipe", ["librispeech"], indirect=True)
 
 
@@ -39,6 +44,40 @@ def test_another_system_takes_data_teacher_and_alignments_of_a_run(recipe: Path,
 
 
 @CALLS
+@pytest.mark.parametrize("system", RIVALS)
+def test_each_small_rival_is_one_command(recipe: Path, tmp_path: Path, system: str) -> None:
+    small = ("--config", "conf/small.sh")
+    base = str(recipe.parent / "exp")
+    calls(recipe, *small, "--exp", base)
+    made = calls(recipe, *small, "--from", base, "--exp", str(tmp_path / system), "--system", system)
+    assert [line.split()[0] for line in made] == ["train", "export", *["decode"] * 4, *["score"] * 4, "report"]
+    assert made[0].startswith(f"train conf/small/{system}.yaml --exp {tmp_path / system}/{system} --train exp/align/train_sp.jsonl.gz ")
+    assert "epochs=4" in made[0].split() and "--init exp/teacher" in made[0]
+
+
+def test_small_systems_are_of_one_size_and_encoder(tmp_path: Path) -> None:
+    import sentencepiece
+
+    text = tmp_path / "text"
+    text.write_text("\n".join(f"{first} {second}" for first in ("ONE", "TWO", "SIX") for second in ("CATS", "DOGS", "BIRDS")))
+    sentencepiece.SentencePieceTrainer.train(input=str(text), model_prefix=str(tmp_path / "pieces"), vocab_size=18, minloglevel=2)
+
+    def built(name: str) -> Any:
+        with torch.device("meta"):
+            return load(CONF / f"{name}.yaml", [f"tokenizer_path={tmp_path / 'pieces.model'}"]).build("system")["system"]
+
+    systems = {name: built(name) for name in ("speech_reallm", *RIVALS)}
+    sizes = {name: sum(parameter.numel() for parameter in system.parameters()) for name, system in systems.items()}
+    assert all(0.95 < size / sizes["speech_reallm"] < 1.1 for size in sizes.values()), sizes
+    shapes = {name: {key: value.shape for key, value in system.encoder.state_dict().items()} for name, system in systems.items()}
+    own = shapes["speech_reallm"]
+    assert all({key: shape.get(key) for key in own} == own for shape in shapes.values()), (
+        "they begin with the teacher's, ctc's last layers aside"
+    )
+    assert all(system.encoder.chunk == systems["ctc"].encoder.chunk for system in systems.values())
+
+
+@CALLS
 def test_a_download_goes_where_everything_goes(recipe: Path) -> None:
     made = calls(recipe, "--train-sets", "460", "--device", "cuda")
     assert made[0] == "data librispeech --out exp/data --train-sets 460 --jobs 2 --download-to exp/corpus --download-only"
@@ -54,6 +93,13 @@ def test_a_cluster_prepares_aligns_and_decodes(recipe: Path) -> None:
     assert {" ".join(line.split()[:2]) for line in shared if line.startswith("data")} == {"data librispeech", "data features"}
     assert sum(line.startswith("align ") for line in shared) == 5 and sum(line.startswith("decode ") for line in shared) == 4
     assert not any("--jobs" in line for line in made)
+
+
+@CALLS
+def test_a_cluster_speaks(recipe: Path) -> None:
+    for options, share in ((("--dask", "tcp://there:8786"), "--dask tcp://there:8786"), (("--nj", "3"), "--jobs 3")):
+        made = calls(recipe, "--exp", str(recipe.parent / options[0]), "--synthetic", "1", "--stop-stage", "download", *options)
+        assert len(made) == 1 and made[0].startswith("data synthetic-librispeech ") and made[0].endswith(share)
 
 
 @CALLS
