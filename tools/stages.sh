@@ -23,6 +23,7 @@
 #   some systems seeds                      # what may not be empty
 #   folder text alignments                  # a folder that is there, or empty
 #   device_is_known
+#   dask_is_known
 #   one_of teacher ctc rnnt
 #   delay_fits conf/speech_reallm.yaml
 
@@ -88,6 +89,8 @@ one_of() {
 }
 
 device_is_known() { [[ $device =~ ^((cpu|cuda)(:[0-9]+)?)?$ ]] || _error "--device '$device': cpu or cuda"; }
+
+dask_is_known() { [ -z "$dask" ] || [[ $dask =~ ^[a-z]+://.+:[0-9]+$ ]] || _error "--dask '$dask': the address of a scheduler, such as tcp://HOST:8786"; }
 
 # systems_in FOLDER: what its configurations train that a recipe makes a tokenizer for, teachers aside.
 systems_in() {

@@ -21,6 +21,7 @@ exp=                # where everything is written (else exp/ here)
 stage=1             # first stage
 stop_stage=9        # last stage
 nj=2                # CPU cores to use
+dask=               # address of a dask scheduler: its workers prepare, align and decode
 seed=1              # of everything that is drawn
 teacher=ctc         # what aligns and gives the first encoder: ctc, or rnnt (the system 'transducer')
 delay=1             # token periods between the end of a token and its speech embedding
@@ -39,19 +40,22 @@ exp=${exp:-$here/exp}
 whole 1 - nj teacher_epochs epochs
 whole 0 - seed
 one_of teacher ctc rnnt
+dask_is_known
 delay_fits "$here/conf/speech_reallm.yaml"
 [ -z "$init" ] || [ -d "$init" ] || _error "--init '$init': no such folder: name a bundle or an experiment"
 
 begin data tokenizer teacher align train export decode score report
 settings seed delay init teacher teacher_epochs epochs
 . "$here/path.sh"
+share="--jobs $nj"
+[ -z "$dask" ] || share="--dask $dask"
 teacher_system=ctc
 [ "$teacher" = ctc ] || teacher_system=transducer
 
 if stage data; then
   [ -n "$data" ] || _error "no recordings: name their folder with --data DIR, or set REALLM_DATA"
   for split in train dev test; do
-    reallm data tsv "$data/$split.tsv" --out "$exp/data" --name "$split" --corpus "$(basename "$here")" --jobs "$nj"
+    reallm data tsv "$data/$split.tsv" --out "$exp/data" --name "$split" --corpus "$(basename "$here")" $share
   done
   finish
 fi
@@ -68,7 +72,7 @@ if stage teacher needs tokenizer; then
 fi
 
 if stage align needs teacher; then
-  reallm align "$exp/$teacher_system" --cuts "$exp/data/train.jsonl.gz" --out "$exp/align/train.jsonl.gz" --jobs "$nj"
+  reallm align "$exp/$teacher_system" --cuts "$exp/data/train.jsonl.gz" --out "$exp/align/train.jsonl.gz" $share
   finish
 fi
 
@@ -86,7 +90,7 @@ if stage export needs train; then
 fi
 
 if stage decode needs export; then
-  reallm decode "$exp/speech_reallm/bundle" --cuts "$exp/data/test.jsonl.gz" --out "$exp/speech_reallm/decode/test" --jobs "$nj"
+  reallm decode "$exp/speech_reallm/bundle" --cuts "$exp/data/test.jsonl.gz" --out "$exp/speech_reallm/decode/test" $share
   finish
 fi
 

@@ -69,7 +69,7 @@ for part in $parts; do
   [[ $part =~ ^(dev|test)-(clean|other)$ ]] || _error "--parts '$part': of dev-clean, dev-other, test-clean and test-other"
 done
 device_is_known
-[ -z "$dask" ] || [[ $dask =~ ^[a-z]+://.+:[0-9]+$ ]] || _error "--dask '$dask': the address of a scheduler, such as tcp://HOST:8786"
+dask_is_known
 folder text alignments
 [ -z "$alignments" ] || [ -n "$(find -L "$alignments" \( -name '*.ctm' -o -name '*.TextGrid' -o -name '*.alignment.txt' \) -print -quit)" ] ||
   _error "--alignments '$alignments': no *.ctm, *.TextGrid or *.alignment.txt in it"
@@ -141,7 +141,7 @@ if [ -z "$from" ]; then
   if stage download; then
     if [ -n "$synthetic" ]; then
       reallm data synthetic-librispeech --out "$corpus" --hours "$synthetic" --eval-utterances "$eval_utterances" --seed "$seed" \
-        ${text:+--text "$text"}
+        ${text:+--text "$text"} $share
     else
       reallm_data --download-only
     fi

@@ -28,6 +28,7 @@ exp=                # where everything is written (else exp/ here)
 stage=1             # first stage
 stop_stage=11       # last stage
 nj=2                # CPU cores to use
+dask=               # address of a dask scheduler: its workers prepare, align and decode
 device=             # cpu or cuda (else: training takes an accelerator where there is one, the rest the CPU)
 from=               # another run's --exp, whose data, teacher and alignments are used
 conf=conf           # folder of the configurations
@@ -78,6 +79,7 @@ for speed in $speeds; do
   [ "${speed%.}" != 1 ] && [[ ! $speed =~ ^1[.]0*$ ]] || _error "--speeds '$speed': the recordings are trained on as they are, too: leave it out"
 done
 device_is_known
+dask_is_known
 known=$(systems_in "$here/$conf") || exit 2
 for system in $systems; do
   [[ " $known " == *" $system "* ]] || _error "--systems '$system': of $known"
@@ -105,9 +107,11 @@ reopens pretrain systems seeds
 reopens decode chunks limit
 . "$here/path.sh"
 on=${device:+--device $device}
+share="--jobs $nj"
+[ -z "$dask" ] || share="--dask $dask"
 # Processes do not share an accelerator.
-models="--jobs $nj $on"
-[[ $device != cuda* ]] || models=$on
+models="$share $on"
+[[ -n $dask || $device != cuda* ]] || models=$on
 pieces=$base/tokenizer.model
 read -ra limits <<<"$minutes"
 default_chunk=$(sed -n 's/^chunk_size: *\([0-9]*\).*/\1/p' "$here/$conf/encoder.yaml")
@@ -138,7 +142,7 @@ each() {
   done
 }
 
-# at_most N: an option for the Nth of the --minutes; the configuration needs the key.
+# at_most N: an option for the Nth of the --minutes.
 at_most() { [ -z "$minutes" ] || echo "--override minutes=${limits[$1 - 1]}"; }
 
 # train_teacher TRAIN DEV OPTION…
@@ -212,7 +216,7 @@ report() {
 if [ -z "$from" ]; then
   if stage data; then
     [ -n "$data" ] || [ -d "${REALLM_DATA:-}/speechocean762" ] || _error "no recordings: name their folder with --data DIR, or set REALLM_DATA"
-    reallm data speechocean762 ${data:+--data "$data"} --out "$exp/data" --dev-speakers "$dev_speakers" --seed "$seed" --jobs "$nj"
+    reallm data speechocean762 ${data:+--data "$data"} --out "$exp/data" --dev-speakers "$dev_speakers" --seed "$seed" $share
     if [[ " $tests " == *" test-digits "* ]]; then
       reallm data digits ${digits:+--data "$digits"} --out "$exp/digits" --test-strings "$test_utterances" --dev-strings 1 --train-strings 1 \
         --epochs 1
@@ -222,9 +226,9 @@ if [ -z "$from" ]; then
 
   if stage synth needs data; then
     reallm data synthetic ${text:+--text "$text"} --out "$exp/synth" --hours "$hours" --voices "$voices" --seed "$seed" \
-      --test-utterances "$test_utterances" --jobs "$nj"
+      --test-utterances "$test_utterances" $share
     reallm data synthetic ${text:+--text "$text"} --out "$exp/easy" --hours "$easy_hours" --voices 40 --manner even --seed "$seed" \
-      --test-utterances 1 --jobs "$nj"
+      --test-utterances 1 $share
     finish
   fi
 

@@ -91,6 +91,7 @@ COMMON = [
     (["--nj", "0"], "--nj '0': a whole number from 1 on"),
     (["--config", "wrong.sh"], "--seed 'three': a whole number from 0 on"),
     (["--delay", "5"], "--delay '5': at most "),
+    (["--dask", "foo"], "--dask 'foo': the address of a scheduler, such as tcp://HOST:8786"),
 ]
 OWN = {
     "digits": [
@@ -154,7 +155,6 @@ OWN = {
         (["--corpus", "here", "--synthetic", "1"], "--corpus 'here': --synthetic makes the corpus: give one of them"),
         (["--eval-utterances", "9"], "--eval-utterances '9': of what --synthetic speaks: give that too"),
         (["--text", "nowhere", "--synthetic", "1"], "--text 'nowhere': no such folder"),
-        (["--dask", "foo"], "--dask 'foo': the address of a scheduler, such as tcp://HOST:8786"),
     ],
 }
 

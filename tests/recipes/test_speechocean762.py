@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.dummies.recipe import calls, run
+from reallm.config import load
+from tests.dummies.recipe import ROOT, calls, run
 
 CALLS = pytest.mark.parametrize("recipe", ["speechocean762"], indirect=True)
 SYSTEMS = ["ctc", "transducer", "aed", "aed_large", "decoder_only", "speech_reallm"]
@@ -13,6 +14,10 @@ SYSTEMS = ["ctc", "transducer", "aed", "aed_large", "decoder_only", "speech_real
 def option(line: str, name: str) -> str:
     words = line.split()
     return words[words.index(name) + 1]
+
+
+def option_or_none(line: str, name: str) -> str | None:
+    return option(line, name) if name in line.split() else None
 
 
 @CALLS
@@ -40,6 +45,27 @@ def test_streaming_systems_alone_are_decoded_with_other_chunks(recipe: Path) -> 
     assert all(option(line, "--cuts") in ("exp/data/test-child.jsonl.gz", "exp/digits/test_noisy.jsonl.gz") for line in decoded)
     assert not any(line.endswith("test-adult.jsonl.gz") for line in made)
     assert all(line.endswith("--device cuda") for line in made if line.split()[0] in ("train", "align", "decode"))
+
+
+@CALLS
+def test_a_cluster_prepares_speaks_aligns_and_decodes(recipe: Path) -> None:
+    address = "tcp://there:8786"
+    made = calls(recipe, "--data", "here", "--systems", "ctc", "--seeds", "1", "--dask", address, "--device", "cuda")
+    shared = [line for line in made if option_or_none(line, "--dask") == address]
+    assert [" ".join(line.split()[:2]) for line in shared if line.startswith("data")] == ["data speechocean762", *["data synthetic"] * 2]
+    for verb in ("align", "decode"):
+        assert {line in shared for line in made if line.startswith(f"{verb} ")} == {True}
+    assert not any("--jobs" in line for line in made)
+
+
+@CALLS
+def test_the_time_of_each_training_is_limited_by_a_key_of_every_configuration(recipe: Path) -> None:
+    made = calls(recipe, "--data", "here", "--seeds", "1", "--minutes", "1 2 3 4 5.5")
+    trained = [line for line in made if line.startswith("train ")]
+    minutes = [word.removeprefix("minutes=") for line in trained for word in line.split() if word.startswith("minutes=")]
+    assert minutes == ["1", "2", "3", *["4"] * len(SYSTEMS), *["5.5"] * len(SYSTEMS)] and len(trained) == len(minutes)
+    for name in ("teacher_ctc", "teacher_rnnt", *SYSTEMS):
+        assert load(ROOT / f"egs/speechocean762/conf/{name}.yaml", ["minutes=0.5"]).build("training")["training"].minutes == 0.5
 
 
 @CALLS
