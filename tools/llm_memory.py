@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """The memory that a Speech ReaLLM on an LLM needs, counted without a weight: llm_memory.py CONF [--override KEY=VALUE]…
 
-CONF is a configuration with the decoder 'huggingface' and the keys frontend, encoder and adapter. Of the LLM only its config.json
-is read (tools/llm_config.py makes one). Everything is built and run on torch's meta device, which has shapes alone; what the
-backward pass needs is what torch saves. Not counted: gaps of the allocator, the CUDA context (about 1 GiB). In mixed precision
-activations take less than is said here.
+CONF is a configuration with the decoder 'huggingface' and the keys frontend, encoder and adapter; what it freezes is not trained. Of
+the LLM only its config.json is read (tools/llm_config.py makes one). Everything is built and run on torch's meta device, which has
+shapes alone; what the backward pass needs is what torch saves. Not counted: gaps of the allocator, the CUDA context (about 1 GiB). In
+mixed precision activations take less than is said here.
 """
 
 import argparse
@@ -16,7 +16,13 @@ from pathlib import Path
 from typing import Any
 
 GIB = 2**30
-ADAMW = 16  # bytes of a trained float32 weight, its gradient and the two averages of AdamW
+FLOAT32, ADAMW = 4, 16  # bytes of a weight, and of one that is trained, its gradient and the two averages of AdamW
+
+
+def around(name: str, weights: int, frozen: bool) -> tuple[str, float]:
+    """What a part around the LLM takes beside its activations."""
+    what = "frozen" if frozen else "gradients, AdamW"
+    return f"{name}: {weights / 1e6:.0f} M weights, {what}", weights * (FLOAT32 if frozen else ADAMW)
 
 
 def saved_by(run: Callable[[], Any], modules: list[Any]) -> int:
@@ -46,6 +52,7 @@ def count(config: Any, utterance: float, tokens: float) -> list[tuple[str, float
     def of_decoder(name: str, default: Any) -> Any:
         return config.value("decoder", name, default=default)
 
+    still = config.value("training", "frozen", default=None) or []
     llm_config = llms.read_config(Path(of_decoder("config", "")))
     rank, dtype = of_decoder("lora_rank", 0), getattr(torch, of_decoder("dtype", "float32"))
     seconds = float(config.value("data", "max_duration"))
@@ -58,6 +65,9 @@ def count(config: Any, utterance: float, tokens: float) -> list[tuple[str, float
         dim = llm.get_input_embeddings().weight.size(1)
         if rank:
             llms.add_lora(llm, rank, of_decoder("lora_alpha", 32.0), of_decoder("lora_targets", None))
+        for name, part in (("encoder", encoder), ("decoder", llm)):
+            if name in still:
+                part.requires_grad_(False)
         frame = built["frontend"].frame_shift / built["frontend"].sample_rate
         feats = torch.zeros(rows, math.ceil(utterance / frame), encoder.input_dim)
         lens = torch.full((rows,), feats.size(1))
@@ -80,7 +90,8 @@ def count(config: Any, utterance: float, tokens: float) -> list[tuple[str, float
             inside, read_again = everything, 0
     frozen = sum(p.numel() for p in llm.parameters() if not p.requires_grad)
     trained = sum(p.numel() for p in llm.parameters() if p.requires_grad)
-    others = sum(p.numel() for p in encoder.parameters()) + encoder.output_dim * config.value("adapter", "stride") * dim
+    of_encoder = sum(p.numel() for p in encoder.parameters())
+    of_adapter = encoder.output_dim * config.value("adapter", "stride") * dim
     positions, window = rows * length, of_decoder("window", 1024) or of_decoder("capacity", 0)
     ring = sum(heads * (key + value) for heads, key, value in llms.cache_shapes(llm_config)) * window * dtype.itemsize
     mine = "LoRA" if rank else "LLM"
@@ -88,7 +99,8 @@ def count(config: Any, utterance: float, tokens: float) -> list[tuple[str, float
     training = [
         (f"LLM, frozen: {frozen / 1e9:.2f} billion weights, {name}", frozen * dtype.itemsize),
         (f"{mine}: {trained / 1e6:.0f} M weights, gradients, AdamW", trained * ADAMW),
-        (f"encoder and adapter: {others / 1e6:.0f} M weights, gradients, AdamW", others * ADAMW),
+        around("encoder", of_encoder, "encoder" in still),
+        around("adapter", of_adapter, "adapter" in still),
         (f"encoder's activations, {rows} × {utterance:g} s", heard),
         (f"LLM's activations, {rows} × {length} positions", inside),
         ("one layer computed again", read_again),
@@ -99,7 +111,7 @@ def count(config: Any, utterance: float, tokens: float) -> list[tuple[str, float
         *training,
         ("training, in all", sum(size for _, size in training)),
         (f"a stream's keys and values, {window} positions", ring),
-        ("one stream, in all", (frozen + trained) * dtype.itemsize + others * 4 + ring),
+        ("one stream, in all", (frozen + trained) * dtype.itemsize + (of_encoder + of_adapter) * FLOAT32 + ring),
     ]
 
 

@@ -22,6 +22,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from reallm.protocols import System
 from reallm.training.batches import EpochBatches
 from reallm.training.checkpoints import WholeCheckpointer
+from reallm.training.frozen import freeze
 from reallm.training.journal import Journal
 from reallm.training.memory import BatchMemory, ran_out
 from reallm.training.randomness import seed_position
@@ -85,6 +86,7 @@ class TrainingBrain(speechbrain.Brain):
             "remove_vector_weight_decay": True,
             "noprogressbar": not progressbar,
         }
+        self.frozen = freeze(system, settings.frozen)
         super().__init__({"loss": _Loss(system)}, settings.optimizer, run_opts=run_opts, checkpointer=checkpointer)
         checkpointer.add_recoverable("system", system)
         self.system = system
@@ -148,6 +150,8 @@ class TrainingBrain(speechbrain.Brain):
 
     def on_fit_batch_start(self, batch: Batch, should_step: bool) -> None:
         seed_position(self.settings.seed, self.epoch, self.batches.number(self.step - 1) + 1, "model")
+        for part in self.frozen:  # fit has put everything into training mode
+            part.eval()
 
     def compute_forward(self, batch: Batch, stage: Stage) -> Output:
         return self.modules.loss(batch.to(self.device))

@@ -24,6 +24,7 @@ from reallm.protocols import System
 from reallm.training.batches import TrainingSource, refuse_transcripts
 from reallm.training.checkpoints import disk_full, load_weights, newest_whole
 from reallm.training.devices import own_device
+from reallm.training.frozen import frozen_parts
 from reallm.training.initialize import fit_frontend, stored_weights, take_weights
 from reallm.training.origin import Origin
 from reallm.training.processes import joined, rank, world_size
@@ -90,6 +91,7 @@ def _run(conf: Path, exp: Path, overrides: Sequence[str], init: Path | None, dev
         raise InputError(
             f"{config.file}: training is a {type(settings).__name__}: it must be !new:reallm.training.settings.TrainingSettings"
         )
+    frozen_parts(system, settings.frozen)  # before the folder is begun
     chosen = own_device(device, settings.precision)
     if rank() > 0:
         ddp_barrier()  # until the first process has begun the folder, or refused to; its weights are then given to all
@@ -103,7 +105,7 @@ def _run(conf: Path, exp: Path, overrides: Sequence[str], init: Path | None, dev
     with _folder(exp):
         if newest_whole(exp / "checkpoints") is None:
             origin.begin(exp)
-            _initialize(system, weights, source, seed)
+            _initialize(system, weights, source, seed, settings.frozen)
             origin.write(exp)
             config.dump(exp / CONFIG_NAME)
         else:
@@ -116,13 +118,16 @@ def _run(conf: Path, exp: Path, overrides: Sequence[str], init: Path | None, dev
         return train(system, settings, source, exp, validate, chosen, progressbar)
 
 
-def _initialize(system: Any, weights: dict[str, Tensor] | None, source: TrainingSource, seed: int) -> None:
+def _initialize(system: Any, weights: dict[str, Tensor] | None, source: TrainingSource, seed: int, frozen: Sequence[str]) -> None:
     """What happens before the first update, equally each time."""
     taken = take_weights(system, weights) if weights is not None else None
     if taken is not None:
         logger.info("%s", taken)
         if taken.unlike():
             logger.warning("WARNING: begins with random weights in parts of which --init fits less than half: %s", taken.unlike())
+    for part in frozen:
+        if taken is None or not taken.has_all_of(part):
+            logger.warning("WARNING: the frozen %s keeps the weights that it was built with: they are not all in --init", part)
     if taken is None or not taken.has_all_of("frontend"):
         frames = fit_frontend(system, source, seed)
         if frames:

@@ -1,6 +1,6 @@
 """What a training configuration may say about training, all in one place."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,7 @@ class TrainingSettings:
     validate_utterances: int = 0  # of the dev manifest, the first ones; 0 = all
     log_every: int = 10
     minutes: float | None = None  # of training at most, by the clock; the schedule then ends with them
+    frozen: Sequence[str] = ()  # parts of the system that are not trained, such as [encoder]
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -50,5 +51,7 @@ class TrainingSettings:
             raise InputError(f"training: max_grad_norm is {self.max_grad_norm}: above 0")
         if self.minutes is not None and not self.minutes > 0:
             raise InputError(f"training: minutes is {self.minutes}: above 0, or null")
+        if isinstance(self.frozen, str) or not all(isinstance(name, str) for name in self.frozen):
+            raise InputError(f"training: frozen is {self.frozen!r}: a list of names, such as [encoder]")
         if not callable(self.optimizer):
             raise InputError("training: optimizer is built already: write !name: instead of !new:")

@@ -94,6 +94,14 @@ def test_memory_is_counted_without_weights(tmp_path: Path, capsys: pytest.Captur
     sizes = {what.strip().partition(",")[0].partition(":")[0]: float(size) for size, what in rows}
     assert {"encoder's activations", "LLM's activations", "training", "one stream"} <= sizes.keys()
     assert sizes["training"] == pytest.approx(sum(list(sizes.values())[: list(sizes).index("training")]), abs=0.05)
+    conf = ROOT / "egs/librispeech/conf/speech_reallm_llama2_7b.yaml"
+    tool("llm_config.py", "llama", "--out", tmp_path, *SIZES)
+    for frozen, said in (("[]", "gradients, AdamW"), ("[encoder]", "frozen")):
+        capsys.readouterr()
+        tool("llm_memory.py", conf, "--override", f"llm={tmp_path}", "--override", f"frozen={frozen}", "--override", "batch_seconds=15")
+        printed = capsys.readouterr().out
+        assert f"encoder: 48 M weights, {said}" in printed
+        assert ("   0.00 GiB  encoder's activations" in printed) == (said == "frozen"), "nothing is kept of it"
     with pytest.raises(SystemExit, match=r"error: .*config\.json does not exist"):
         tool("llm_memory.py", ROOT / "egs/librispeech/conf/speech_reallm_llama2_7b.yaml")
 

@@ -1,0 +1,133 @@
+"""Parts of a system that are not trained."""
+
+import functools
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reallm.errors import InputError
+from reallm.training.brain import TrainingBrain
+from reallm.training.checkpoints import load_weights
+from reallm.training.experiment import run_training
+from reallm.training.schedules import WarmupCosine
+from reallm.training.settings import TrainingSettings
+from reallm.training.trainer import train
+from reallm.types import Batch
+from tests.dummies.training import TinyData, TinySystem
+
+SETTINGS = TrainingSettings(
+    epochs=2,
+    optimizer=functools.partial(torch.optim.AdamW, lr=0.1),
+    schedule=WarmupCosine(warmup=1),
+    checkpoint_every=1,
+    log_every=1,
+    frozen=["encoder"],
+)
+
+
+class Stop(Exception):
+    pass
+
+
+class Watched(TinySystem):
+    """Its encoder has dropout and batch statistics; it notes in which mode its parts are, and what is kept for the backward pass."""
+
+    def __init__(self, stop_after: int = 1000) -> None:
+        super().__init__(dropout=0.5)
+        self.encoder.append(nn.BatchNorm1d(31))
+        self.left = stop_after
+        self.modes: set[tuple[bool, ...]] = set()
+        self.encoder.register_forward_hook(self._note)
+
+    def _note(self, encoder: nn.Module, given: Any, out: Tensor) -> None:
+        self.modes.add((self.training, self.head.training, *(part.training for part in encoder.modules()), out.requires_grad))
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor | float]]:
+        self.left -= 1
+        if self.left < 0:
+            raise Stop
+        return super().loss(batch)
+
+
+def run(exp: Path, system: TinySystem) -> dict[str, Tensor]:
+    """The weights that it begins with; it is trained then."""
+    torch.manual_seed(0)
+    fresh = type(system)()
+    system.load_state_dict(fresh.state_dict())
+    begun = {name: value.clone() for name, value in system.state_dict().items()}
+    exp.mkdir(exist_ok=True)
+    train(system, SETTINGS, TinyData(size=4), exp, progressbar=False)
+    return begun
+
+
+def test_a_frozen_part_stays_as_it_is_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    brains: list[TrainingBrain] = []
+    end = TrainingBrain.on_stage_end
+    monkeypatch.setattr(TrainingBrain, "on_stage_end", lambda self, *given: (brains.append(self), end(self, *given))[1])
+    system = Watched()
+    begun = run(tmp_path, system)
+    for weights in (system.state_dict(), load_weights(tmp_path, 3)):
+        same = {name for name, value in weights.items() if torch.equal(value, begun[name])}
+        assert same == {name for name in begun if name.startswith("encoder.")}, "and its batch statistics"
+    held = {id(parameter) for group in brains[0].optimizer.param_groups for parameter in group["params"]}
+    assert held == {id(parameter) for parameter in system.head.parameters()}
+    assert all(parameter.grad is None for parameter in system.encoder.parameters())
+    assert system.modes == {(True, True, *[False] * 6, False)}, "no dropout, and nothing to go back through"
+
+
+def test_a_run_with_a_frozen_part_goes_on_where_it_was(tmp_path: Path) -> None:
+    whole, stopped, resumed = Watched(), Watched(stop_after=6), Watched()
+    run(tmp_path / "whole", whole)
+    with pytest.raises(Stop):
+        run(tmp_path / "stopped", stopped)
+    run(tmp_path / "stopped", resumed)
+    assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("frozen", "message"),
+    [
+        (["encodr"], r"frozen has 'encodr' \(did you mean 'encoder'\?\): the system's parts with weights are encoder, head"),
+        (["encoder", "head"], "frozen is encoder, head: nothing is left to train"),
+    ],
+)
+def test_what_cannot_be_frozen(frozen: Any, message: str, tmp_path: Path) -> None:
+    conf = tmp_path / "conf.yaml"
+    conf.write_text(CONFIG.replace("FROZEN", str(frozen)))
+    with pytest.raises(InputError, match=message):
+        run_training(conf, tmp_path / "exp", device="cpu", progressbar=False)
+    assert not (tmp_path / "exp").exists()
+    with pytest.raises(InputError, match=r"frozen is 'encoder': a list of names, such as \[encoder\]"):
+        replace(SETTINGS, frozen="encoder")
+
+
+CONFIG = """
+system: !new:tests.dummies.training.TinySystem
+data: !new:tests.dummies.training.TinyData
+    size: 2
+training: !new:reallm.training.settings.TrainingSettings
+    epochs: 1
+    average: 1
+    frozen: FROZEN
+    optimizer: !name:torch.optim.AdamW
+        lr: 0.01
+    schedule: !new:reallm.training.schedules.WarmupCosine
+        warmup: 1
+"""
+
+
+def test_a_frozen_part_with_weights_that_nobody_trained_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    conf, first, second = tmp_path / "conf.yaml", tmp_path / "first", tmp_path / "second"
+    conf.write_text(CONFIG.replace("FROZEN", "[encoder]"))
+    told = "the frozen encoder keeps the weights that it was built with: they are not all in --init"
+    with caplog.at_level(logging.WARNING):
+        run_training(conf, first, device="cpu", progressbar=False)
+        assert told in caplog.text
+        caplog.clear()
+        run_training(conf, second, init=first, device="cpu", progressbar=False)
+    assert told not in caplog.text
