@@ -29,6 +29,7 @@ class Listener:
         self._cap_hits = 0
         self.is_final = False  # all that was said has been heard
         self._hypothesis = self._transcript.hypothesis(0, False)
+        self._known = self._news  # of the hypothesis
 
     def hear(self, rows: Rows, row: int, accepted: Seconds, samples: int) -> None:
         """What came out in a row when ``accepted`` seconds of audio were, of which the system has ``samples`` so far."""
@@ -46,11 +47,14 @@ class Listener:
 
     def current(self) -> Hypothesis:
         """The words so far; what was returned does not change afterwards."""
-        known = self._hypothesis
-        news = (self.is_final, self._transcript.token_count, self._cap_hits, self._transcript.speech_end_count)
-        if news != (known.is_final, len(known.token_ids), known.cap_hits, len(known.speech_ends)):
-            self._hypothesis = self._transcript.hypothesis(self._cap_hits, self.is_final)
+        if self._known != self._news:
+            self._known, self._hypothesis = self._news, self._transcript.hypothesis(self._cap_hits, self.is_final)
         return self._hypothesis
+
+    @property
+    def _news(self) -> tuple[bool, int, int, int]:
+        """What makes another hypothesis when it changes."""
+        return self.is_final, self._transcript.token_count, self._cap_hits, self._transcript.speech_end_count
 
     def preview(self, token_ids: Sequence[int]) -> str:
         """The text that these tokens would add."""
