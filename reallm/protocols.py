@@ -17,7 +17,7 @@ real one: at least two layers, a window shorter than the test input, look-ahead 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeGuard, runtime_checkable
+from typing import Any, Protocol, TypeGuard, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -238,7 +238,17 @@ class Searcher(Protocol):
         """The state of ``batch`` new streams, which hold at most ``capacity`` pending speech embeddings a row."""
 
     def step(self, model: ResponseModel, embeddings: Tensor, lens: Tensor, final: Tensor, state: Any) -> tuple[Emission, Any]:
-        """embeddings (B, M_c, D_lm) → the tokens that they brought out, and the state. A final row holds nothing back."""
+        """embeddings (B, M_c, D_lm) → the tokens that they brought out, and the state. A final row holds nothing back.
+
+        A search that answers a bounded number of positions in a step says which rows are not done, a final one among them, in
+        ``Emission.pending``, and goes on with them in the next step; see ``to_the_end``.
+        """
+
+
+def to_the_end(searcher: Searcher) -> Searcher:
+    """The same search, none of whose rows goes on in the next step: for whole utterances. It has states of its own."""
+    unbounded: Any = getattr(searcher, "unbounded", None)
+    return searcher if unbounded is None else cast(Searcher, unbounded())
 
 
 @dataclass(frozen=True)

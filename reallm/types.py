@@ -87,6 +87,8 @@ class Emission:
     cap_hits: Tensor  # (B,) int64, responses cut by the cap on symbols
     exhausted: Tensor | None = None  # (B,) bool, rows that have come to the decoder's capacity and answer no more; None = it has no end
     speech_ends: SpeechEnds | None = None  # of streams that asked for it; None = who recognizes does not know
+    pending: Tensor | None = None  # (B,) bool, rows whose answers go on in the next step, with audio or without; None = none ever
+    full: Tensor | None = None  # (B,) bool, those of them that have no room for another chunk before that; likewise
 
 
 @dataclass

@@ -57,7 +57,7 @@ class Silence(StreamingState):
         broken = torch.where(answered & ~silent, column, -1).cummax(1).values
         run = column - broken + torch.where(broken < 0, self.run.unsqueeze(1), 0)
         valid = torch.arange(emission.frame.size(1), device=device) < emission.lens.unsqueeze(1)
-        place = torch.where(valid, emission.frame - first.unsqueeze(1), size)
+        place = torch.where(valid, (emission.frame - first.unsqueeze(1)).clamp(min=0), size)  # an answer may go on from the step before
         tokens = torch.zeros(len(silent), size + 1, dtype=torch.int64, device=device).scatter_add_(1, place, valid.long())
         tokens = tokens[:, :size].cumsum(1)
         said = self.said.unsqueeze(1) + tokens

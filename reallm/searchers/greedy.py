@@ -1,6 +1,9 @@
 """Greedy search: the most probable answer at every decoder position, for all rows at once."""
 
+import copy
+import itertools
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -11,8 +14,11 @@ from reallm.registry import register
 from reallm.searchers._biasing import PhraseTable
 from reallm.searchers._end_of_speech import LOG_SILENT, Silence
 from reallm.streaming.frame_queue import FrameQueue
-from reallm.streaming.state import StreamingState
+from reallm.streaming.state import StreamingState, may_look
 from reallm.types import Emission
+
+ROOM = 3
+"""Chunks that the queue has room for where a step is bounded: what waits, the next one, and what a push may write behind that."""
 
 
 @dataclass
@@ -37,15 +43,24 @@ class GreedySearcher:
     Towards the phrases of a stream (``phrases``, a PhraseTable) it is biased in what it says: where the model's answer is a token, that of
     the best score, bonus included, is taken. Where it is BLANK it stays BLANK, so that no phrase is said where nothing is.
 
+    A step goes on until all rows are done, or for a fixed number of ``positions``: then no row waits for another's longer response. Rows
+    that are not done go on in the next step (``Emission.pending``), and the tokens are the same. The host need not look at anything in
+    such a step, so that an accelerator is not waited for.
+
     Args:
         max_symbols: the most tokens of one response; a response that is cut is counted in ``Emission.cap_hits``.
         blank_penalty: subtracted from the logit of BLANK, in streams that choose no other. Above 0 text comes sooner, with more insertions.
+        positions: decoder positions of a step; None = until all rows are done. May be set on a trained system, before states are made.
+
+    Raises InputError for a ``max_symbols`` or ``positions`` below 1.
     """
 
-    def __init__(self, max_symbols: int = 10, blank_penalty: float = 0.0) -> None:
+    def __init__(self, max_symbols: int = 10, blank_penalty: float = 0.0, positions: int | None = None) -> None:
         if max_symbols < 1:
             raise InputError(f"max_symbols {max_symbols}: a response needs room for at least one token")
-        self.max_symbols, self.blank_penalty = max_symbols, blank_penalty
+        if positions is not None and positions < 1:
+            raise InputError(f"positions {positions}: a step needs at least one, or null to go on until all streams are done")
+        self.max_symbols, self.blank_penalty, self.positions = max_symbols, blank_penalty, positions
         self.phrases = PhraseTable()
 
     @classmethod
@@ -53,11 +68,18 @@ class GreedySearcher:
         """Responses of three tokens at most."""
         return cls(max_symbols=3)
 
+    def unbounded(self) -> Self:
+        """The same search, whose steps go on until all rows are done."""
+        search = copy.copy(self)
+        search.positions = None
+        return search
+
     def init_state(
         self, model: ResponseModel, batch: int, capacity: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> SearchState:
         """The state of ``batch`` new streams with room for ``capacity`` pending speech embeddings."""
         zero = torch.zeros(batch, dtype=torch.int64, device=device)
+        capacity *= 1 if self.positions is None else ROOM
         return SearchState(
             queue=FrameQueue.allocate(batch, capacity, model.decoder.input_dim, device, dtype),
             decoder=model.decoder.init_state(batch, device, dtype),
@@ -80,10 +102,15 @@ class GreedySearcher:
     def step(
         self, model: ResponseModel, embeddings: Tensor, lens: Tensor, final: Tensor, state: SearchState
     ) -> tuple[Emission, SearchState]:
-        """embeddings (B, M_c, D_lm), lens (B,) → the tokens of all responses to them. Greedy search holds nothing back."""
-        batch, most = embeddings.size(0), state.queue.frames.size(1)
-        capacity = most * self.max_symbols
-        device = embeddings.device
+        """embeddings (B, M_c, D_lm), lens (B,) → the tokens of all responses to them. Greedy search holds nothing back.
+
+        Where a step is bounded, a row that was ``full`` brings nothing. Raises InputError for a state that was made when it was not.
+        """
+        batch, size = embeddings.size(0), state.queue.frames.size(1)
+        bound, device = self.positions, embeddings.device
+        if bound is not None and size < ROOM * embeddings.size(1):
+            raise InputError(f"positions {bound}: the state has no room for what waits: set it before the state is made")
+        most, capacity = (size, size * self.max_symbols) if bound is None else (min(size, bound), bound)
         queue, decoder, policy = state.queue.push(embeddings, lens), state.decoder, state.policy
         frame, symbols, position = state.frame, state.symbols, state.position
         # One column more than can be filled: where a row has nothing to write it writes there.
@@ -97,10 +124,10 @@ class GreedySearcher:
         blank_id, blank_penalty = model.interleaver.blank_id, state.blank_penalty.float()
         phrase, phrases = state.phrase, self.phrases.on(device)
 
-        while True:
+        for number in itertools.count():
             pending = ~policy.wants_audio | (queue.count > 0)
             active = pending & (position < model.capacity) if model.capacity else pending
-            if not bool(active.any()):
+            if number == bound or ((bound is None or may_look(active)) and not bool(active.any())):
                 break
             hears = active & policy.wants_audio
             reads = policy.token_ids >= 0
@@ -134,10 +161,12 @@ class GreedySearcher:
             count = count + text
             symbols = torch.where(active, torch.where(text, symbols + 1, 0), symbols)
             position = position + active
-        exhausted = pending if model.capacity else None
+        exhausted = pending & ~active if model.capacity else None
         emission = Emission(token_ids[:, :capacity], frames[:, :capacity], log_probs[:, :capacity], count, cap_hits, exhausted)
         every = model.interleaver.response_every
         emission.speech_ends, silence = state.silence.hear(silent[:, :most], frame - state.frame, first, emission, every)
+        if bound is not None:
+            emission.pending, emission.full = active, queue.count > size // ROOM
         return emission, SearchState(queue, decoder, policy, frame, symbols, position, state.blank_penalty, silence, phrase)
 
     def choose(self, scores: Tensor, blank_id: int, position: Tensor) -> Tensor:

@@ -19,12 +19,15 @@ class Heard(NamedTuple):
     """What a step brought out."""
 
     rows: Rows
-    took_part: Mask  # (B,), the rows that it is about
+    took_part: Mask  # (B,), the rows that it is about: those with a chunk, and those whose answers went on
     final: Mask  # (B,), those that end with it
 
 
 class BatchedStep:
     """The states of B streams and the step that advances them.
+
+    Where a step of the search is bounded (GreedySearcher.positions), the answers of some rows go on in the next one: these are ``pending``
+    (B,), and want a step whether or not there is a chunk for them. Those that are ``full`` (B,) are not to bring one.
 
     Args:
         system: in eval mode.
@@ -40,11 +43,13 @@ class BatchedStep:
             self._initial = system.init_state(1, device, dtype)
             self.state = system.init_state(batch, device, dtype)
             self._before = clone(self.state) if isolates else None
+        self.pending, self.full, self._ending = (np.zeros(batch, dtype=np.bool_) for _ in range(3))
         self._n_best: Any = getattr(system, "n_best", None) if keeps_n_best(system) else None
 
     @torch.inference_mode()
     def renew(self, rows: Mask) -> None:
         """``rows`` (B,) become those of new streams."""
+        self.pending, self.full, self._ending = (mask & ~rows for mask in (self.pending, self.full, self._ending))
         self.state = reset(self.state, torch.from_numpy(rows).to(self._device), self._initial)
 
     @torch.inference_mode()
@@ -54,7 +59,7 @@ class BatchedStep:
 
     @torch.inference_mode()
     def __call__(self, chunks: Chunks) -> tuple[list[Heard], dict[int, Exception]]:
-        """Decode one chunk of the rows that take part; what was heard in them, and what went wrong in which."""
+        """Decode one chunk of the rows that take part, and go on in those that are pending: what was heard, what went wrong in which."""
         heard: list[Heard] = []
         failed: dict[int, Exception] = {}
         self._decode(chunks, heard, failed)
@@ -72,6 +77,10 @@ class BatchedStep:
             taking_part = np.flatnonzero(chunks.rows)
             if self._before is not None:
                 self.state = clone(self._before)
+            if not len(taking_part):  # no data to blame: it is all that went on
+                failed.update(dict.fromkeys(np.flatnonzero(self.pending).tolist(), error))
+                self.pending = np.zeros_like(self.pending)
+                return
             if self._before is None or len(taking_part) == 1:
                 failed.update(dict.fromkeys(taking_part.tolist(), error))
                 return
@@ -81,7 +90,9 @@ class BatchedStep:
                 self._decode(chunks.of(mask), heard, failed)
         else:
             self.state = after
-            heard.append(Heard(rows, chunks.rows, chunks.final))
+            took_part, ending = chunks.rows | self.pending, chunks.final | self._ending
+            self.pending, self.full, self._ending = rows.pending, rows.full, ending & rows.pending
+            heard.append(Heard(rows, took_part, ending & ~rows.pending))
 
     @torch.inference_mode()
     def n_best(self, emitted: list[int], row: int) -> list[Scored]:

@@ -58,10 +58,11 @@ class OfflineRecognizer(AnyRecognizer):
         wav = np.zeros((len(ended), max(lens)), dtype=np.float32)
         for row, stream in enumerate(ended):
             stream._queue.take_into(wav[row])
+            stream._flushed = True
         audio, audio_lens = torch.from_numpy(wav).to(self.device, audio_dtype(self._dtype)), torch.tensor(lens, device=self.device)
         rows = Rows(self.system.recognize(audio, audio_lens), self.system)
         for row, stream in enumerate(ended):
-            stream._hear(rows, row, True)
+            stream._hear(rows, row)
 
 
 def _batches(lens: Sequence[int], most: float) -> Iterator[tuple[int, int]]:

@@ -43,7 +43,9 @@ class Rows:
         nothing = torch.zeros_like(emission.lens)
         tail_ids, tail_lens, lost = (emission.token_ids[:, :0], nothing, nothing) if pending is None else pending
         log_probs = emission.log_probs.double().view(torch.int64)
-        rows = [emission.lens, emission.cap_hits, exhausted, tail_lens, lost]
+        pending_rows, full = (nothing if mask is None else mask for mask in (emission.pending, emission.full))
+        rows = [emission.lens, emission.cap_hits, exhausted, tail_lens, lost, pending_rows, full]
+        first = len(rows)
         ends = emission.speech_ends
         ended = [emission.token_ids[:, :0]] * 2 if ends is None else [(ends.frame + 1) * system.period_samples, ends.tokens]
         columns = [row.unsqueeze(1) for row in rows] + [emission.token_ids, start, end, log_probs, *ended, tail_ids]
@@ -51,12 +53,16 @@ class Rows:
         tokens = emission.token_ids.size(1)
         self.lens, self.cap_hits, self.tail_lens = packed[:, 0], packed[:, 1], packed[:, 3]
         self.exhausted: Mask = packed[:, 2] != 0
-        self._token_ids, self._start, self._end, log_prob_bits = (packed[:, 5 + n * tokens : 5 + (n + 1) * tokens] for n in range(4))
+        self.pending: Mask = packed[:, 5] != 0  # see Emission
+        self.full: Mask = packed[:, 6] != 0  # likewise
+        self._token_ids, self._start, self._end, log_prob_bits = (
+            packed[:, first + n * tokens : first + (n + 1) * tokens] for n in range(4)
+        )
         self._log_probs = np.ascontiguousarray(log_prob_bits).view(np.float64)
         spoken = np.arange(tokens) < self.lens[:, None]
         # (B,), scores of the row are no numbers any more
         self.is_nan: Mask = np.any(np.isnan(self._log_probs) & spoken, axis=1) | (packed[:, 4] != 0)
-        after, most = 5 + 4 * tokens, ended[0].size(1)
+        after, most = first + 4 * tokens, ended[0].size(1)
         self._speech_ends, self._said_before = packed[:, after : after + most], packed[:, after + most : after + 2 * most]
         # (B,), speech ended in the row
         self.has_ends: Mask = np.any(self._speech_ends > 0, axis=1)

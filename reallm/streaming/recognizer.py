@@ -59,6 +59,7 @@ class Stream:
         self._queued = 0  # samples at the system's rate, the flush not counted
         self._listener = Listener(self._recognizer.system)
         self._tail: list[int] = []  # tokens that a search may take back
+        self._pending, self._full, self._flushed = False, False, False  # answers go on; no room for a chunk; the last one was taken
 
     def __enter__(self) -> Self:
         return self
@@ -74,7 +75,9 @@ class Stream:
     @property
     def is_ready(self) -> bool:
         """Whether there is something to decode."""
-        return not (self.is_final or self._closed) and (self._input_over or self._recognizer._can_decode(len(self._queue)))
+        if self.is_final or self._closed:
+            return False
+        return self._input_over or self._pending or self._recognizer._can_decode(len(self._queue))
 
     @property
     def error(self) -> InputError | None:
@@ -165,12 +168,16 @@ class Stream:
 
     def _take_chunk(self, chunk: Any) -> tuple[int, bool]:
         """Fill ``chunk`` (S_c,) for the next step; how many samples, and whether they are the last."""
+        if self._full or self._flushed or not (self._input_over or len(self._queue) >= len(chunk)):
+            return 0, False
         # A last chunk that is full goes first as an ordinary one, whether or not it was decoded before the input was over.
-        final = self._input_over and len(self._queue) < len(chunk)
-        return self._queue.take_into(chunk), final
+        self._flushed = self._input_over and len(self._queue) < len(chunk)
+        return self._queue.take_into(chunk), self._flushed
 
-    def _hear(self, rows: Rows, row: int, final: bool) -> None:
+    def _hear(self, rows: Rows, row: int) -> None:
         accepted = self.accepted
+        self._pending, self._full = bool(rows.pending[row]), bool(rows.full[row])
+        final = self._flushed and not self._pending
         self._listener.hear(rows, row, accepted, self._queued)
         if rows.exhausted[row]:
             self._fail(at_capacity(accepted))
@@ -356,6 +363,6 @@ class Recognizer(AnyRecognizer):
         emission, self._state = self.system.step(chunk.to(audio_dtype(self._dtype)), chunk_lens, chunk_final, self._state)
         rows = Rows(emission, self.system, pending_of(self._state))
         for stream in busy:
-            stream._hear(rows, stream._row, bool(final[stream._row]))
+            stream._hear(rows, stream._row)
             if stream.is_final and self._n_best is not None:
                 stream._listener.rank(self._n_best(stream.current().token_ids, self._state, stream._row))

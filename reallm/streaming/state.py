@@ -85,13 +85,19 @@ def where(mask: Tensor, yes: S, no: S) -> S:
     return map_states(choose, yes, no)
 
 
+def may_look(tensor: Tensor) -> bool:
+    """Whether the host may look at a tensor's numbers to save work: an accelerator would have to be waited for, and a program that is
+    compiled or exported has one way for all numbers.
+    """
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def advance(active: Tensor, after: S, before: S) -> S:
     """Row b of ``after`` where ``active`` (B,) is true, else of ``before``, whose buffers may be written into.
 
-    On a processor nothing is copied where all rows are active or none is, else the active rows alone. An accelerator would have to be
-    waited for, and gets a ``where``; so does a program that is exported.
+    Where the host may look nothing is copied if all rows are active or none is, else the active rows alone.
     """
-    if active.device.type != "cpu" or torch.compiler.is_compiling():
+    if not may_look(active):
         return where(active, after, before)
     index = active.nonzero().squeeze(1)
     if index.numel() == active.numel():

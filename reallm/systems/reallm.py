@@ -5,7 +5,7 @@ embeddings of anything, such as the ticks of a sensor, and answers are tokens of
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reallm.errors import InputError
-from reallm.protocols import ResponseModel, Searcher
+from reallm.protocols import ResponseModel, Searcher, to_the_end
 from reallm.streaming.state import StreamingState
 from reallm.types import Alignment, Emission, Interleaved
 
@@ -97,8 +97,9 @@ class ReaLLM(ResponseModel):
 
     def respond(self, embeddings: Tensor, lens: Tensor) -> Emission:
         """The answers to whole streams (B, M, D). Raises InputError for one that is longer than the decoder's capacity."""
-        state = self.init_state(embeddings.size(0), embeddings.size(1), embeddings.device, embeddings.dtype)
-        emission, _ = self.step(embeddings, lens, torch.ones_like(lens, dtype=torch.bool), state)
+        whole = replace(self, searcher=to_the_end(self.searcher))
+        state = whole.init_state(embeddings.size(0), embeddings.size(1), embeddings.device, embeddings.dtype)
+        emission, _ = whole.step(embeddings, lens, torch.ones_like(lens, dtype=torch.bool), state)
         if emission.exhausted is not None and bool(emission.exhausted.any()):
             raise InputError(
                 f"utterance {int(emission.exhausted.nonzero()[0])} of {len(lens)} needs more than the decoder's capacity of "

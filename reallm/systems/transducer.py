@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from reallm.errors import InputError
 from reallm.interleavers.blank import BlankInterleaver
 from reallm.layers.joiner import Joiner
-from reallm.protocols import ChunkSpec, Decoder, Encoder, Frontend, Predictor, ResponseModel, RowOptions, Searcher, Tokenizer
+from reallm.protocols import ChunkSpec, Decoder, Encoder, Frontend, Predictor, ResponseModel, RowOptions, Searcher, Tokenizer, to_the_end
 from reallm.registry import find, register
 from reallm.streaming.state import StreamingState
 from reallm.systems._acoustic import AcousticModel, AcousticState
@@ -169,9 +169,10 @@ class Transducer(AcousticModel):
     def recognize(self, wav: Tensor, lens: Tensor) -> Emission:
         """Whole utterances wav (B, S) → their tokens; the flush is added here."""
         enc, enc_lens = self.encode(*self.with_flush(wav, lens), self.encoder.chunk)
-        state = self.searcher.init_state(self._model, wav.size(0), enc.size(1), wav.device, enc.dtype)
+        searcher = to_the_end(self.searcher)
+        state = searcher.init_state(self._model, wav.size(0), enc.size(1), wav.device, enc.dtype)
         everything = torch.ones_like(enc_lens, dtype=torch.bool)
-        return self.searcher.step(self._model, self._decoder.hear(enc), enc_lens, everything, state)[0]
+        return searcher.step(self._model, self._decoder.hear(enc), enc_lens, everything, state)[0]
 
     def token_span(self, token_ids: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
         """The encoder frame that a token answers, in samples."""
