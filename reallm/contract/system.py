@@ -61,7 +61,10 @@ def stream(system: Any, wav: Tensor, lens: Tensor, seed: int) -> list[Answers]:
         filled = torch.where(awake, (lens - position).clamp_max(chunk), 0)
         ends = awake & (filled == lens - position)
         final = ends & ((filled < chunk) | (torch.rand(rows, generator=generator) > 0.5))
-        emission, state = system.step(take(wav, position, filled, chunk), filled, final, state)
+        given = take(wav, position, filled, chunk), filled.clone(), final.clone()
+        emission, state = system.step(*given, state)
+        for tensor, garbage in zip(given, (GARBAGE, -7, True), strict=True):
+            tensor.fill_(garbage)  # its memory is used again: the state keeps nothing of it
         emissions.append(emission)
         position, done = position + filled, done | final
     return collect(*emissions)

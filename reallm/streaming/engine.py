@@ -32,7 +32,7 @@ a ``push`` into a full queue.
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, NamedTuple, Self, TypeVar, Unpack
 
@@ -41,11 +41,12 @@ import numpy as np
 from reallm.errors import InputError, at_least
 from reallm.protocols import StreamingSystem, System, streams
 from reallm.streaming.batched_step import BatchedStep, Heard
+from reallm.streaming.engine_push import push_many
 from reallm.streaming.engine_slots import FreeSlots
 from reallm.streaming.engine_stream import EngineStream
 from reallm.streaming.options import Choices, Chosen, StreamOptions, choose
 from reallm.streaming.recognizer import parameter_of
-from reallm.streaming.sample_ring import Mask, SampleRing
+from reallm.streaming.sample_ring import Integers, Mask, SampleRing
 from reallm.types import Scored, Seconds
 
 T = TypeVar("T")
@@ -248,6 +249,22 @@ class Engine:
                 stream = self._streams[row]
                 assert stream is not None
                 stream._reclaim(self._idle_timeout)
+
+    # Audio of many streams
+
+    def push_many(self, streams: Sequence[EngineStream], wav: Any, sample_rate: int) -> Integers:
+        """Push one piece to each of N streams, all different, at once: wav (N, S) or (N, S, channels), of what EngineStream.push takes.
+
+        It does for each stream what ``push`` with ``timeout=0`` does, and never waits. Mono audio at the system's rate is written by
+        row all at a time; other audio is resampled one by one.
+
+        Returns (N,) int64, how many of its samples each stream took: all of them, or, where its queue has less room, the first ones that
+        fit, and 0 where it is full; the rest is the caller's to push again after some steps.
+
+        Raises InputError for what ``push`` refuses, and names the first stream that it is about; then no stream has taken anything.
+        One that ends while another is being resampled takes 0.
+        """
+        return push_many(self, streams, wav, sample_rate)
 
     # Decoding
 

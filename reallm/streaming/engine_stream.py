@@ -53,6 +53,12 @@ class EngineStream:
         return self._intake.accepted
 
     @property
+    def waiting(self) -> Seconds:
+        """Seconds of audio that were accepted and are not decoded yet, what a resampler holds back not counted."""
+        with self._engine._lock:
+            return 0.0 if self._row is None else self._engine._ring.waiting(self._row) / self._engine.system.sample_rate
+
+    @property
     def is_final(self) -> bool:
         """Whether the input is over and all of it is decoded."""
         return self._listener.is_final

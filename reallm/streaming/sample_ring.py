@@ -122,7 +122,7 @@ class SampleRing:
         line[: len(samples) - first] = samples[first:]
         self._written[row] += len(samples)
         if not was_ready and self.is_ready(row):
-            self._stand_in_line(row)
+            self._stand_in_line(np.array([row]))
 
     def write_many(self, rows: Integers, samples: Audio, counts: Integers) -> None:
         """Append to rows (N,), all different, the first ``counts`` (N,) of samples (N, S): N times ``write``, without Python for each."""
@@ -142,16 +142,16 @@ class SampleRing:
         self._written[rows] += counts
         self._stand_in_line(rows[self._ready(rows) & ~was_ready])
 
-    def _stand_in_line(self, rows: int | Integers) -> None:
-        self._events += 1
-        self._since[rows] = self._events
+    def _stand_in_line(self, rows: Integers) -> None:
+        self._since[rows] = self._events + np.arange(1, len(rows) + 1)
+        self._events += len(rows)
 
     def close(self, row: int, flush: int) -> None:
         """There is no more audio, and ``flush`` zeros follow."""
         was_ready = self.is_ready(row)
         self._end[row] = self._written[row] + flush
         if not was_ready:
-            self._stand_in_line(row)
+            self._stand_in_line(np.array([row]))
 
     def take(self, group: int = 0) -> Chunks:
         """The next chunk of every row of the group that is ready, in buffers that the next call writes into again."""

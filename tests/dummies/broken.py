@@ -408,6 +408,14 @@ class PaddingHearer(CTC):
         return super().recognize(wav, torch.full_like(lens, wav.size(1)))
 
 
+class Borrower(CTC):
+    """Its state lives in the memory of what it was given."""
+
+    def step(self, wav, lens, final, state):
+        emission, after = super().step(wav, lens, final, state)
+        return emission, dataclasses.replace(after, frames=lens.copy_(after.frames))
+
+
 class HeadstrongSystem(CTC):
     """Counts frames from where all rows are together."""
 

@@ -61,6 +61,7 @@ MISTAKES = [
     ("aligner", broken.PastTheEnd, "check_alignments_are_well_formed"),
     ("aligner", broken.Optimist, "check_failures_are_values"),
     ("aligner", broken.CrowdedAligner, "check_rows_do_not_mix"),
+    ("system", broken.Borrower, "check_streaming_equals_offline"),
     ("system", broken.PaddingHearer, "check_rows_and_padding"),
     ("system", broken.HeadstrongSystem, "check_state_algebra"),
     ("system", broken.EmptySpans, "check_token_span"),

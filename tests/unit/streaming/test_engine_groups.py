@@ -56,6 +56,14 @@ def test_all_slots_are_given_once_and_again(slots: int, group: int) -> None:
             free.give_back(slot)
 
 
+def test_a_slot_remains_in_its_group() -> None:
+    free = FreeSlots(8, 4)
+    slots = [free.take(0.0) for _ in range(8)]
+    free.give_back(slots[1])
+    free.give_back(5)
+    assert free.take(0.5) == 5
+
+
 def test_groups_come_into_use_one_by_one_and_take_the_phases_near_their_own() -> None:
     free = FreeSlots(32, 8)
     assert [free.take(0.5) // 8 for _ in range(4)] == [0] * 4, "few streams share a group, whatever their phases"

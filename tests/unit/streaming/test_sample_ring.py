@@ -46,6 +46,43 @@ def test_chunks_are_those_of_a_queue_a_row() -> None:
     assert ended > 20
 
 
+def test_rows_written_at_once_are_those_written_one_by_one() -> None:
+    random = np.random.default_rng(1)
+    single, many = SampleRing(6, CHUNK, CAPACITY, 3), SampleRing(6, CHUNK, CAPACITY, 3)
+    for ring in (single, many):
+        for row in range(6):
+            ring.begin(row)
+    for _ in range(300):
+        rows = random.permutation(6)[: int(random.integers(1, 7))]
+        pieces = random.standard_normal((len(rows), int(random.integers(1, 3 * CAPACITY)))).astype(np.float32)
+        pieces = pieces[:, : CHUNK // 2] if random.random() < 0.6 else pieces
+        room = np.array([single.capacity - single.waiting(row) for row in rows])
+        counts = np.minimum(room, random.integers(0, pieces.shape[1] + 1, len(rows)) if random.random() < 0.3 else pieces.shape[1])
+        many.write_many(rows, pieces, counts)
+        for row, piece, count in zip(rows, pieces, counts, strict=True):
+            single.write(row, piece[:count])
+        assert many.waiting_in(rows).tolist() == [single.waiting(row) for row in rows]
+        assert many.ready.tolist() == single.ready.tolist()
+        group = many.oldest()
+        if group is not None and random.random() < 0.7:
+            for mine, other in zip(many.take(group), single.take(group), strict=True):
+                assert (mine == other).all()
+    with pytest.raises(AssertionError):
+        many.write_many(np.array([0]), np.ones((1, many.capacity + 1), dtype=np.float32), np.array([many.capacity + 1]))
+
+
+def test_chunks_are_taken_into_the_same_memory() -> None:
+    ring = SampleRing(4, CHUNK, CAPACITY, 2)
+    for row in range(4):
+        ring.begin(row)
+        ring.write(row, np.full(CHUNK, row + 1, dtype=np.float32))
+    first = ring.take(0)
+    assert first.wav[:, 0].tolist() == [1, 2]
+    second = ring.take(1)
+    assert second.wav[:, 0].tolist() == [3, 4] and first.wav is second.wav
+    assert ring.take(0).wav.any() == np.False_, "nothing of the one before"
+
+
 def test_a_row_that_is_left_is_not_taken_and_one_that_overflows_is_a_bug() -> None:
     ring = SampleRing(2, CHUNK, CAPACITY)
     assert not ring.ready.any(), "nobody began"

@@ -1,0 +1,66 @@
+"""How much Python runs: no more for many streams than for few."""
+
+import sys
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reallm.streaming.engine import Engine
+from tests.dummies.engine_systems import SYSTEMS, noise, talkative_system
+
+SILENT = -1e4  # a penalty of BLANK with which nothing is said
+
+
+def calls(function: Callable[[], Any]) -> Counter[str]:
+    """The functions of Python, and those of other languages that Python calls, by how often they are called."""
+    found: Counter[str] = Counter()
+
+    def note(frame: Any, event: str, argument: Any) -> None:
+        if event == "call":
+            found[f"{frame.f_code.co_filename}:{frame.f_code.co_qualname}"] += 1
+        elif event == "c_call":
+            found[argument.__qualname__] += 1
+
+    sys.setprofile(note)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return found
+
+
+def engine_of(system: Any, count: int) -> tuple[Engine, list[Any]]:
+    """One group, all of whose streams say nothing and have an odd piece waiting."""
+    engine = Engine(system, slots=count, group=count)
+    streams = [engine.stream(blank_penalty=SILENT) for _ in range(count)]
+    for number, stream in enumerate(streams):
+        stream.push(noise(number, 1 + 37 * number % 500), 8000)
+    return engine, streams
+
+
+@pytest.mark.parametrize("which", SYSTEMS)
+@pytest.mark.parametrize("ready", [None, 3])
+def test_a_step_in_which_nothing_is_said_calls_the_same_functions_for_4_and_for_64_streams(which: str, ready: int | None) -> None:
+    system, found = talkative_system(which), []
+    for count in (4, 64):
+        engine, streams = engine_of(system, count)
+        for _ in range(3):  # the first steps begin streams
+            for number, stream in enumerate(streams[:ready]):
+                stream.push(noise(number, system.chunk_samples), 8000)
+            noted = calls(engine.step)
+        assert noted["Engine.step"] == 0 < noted.total()
+        found.append(noted)
+        assert not any(stream.result().text for stream in streams)
+    assert found[0] == found[1]
+
+
+def test_a_push_to_many_streams_calls_the_same_functions_of_python_for_4_and_for_64() -> None:
+    system, found = talkative_system("ctc"), []
+    for count in (4, 64):
+        engine, streams = engine_of(system, count)
+        pieces = np.stack([noise(number, 300) for number in range(count)])
+        found.append({name: times for name, times in calls(lambda: engine.push_many(streams, pieces, 8000)).items() if ":" in name})  # noqa: B023
+    assert found[0] == found[1]
