@@ -30,6 +30,12 @@ VERBS = {
     "check": "Run the contract tests on a component.",
 }
 
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """What torch says of an accelerator and of the processor; verbs that know what would fit have said it already."""
+    return type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
+
+
 UsageError: Any = typer.BadParameter.__base__  # Click's, which typer does not name
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 WRONG_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
@@ -90,7 +96,7 @@ class LazyGroup(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the verb. InputError, a wrong option, a full disk, a place that cannot be written, an extra that is not
-        installed: one line and exit code 2; an interrupt: 130; a reader that went away: 141.
+        installed, no memory left: one line and exit code 2; an interrupt: 130; a reader that went away: 141.
         """
         try:
             result = super().invoke(ctx)
@@ -107,6 +113,14 @@ class LazyGroup(TyperGroup):
         except KeyboardInterrupt:
             print("reallm: interrupted", file=sys.stderr)
             raise SystemExit(130) from None
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            print(
+                f"reallm: error: not enough memory ({str(error).splitlines()[0]}): take a smaller model, or a device with more",
+                file=sys.stderr,
+            )
+            raise SystemExit(2) from None
         except BrokenPipeError:
             # The interpreter flushes standard output once more at its end: let it flush into nothing.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -42,6 +42,7 @@ def align(
     from reallm.aligners.corpus import align_manifest, fitting_aligner, report_of
     from reallm.aligners.report import describe
     from reallm.bundle import load_teacher
+    from reallm.cli._memory import memory_told
     from reallm.cli.tokenizer import load_tokenizer
     from reallm.jobs import Workers
     from reallm.registry import find
@@ -60,16 +61,26 @@ def align(
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {device} is not here ({str(error).splitlines()[0]}): name cpu, or a device that is") from None
     teacher: Any = load_teacher(system)
-    teacher = teacher.to(place).eval()
+    with memory_told(teacher, device, workers.jobs):
+        teacher = teacher.to(place).eval()
     engine = engine or _engine(fitting_aligner(teacher), backend, beam, ctm)
 
     columns = (TextColumn("aligning"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("align", total=None)
-        report = align_manifest(
-            cuts, out, teacher, engine, place, offsets, lambda count, total: bar.update(task, completed=count, total=total), target, workers
-        )
+        with memory_told(teacher, device, workers.jobs):
+            report = align_manifest(
+                cuts,
+                out,
+                teacher,
+                engine,
+                place,
+                offsets,
+                lambda count, total: bar.update(task, completed=count, total=total),
+                target,
+                workers,
+            )
     for line in [*describe(report), f"{out}, report in {report_of(out)}"]:
         typer.echo(line)
 

@@ -32,6 +32,7 @@ def decode(
     compare_offline: Annotated[bool, typer.Option("--compare-offline", help="List texts that differ from the offline pass.")] = False,
     rtf_utterances: Annotated[int, typer.Option(min=0, help="Measure the real-time factor on so many.")] = 20,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16: of all weights; default: as the model has them.")] = None,
     jobs: Jobs = 1,
     dask: Dask = None,
 ) -> None:
@@ -44,13 +45,17 @@ def decode(
     if n_best and n_best > (beam or 0):
         too_many = f": --beam {beam} keeps {beam} texts at most: raise it to {n_best}, or ask for fewer"
         raise InputError(f"--n-best {n_best}{too_many if beam else f' is for a beam search: add --beam {n_best}'}")
+    if dtype not in (None, "float32", "bfloat16", "float16"):
+        raise InputError(f"--dtype {dtype}: float32, bfloat16 or float16")
     import shutil
 
+    import torch
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from reallm import __version__, fingerprints
     from reallm.bundle import load_system
+    from reallm.cli._memory import memory_told
     from reallm.cli._settings import apply_settings, use_beam, use_delay, use_phrases
     from reallm.data.cuts import read_cuts, text_of
     from reallm.jobs import Workers, in_shards
@@ -72,8 +77,13 @@ def decode(
     settings |= use_phrases(system, phrases, phrase_bonus)  # last: a searcher that is built anew has none
     if n_best and not keeps_n_best(system):
         raise InputError(f"--n-best {n_best}: the search of system '{spec_of(system).name}' gives its best text alone: leave it out")
+    if dtype is not None:
+        settings |= {"dtype": dtype}
+        system.to(getattr(torch, dtype))
+    lack: dict[str, Any] = {"system": system, "device": device, "jobs": jobs, "streams": streams, "precisions": True}
     try:
-        system.to(device)
+        with memory_told(**lack):
+            system.to(device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {device}: {str(error).splitlines()[0]}") from None
 
@@ -90,7 +100,8 @@ def decode(
     console = Console(stderr=True)
     with Progress(*columns, transient=True, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("decode", total=len(manifest))
-        shards = in_shards(decoder, manifest, decoder.shard, parts, key, workers, lambda count: bar.advance(task, count))
+        with memory_told(**lack):
+            shards = in_shards(decoder, manifest, decoder.shard, parts, key, workers, lambda count: bar.advance(task, count))
     facts: dict[str, Any] = {
         "system": spec_of(system).name,
         "times_known": times_known(system),

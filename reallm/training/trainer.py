@@ -13,7 +13,7 @@ from reallm.training.batches import EpochBatches, TrainingSource
 from reallm.training.brain import TrainingBrain, Validation
 from reallm.training.checkpoints import WholeCheckpointer
 from reallm.training.journal import Journal
-from reallm.training.memory import no_room_for, ran_out
+from reallm.training.memory import check_training, no_room_for, ran_out
 from reallm.training.processes import rank, world_size
 from reallm.training.randomness import use_deterministic_algorithms
 from reallm.training.settings import TrainingSettings
@@ -45,8 +45,8 @@ def train(
     Processes that have joined (processes.py) train together: the result is that of one process that accumulates as many times more
     batches, up to the order in which floating-point numbers are summed.
 
-    Raises InputError when an epoch has fewer batches than an update takes, when memory has no room for the weights or a batch, or
-    the disk is full.
+    Raises InputError when an epoch has fewer batches than an update takes, when memory has no room for the weights, what training needs
+    beside them or a batch, or the disk is full.
     """
     needed = settings.accumulate * world_size()
     updates = [source.batches(epoch) // needed for epoch in range(1, settings.epochs + 1)]
@@ -64,6 +64,7 @@ def train(
         if not ran_out(error):
             raise
         raise no_room_for(system, device) from error
+    check_training(system, settings.optimizer, device)
     resumed_at = checkpointer.newest_update()
     try:
         brain.fit(epochs, DataLoader(batches, batch_size=None))

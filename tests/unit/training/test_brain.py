@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from reallm.errors import InputError
+from reallm.training import memory
 from reallm.training.brain import TrainingBrain
 from reallm.training.devices import check_device, own_device
 from reallm.training.journal import Journal, read_journal
@@ -245,6 +246,20 @@ def test_weights_that_do_not_fit_are_told_before_training(tmp_path: Path, frozen
         run(tmp_path, system=heavy)
     with pytest.raises(RuntimeError, match="shapes"):
         run(tmp_path, system=TooHeavy(RuntimeError("shapes")))
+
+
+def test_gradients_and_averages_are_asked_for_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    system, adamw = TinySystem(), functools.partial(torch.optim.AdamW, lr=0.1)
+    trained = 4 * sum(p.numel() for p in system.parameters())
+    monkeypatch.setattr(memory, "free_memory", lambda: 3.0 * trained - 1)
+    run(tmp_path / "sgd")
+    with pytest.raises(
+        InputError, match=r"not enough memory on cpu to train 0\.00 billion weights: .* 2 averages take .*: train fewer \(lora_rank"
+    ):
+        run(tmp_path / "adamw", replace(SETTINGS, optimizer=adamw))
+    run(tmp_path / "frozen", replace(SETTINGS, optimizer=adamw, frozen=["encoder"]))
+    monkeypatch.setattr(memory, "free_memory", lambda: 3.0 * trained)
+    run(tmp_path / "fits", replace(SETTINGS, optimizer=adamw))
 
 
 def test_another_error_is_not_taken_for_a_lack_of_memory(tmp_path: Path) -> None:
