@@ -3,12 +3,21 @@
 import json
 import runpy
 import sys
+import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+
+from reallm.bundle import export
+from reallm.data.cuts import write_cuts
+from reallm.systems.speech_reallm import SpeechReaLLM
+from tests.dummies.level_bundle import METADATA
+from tests.dummies.level_strings import make_cut
 
 BENCH = Path(__file__).parents[2] / "tools/bench"
 
@@ -18,9 +27,9 @@ def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]
     """Runs a benchmark with options; what it wrote."""
     monkeypatch.syspath_prepend(str(BENCH))
 
-    def run(name: str, *options: object) -> Any:
+    def run(name: str, *options: object, config: str = "tiny") -> Any:
         file = tmp_path / f"{name}.json"
-        given = [BENCH / f"{name}.py", "--config", "tiny", "--repeats", 2, "--json", file, *options]
+        given = [BENCH / f"{name}.py", "--config", config, "--repeats", 2, "--json", file, *options]
         monkeypatch.setattr(sys, "argv", [str(part) for part in given])
         runpy.run_path(str(BENCH / f"{name}.py"), run_name="__main__")
         return json.loads(file.read_text())
@@ -39,14 +48,18 @@ def column(found: Any, name: str) -> list[Any]:
     return [row[name] for row in found["rows"]]
 
 
-def test_stream(bench: Callable[..., Any]) -> None:
-    found = bench("stream", "--chunks", 12, "--seconds", 2, "--warm-up", 1)
+def test_stream(bench: Callable[..., Any], tmp_path: Path) -> None:
+    found = bench("stream", "--chunks", 12, "--seconds", 2, "--warm-up", 1, "--profile", tmp_path / "operators.txt")
     assert column(found, "side") == ["reallm", "speculative", "speculative int8", "transformers", "speechbrain"]
     reads = column(found, "reads_a_second")
     assert reads[1] == reads[2] < 0.8 * reads[0] == 0.8 * reads[3]
     for row in found["rows"]:
         assert 0 < row["ms_a_second"]["least"] <= row["ms_a_second"]["median"] <= row["ms_a_second"]["most"]
         assert row["limit_ms_a_second"] > 0 and row["p50_ms"] <= row["p99_ms"]
+    limits = column(found, "limit_ms_a_second")
+    assert limits[2] < limits[1] < limits[0] == limits[3], "fewer passes read fewer weights, and int8 ones are small"
+    operators = (tmp_path / "operators.txt").read_text()
+    assert operators.count("\nSelf CPU time total") == 5 and operators.startswith("reallm, chunks of 480 ms\n") and "aten::mm" in operators
     assert column(found, "ratio")[0] == 1
     assert found["command"].startswith("tools/bench/stream.py --config tiny")
     assert found["machine"]["threads"] == 1 and found["date"].startswith("20") and found["settings"]["chunks"] == [12]
@@ -87,21 +100,58 @@ def test_search_needs_as_long_a_window(bench: Callable[..., Any], capsys: pytest
     assert end.value.code == 2 and capsys.readouterr().err.startswith("error: --tokens 128: generate has no window")
 
 
+def test_int8(bench: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_cuts([make_cut(tmp_path, number) for number in range(3)], tmp_path / "test.jsonl.gz")
+    export(SpeechReaLLM.tiny().eval(), tmp_path / "bundle", METADATA)
+    options = (tmp_path / "test.jsonl.gz", "--model", tmp_path / "bundle", "--utterances", 2)
+    found = bench("int8", *options, config="digits")
+    assert column(found, "side") == ["float32", "int8"] and column(found, "words") == [3, 3]  # 1 and 2
+    assert found["notes"]["utterances"] == 2 and 0 <= found["notes"]["utterances_with_other_words"] <= 2
+    assert column(found, "ratio")[0] == 1
+    assert column(found, "weights_mb")[1] < 0.6 * column(found, "weights_mb")[0]
+    for row in found["rows"]:
+        assert 0 < row["ms_a_second"]["least"] < row["ms_a_second"]["most"], "two turns"
+    with pytest.raises(SystemExit):
+        bench("int8", *options, "--utterances", 0, config="digits")
+    assert "--utterances is 0" in capsys.readouterr().err
+
+
 def test_align(bench: Callable[..., Any]) -> None:
     found = bench("align")
     assert column(found, "side")[-1] == "forced_align" and column(found, "side")[0].startswith("torch ")
     assert "k2" in str(column(found, "side")) or "not measured" in found["notes"]["k2"]
     assert column(found, "ratio")[-1] == 1
+    for row in found["rows"]:
+        assert row["audio_seconds_a_second"] * row["ms"]["median"] / 1000 == pytest.approx(4 * 30 * 0.04), "all are as long"
 
 
-def test_train(bench: Callable[..., Any]) -> None:
-    found = bench("train", "--batch-seconds", 8, "--utterances", 60, "--buckets", 4)
+def test_train(bench: Callable[..., Any], tmp_path: Path) -> None:
+    found = bench("train", "--batch-seconds", 8, "--utterances", 60, "--buckets", 4, "--profile", tmp_path / "operators.txt")
+    assert "\nspeechbrain\n" in (tmp_path / "operators.txt").read_text()
     assert column(found, "side") == ["reallm", "speechbrain"]
     assert 0 < found["notes"]["padding_percent"] < 30
     for row in found["rows"]:
-        parts = sum(row[f"{part}_ms"]["median"] for part in ("encoder", "loss", "backward"))
+        parts = sum(row[f"{part}_ms"]["median"] for part in ("encoder", "loss", "optimizer"))
         assert found["notes"]["batch_seconds_of_audio"] / row["audio_seconds_a_second"]["median"] * 1000 == pytest.approx(parts, rel=0.5)
         assert row["memory_mb"] > 0
+
+
+@pytest.mark.parametrize("side", ["reallm", "speechbrain"])
+def test_a_step_in_parts_has_the_gradients_of_one_in_a_piece(script: Callable[[str], Any], side: str) -> None:
+    train = script("train")
+    arguments = type("Arguments", (), {"device": "cpu", "dtype": "float32", "clock": "wall"})
+    torch.manual_seed(0)
+    one = getattr(train, f"{side}_side")("tiny", "cpu")
+    batch, found = train.made(np.array([1.3, 0.9]), 50), []
+    one.optimizer.step = lambda: found.append(
+        [parameter.grad.clone() for parameter in one.model.parameters() if parameter.grad is not None]
+    )
+    torch.manual_seed(1)  # dropout, and chunks
+    train.step(one, batch, arguments)
+    torch.manual_seed(1)
+    one.loss(batch, *one.encode(batch)).backward()
+    one.optimizer.step()
+    assert len(found[0]) > 20 and all(torch.equal(got, expected) for got, expected in zip(*found, strict=True))
 
 
 def test_kept(bench: Callable[..., Any], script: Callable[[str], Any], capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,10 +165,74 @@ def test_kept(bench: Callable[..., Any], script: Callable[[str], Any], capsys: p
     assert kept == 4 * (7 * 3 + 7 * 5), "the inputs, and what is squared; no weights"
 
 
-def test_streams(bench: Callable[..., Any], script: Callable[[str], Any]) -> None:
-    found = bench("streams", "--seconds", 0.6, "--warm-up", 1, "--most", 2)
-    assert column(found, "streams")[0] == 1 and found["notes"]["streams_by_arithmetic"] > 1
-    assert found["notes"]["streams"] in (0, 1, 2)
+def test_streams(bench: Callable[..., Any], tmp_path: Path) -> None:
+    found = bench("streams", "--seconds", 0.6, "--warm-up", 1, "--most", 2, "--profile", tmp_path / "operators.txt")
+    notes = found["notes"]
+    assert column(found, "streams")[0] == 1 and notes["streams_by_arithmetic"] > 1
+    assert notes["streams"] in (0, 1, 2)
+    assert notes["percent_of_streams_by_arithmetic"] == 100 * notes["streams"] / notes["streams_by_arithmetic"]
+    for row in found["rows"]:
+        assert row["p50_ms"]["median"] <= row["p99_ms"]["median"] and row["p99_ms"]["least"] < row["p99_ms"]["most"], "two turns"
+        shares = [row[f"{part}_percent"] for part in ("push", "take", "encoder", "search", "deliver")]
+        assert all(share > 0 for share in shares) and sum(shares) <= 100
+    assert (tmp_path / "operators.txt").read_text().startswith(f"{max(1, notes['streams'])} streams\n")
+
+
+def test_streams_counts_all_chunks_that_arrive(script: Callable[[str], Any]) -> None:
+    streams = script("streams")
+    from _models import build, paced
+
+    arguments = types.SimpleNamespace(device="cpu", warm_up=0.1, group=2)
+    live = streams.LiveStreams(paced(build("tiny")), 5, arguments)
+    decoded = list[int]()
+    step = live.engine.step
+    live.engine.step = lambda: (time.sleep(0.1), decoded.append(1), step())  # too slow for five streams of 0.24 s, in three groups
+    turn = live.turn(0.6)
+    arrive = sum(len(np.arange(phase, 0.6, 0.24)) for phase in live.phases)
+    assert len(turn.late) == turn.decoded == arrive and turn.steps == len(decoded) >= arrive / 2 and live.engine.group == 2
+    assert max(turn.late) > 0.3 and min(turn.late) > 0.1
+    assert 0.1 * turn.steps < turn.stepping < turn.seconds > 0.6
+    live.engine.step = step
+    assert not live.engine.step(), "nothing is left for the next turn"
+
+
+def test_streams_judges_by_the_median_p99(script: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = script("streams")
+    late = iter([[0.1] * 10, [9.0] * 10, [0.2] * 10])
+
+    class Live:
+        engine = types.SimpleNamespace(close=lambda: None, group=4)
+
+        def __init__(self, *given: Any) -> None: ...
+
+        def turn(self, seconds: float) -> Any:
+            return streams.Turn(next(late), steps=10, decoded=10, pushing=0.1, stepping=0.2, seconds=1.0)
+
+        def shares(self, seconds: float) -> dict[str, float]:
+            return {}
+
+    monkeypatch.setitem(streams.try_streams.__globals__, "LiveStreams", Live)
+    rows: list[dict[str, Any]] = []
+    report = types.SimpleNamespace(row=lambda **values: rows.append(values))
+    assert streams.try_streams(None, 4, types.SimpleNamespace(repeats=3, seconds=1.0), report) == pytest.approx(0.2)
+    assert str(rows[0]["p99_ms"]) == "200 (100–9000)" and rows[0]["busy_percent"] == pytest.approx(30)
+
+
+@pytest.mark.parametrize(("option", "value"), [("--seconds", 0.4), ("--resolution", 1), ("--least", 0), ("--clock", "cpu")])
+def test_streams_refuses(bench: Callable[..., Any], capsys: pytest.CaptureFixture[str], option: str, value: object) -> None:
+    with pytest.raises(SystemExit) as end:
+        bench("streams", option, value)
+    assert end.value.code == 2 and f"error: {option} " in capsys.readouterr().err
+
+
+def test_windows_are_full_before_the_clock_begins(script: Callable[[str], Any]) -> None:
+    streams = script("streams")
+    from _models import build, paced
+
+    system = paced(build("tiny"))  # 128 positions, 25 / 6 inputs and 4 tokens a second
+    assert streams.filling(system) == pytest.approx(128 / (25 / 6 + 4))
+    system.decoder.decoder.window = 1
+    assert streams.filling(system) == pytest.approx(24 * 0.04), "the encoder's"
 
 
 @pytest.mark.parametrize("most", [1, 7, 40, 41, 1000])
@@ -157,3 +271,22 @@ def test_an_accelerator_that_is_not_there(bench: Callable[..., Any], capsys: pyt
     with pytest.raises(SystemExit) as end:
         bench("align", "--device", "cuda")
     assert end.value.code == 2 and "no such accelerator" in capsys.readouterr().err
+
+
+def test_a_table_to_be_pasted(bench: Callable[..., Any], script: Callable[[str], Any], capsys: pytest.CaptureFixture[str]) -> None:
+    found = bench("kept", "--systems", "speech_reallm", "--seconds", 1)
+    printed = capsys.readouterr().out.splitlines()
+    origin, _, head, line, row = printed[printed.index("") + 1 :]
+    for fact in (found["command"], found["machine"]["processor"], "threads of torch: 1", found["date"][:10], found["commit"][:12]):
+        assert fact in origin
+    assert (head, line) == ("| system | million parameters | mb a second |", "| --- | --- | --- |")
+    assert row.startswith("| speech_reallm | 0.0") and row.count("|") == 4
+    measure = script("_measure")
+    assert measure.markdown([{"a": "x|y"}, {"a": "1", "b": "2"}]) == "| a | b |\n| --- | --- |\n| x\\|y |  |\n| 1 | 2 |"
+
+
+def test_what_the_machine_does(script: Callable[[str], Any]) -> None:
+    measure = script("_measure")
+    for dtype in (torch.float32, torch.bfloat16):
+        assert 1e8 < measure.bandwidth("cpu", dtype, 1) < 1e13
+    assert 1e8 < measure.arithmetic("cpu", torch.float32, 1) < 1e15

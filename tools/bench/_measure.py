@@ -1,4 +1,5 @@
-"""What the benchmarks share: sides that alternate, medians and spreads, one table, one JSON file with machine, date and commit."""
+"""What the benchmarks share: sides that alternate, medians and spreads, operators by time, one table, one JSON file with machine, date
+and commit."""
 
 import argparse
 import datetime
@@ -24,8 +25,10 @@ from reallm.metrics.provenance import git_revision
 T = TypeVar("T")
 
 
-def parser(description: str | None, repeats: int, configs: Sequence[str] = ("80m", "tiny")) -> argparse.ArgumentParser:
-    """The options that all benchmarks have."""
+def parser(
+    description: str | None, repeats: int, configs: Sequence[str] = ("80m", "tiny"), profiles: bool = False
+) -> argparse.ArgumentParser:
+    """The options that all benchmarks have; ``--profile`` too where one ``profiles``."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--config", default=configs[0], choices=configs, help="the size of the models; tiny: to try the script")
     made.add_argument("--device", default="cpu", help="where all sides compute")
@@ -34,6 +37,10 @@ def parser(description: str | None, repeats: int, configs: Sequence[str] = ("80m
     made.add_argument("--repeats", type=int, default=repeats, help="turns that each side has")
     made.add_argument("--clock", default="wall", choices=list(CLOCKS), help="cpu: this process's own seconds, for ratios on a busy machine")
     made.add_argument("--json", type=Path, help="results are written to this file too")
+    if profiles:
+        made.add_argument(
+            "--profile", type=Path, metavar="FILE", help="one more turn of each side, not timed: its operators by their own time"
+        )
     return made
 
 
@@ -116,20 +123,50 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return float(np.percentile(np.asarray(values), percent))
 
 
-def bandwidth(device: str, megabytes: int = 256, repeats: int = 5) -> float:
+def bandwidth(device: str, dtype: torch.dtype, repeats: int = 5) -> float:
     """Bytes a second that a product of a matrix and a vector reads: what weights are read with. Far more than any cache holds."""
-    columns = 1024
-    matrix = torch.ones(megabytes * 2**20 // 4 // columns, columns, device=device)
-    vector, timer = torch.ones(columns, device=device), Timer(device)
-    timer(lambda: matrix @ vector)
-    return matrix.numel() * 4 / min(timer(lambda: matrix @ vector) for _ in range(repeats))
+    on_cuda = torch.device(device).type == "cuda"
+    megabytes, columns, calls = (2048, 4096, 20) if on_cuda else (256, 1024, 1)  # as many calls as make their launch count for nothing
+    matrix = torch.ones(megabytes * 2**20 // dtype.itemsize // columns, columns, device=device, dtype=dtype)
+    vector = torch.ones(columns, device=device, dtype=dtype)
+    return matrix.numel() * dtype.itemsize / _seconds_a_call(device, lambda: matrix @ vector, calls, repeats)
 
 
-def arithmetic(device: str, dtype: torch.dtype, size: int = 1024, repeats: int = 5) -> float:
+def arithmetic(device: str, dtype: torch.dtype, repeats: int = 5) -> float:
     """Operations a second (a multiplication and an addition are two) of a product of two matrices."""
-    matrix, timer = torch.ones(size, size, device=device, dtype=dtype), Timer(device)
-    timer(lambda: matrix @ matrix)
-    return 2.0 * size**3 / min(timer(lambda: matrix @ matrix) for _ in range(repeats))
+    size, calls = (8192, 20) if torch.device(device).type == "cuda" else (1024, 1)
+    # Not of ones: an accelerator computes these faster, since they take less power.
+    matrix = torch.randn(size, size, device=device).to(dtype)
+    return 2.0 * size**3 / _seconds_a_call(device, lambda: matrix @ matrix, calls, repeats)
+
+
+def _seconds_a_call(device: str, function: Callable[[], object], calls: int, repeats: int) -> float:
+    """The least of ``repeats``, after one that warms up; each is a loop of ``calls``."""
+    timer = Timer(device)
+
+    def loop() -> None:
+        for _ in range(calls):
+            function()
+
+    timer(loop)
+    return min(timer(loop) for _ in range(repeats)) / calls
+
+
+def profile(arguments: argparse.Namespace, turns: Mapping[str, Callable[[], object]], operators: int = 30) -> None:
+    """Where ``--profile`` names a file, write the operators of one turn of each side there, those that take most time themselves first."""
+    if arguments.profile is None:
+        return
+    on_cuda = torch.device(arguments.device).type == "cuda"
+    activities = [torch.profiler.ProfilerActivity.CPU, *([torch.profiler.ProfilerActivity.CUDA] if on_cuda else [])]
+    tables = []
+    for name, turn in turns.items():
+        with torch.profiler.profile(activities=activities, acc_events=True) as found:
+            turn()
+        by = "self_cuda_time_total" if on_cuda else "self_cpu_time_total"
+        tables.append(f"{name}\n{found.key_averages().table(sort_by=by, row_limit=operators, max_name_column_width=80)}\n")
+    with atomic_write(arguments.profile) as file:
+        file.write("\n".join(tables))
+    print(f"operators by their own time: {arguments.profile}", flush=True)
 
 
 def kept_for_backward(model: torch.nn.Module, forward: Callable[[], object]) -> float:
@@ -166,7 +203,12 @@ def _processor() -> str:
 
 
 class Report:
-    """Rows of one benchmark, which are printed as they come and written down at the end."""
+    """Rows of one benchmark, which are printed as they come, and at the end as a table of RESULTS.md.
+
+    Args:
+        name: of the script.
+        arguments: ``json`` (a file, or None) and ``device``, and what else was set.
+    """
 
     def __init__(self, name: str, arguments: argparse.Namespace) -> None:
         self._json: Path | None = arguments.json
@@ -181,6 +223,7 @@ class Report:
             "notes": {},
             "rows": [],
         }
+        self._table: list[dict[str, str]] = []
         facts = self.content["machine"]
         print(f"{name}: {facts.get('accelerator', facts['processor'])}, {facts['threads']} threads, load {facts['load']}", flush=True)
 
@@ -194,13 +237,32 @@ class Report:
         """One row; a Spread is shown as its median, least and most."""
         row = {key: vars(value) if isinstance(value, Spread) else value for key, value in values.items()}
         self.content["rows"].append(row)
-        print("  ".join(f"{key.replace('_', ' ')} {_shown(value)}" for key, value in values.items()), flush=True)
+        self._table.append({key.replace("_", " "): _shown(value) for key, value in values.items()})
+        print("  ".join(f"{key} {value}" for key, value in self._table[-1].items()), flush=True)
 
     def finish(self) -> None:
-        """Write the JSON file, where one is asked for."""
+        """Print the table, and write the JSON file where one is asked for."""
+        print(f"\n{self._origin()}\n\n{markdown(self._table)}")
+        if self.content["notes"]:
+            print("\n" + "; ".join(f"{key.replace('_', ' ')} {_shown(value)}" for key, value in self.content["notes"].items()))
         if self._json is not None:
             with atomic_write(self._json) as file:
                 json.dump(self.content, file, indent=1, ensure_ascii=False)
+
+    def _origin(self) -> str:
+        """Command, machine, threads, date, commit."""
+        facts, commit = self.content["machine"], self.content["commit"] or "no checkout"
+        on = f"{facts['accelerator']}, " if "accelerator" in facts else ""
+        on += f"{facts['processor']}, {facts['cores']} cores, load {facts['load']} at the start, threads of torch: {facts['threads']}"
+        changed = ", with changes" if commit.endswith("+") else ""
+        return f"`{self.content['command']}`; {on}; {self.content['date'][:10]}; {commit.rstrip('+')[:12]}{changed}"
+
+
+def markdown(rows: Sequence[Mapping[str, str]]) -> str:
+    """A table with a column for every key of any row."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    lines = [columns, ["---"] * len(columns), *([row.get(column, "").replace("|", "\\|") for column in columns] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _shown(value: Any) -> str:

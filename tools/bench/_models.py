@@ -20,6 +20,7 @@ TOKENS_A_SECOND = 4.0  # of English speech, in pieces of a vocabulary of 1,000
 TINY = {
     "speech_reallm": (
         *("encoder:", "    dim: 16", "    layers: 2", "    heads: 2", "    hidden: 32", "    kernel: 3"),
+        *("    chunk_size: 6", "    left: 24"),
         *("adapter:", "    output_dim: 32"),
         *("decoder:", "    layers: 2", "    heads: 2"),
     ),

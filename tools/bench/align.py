@@ -3,7 +3,7 @@
 
     tools/bench/align.py --json align.json
 
-32 utterances of 15 s at once (random CTC scores of frames of 40 ms, 60 tokens of 1,000). All find paths of the same score, which is
+32 utterances of 15 s each at once (random CTC scores of frames of 40 ms, 60 tokens of 1,000). All find paths of the same score, which is
 asserted. k2 has no row where it is not installed: tools/install_k2.sh.
 """
 
@@ -30,11 +30,11 @@ def main() -> None:
 @torch.inference_mode()
 def bench(arguments: argparse.Namespace, report: _measure.Report) -> None:
     """Measure."""
-    utterances, frames, most, vocabulary = SIZES[arguments.config]
+    utterances, frames, count, vocabulary = SIZES[arguments.config]
     at_least(1, utterances=utterances)
     scores = torch.randn(utterances, frames, vocabulary + 1, device=arguments.device).mul_(3).log_softmax(-1)
-    lens = torch.randint(frames * 3 // 4, frames + 1, (utterances,))
-    tokens, token_lens = pad_tokens([torch.randint(vocabulary, (most * int(n) // frames,)) for n in lens])
+    lens = torch.full((utterances,), frames)
+    tokens, token_lens = pad_tokens(list(torch.randint(vocabulary, (utterances, count))))
     sides: dict[str, Callable[[], Tensor]] = {}
     for name in ("torch", "k2"):
         try:

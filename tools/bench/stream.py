@@ -11,8 +11,8 @@ endless stream each, which has filled all windows before the first measurement. 
 
     ms/s         milliseconds a second of audio: median of the turns, least and most
     p50, p99     milliseconds of a push
-    limit        milliseconds a second of audio in which this machine reads the weights that one second uses, position by position
-    reads        passes over the decoder's weights a second of audio
+    limit        milliseconds a second of audio in which this machine reads the weights, once a chunk, and once a pass of the decoder
+    reads        passes over the decoder's weights a second of audio, counted
 """
 
 import argparse
@@ -42,12 +42,13 @@ class Side(NamedTuple):
     samples: int  # of one push
     rate: int
     model: nn.Module
-    bytes_a_second: float  # weights read in a second of audio
+    bytes_a_second: float  # weights read in a second of audio, the decoder's aside
+    bytes_a_pass: float  # of the decoder
     passes: list[None]  # over the decoder's weights, counted
 
 
 def main() -> None:
-    parser = _measure.parser(__doc__, repeats=5)
+    parser = _measure.parser(__doc__, repeats=5, profiles=True)
     parser.add_argument("--chunks", type=int, nargs="+", default=[6, 12, 24], metavar="FRAMES", help="chunk sizes, encoder frames of 40 ms")
     parser.add_argument("--seconds", type=float, default=8.0, help="of audio in a turn")
     parser.add_argument("--warm-up", type=float, default=20.0, help="seconds of audio before the first turn")
@@ -57,7 +58,7 @@ def main() -> None:
 
 def bench(arguments: argparse.Namespace, report: _measure.Report) -> None:
     """Measure."""
-    timer, bandwidth = _measure.Timer.of(arguments), _measure.bandwidth(arguments.device)
+    timer, bandwidth = _measure.Timer.of(arguments), _measure.bandwidth(arguments.device, getattr(torch, arguments.dtype))
     report.note(bandwidth_gb_a_second=bandwidth / 1e9)
     for chunk in arguments.chunks:
         sides = make_sides(arguments, chunk)
@@ -68,6 +69,7 @@ def bench(arguments: argparse.Namespace, report: _measure.Report) -> None:
         turn = {name: lambda s=side: listen(s, arguments.seconds, timer) for name, side in sides.items()}
         turns = _measure.alternate(turn, arguments.repeats)
         heard = {name: (1 + arguments.repeats) * seconds_of(side, arguments.seconds) for name, side in sides.items()}
+        reads = {name: len(side.passes) / heard[name] for name, side in sides.items()}
         taken = {}
         for name, side in sides.items():
             pushes = [1000 * seconds for one in turns[name] for seconds in one]
@@ -79,11 +81,13 @@ def bench(arguments: argparse.Namespace, report: _measure.Report) -> None:
                 ms_a_second=taken[name],
                 p50_ms=_measure.percentile(pushes, 50),
                 p99_ms=_measure.percentile(pushes, 99),
-                limit_ms_a_second=1000 * side.bytes_a_second / bandwidth,
-                reads_a_second=len(side.passes) / heard[name],
+                limit_ms_a_second=1000 * (side.bytes_a_second + reads[name] * side.bytes_a_pass) / bandwidth,
+                reads_a_second=reads[name],
                 ratio=taken[name].median / taken["reallm"].median,
                 million_parameters=parameters(side.model) / 1e6,
             )
+        if chunk == arguments.chunks[0]:
+            _measure.profile(arguments, {f"{name}, chunks of {40 * chunk} ms": one for name, one in turn.items()})
 
 
 def listen(side: Side, seconds: float, timer: _measure.Timer) -> list[float]:
@@ -149,12 +153,8 @@ def recognizer_side(system: Any) -> Side:
         stream.accept_waveform(samples, system.sample_rate)
         return stream.result().text
 
-    inputs = system.sample_rate / system.period_samples
-    answers = system.decoder.speaks
-    positions = inputs * len(answers) / int((~answers).sum())  # BLANK ends the answer to each input
-    chunks = system.sample_rate / system.chunk_samples
-    read = chunks * weight_bytes(system.encoder, system.adapter) + positions * weight_bytes(system.decoder)
-    return Side(push, system.chunk_samples, system.sample_rate, system, read, passes)
+    read = system.sample_rate / system.chunk_samples * weight_bytes(system.encoder, system.adapter)
+    return Side(push, system.chunk_samples, system.sample_rate, system, read, weight_bytes(system.decoder), passes)
 
 
 def counted(module: Any, *methods: str) -> list[None]:
@@ -178,11 +178,16 @@ def speechbrain_side(arguments: argparse.Namespace, chunk: int, left: int) -> Si
     spec = DynChunkTrainConfig(chunk, -(-left // chunk))
     context, samples = asr.make_streaming_context(spec), asr.get_chunk_size_frames(spec)
     answers = asr.hparams.decoding_function.__self__.classifier_network[0].speaks
-    spoken, frames = sum(answers) / answers.count(False) * FRAMES_A_SECOND, FRAMES_A_SECOND
-    read = 16000 / samples * weight_bytes(model.front_end, model.transformer, model.project_encoder)
-    read += (frames + spoken) * weight_bytes(model.output) + spoken * weight_bytes(model.predictor, model.project_predictor)
+    outputs = FRAMES_A_SECOND * len(answers) / answers.count(False)  # BLANK ends the answer to each frame
+    read = 16000 / samples * weight_bytes(model.front_end, model.transformer, model.project_encoder) + outputs * weight_bytes(model.output)
     return Side(
-        lambda chunk: push_all(asr, context, torch.from_numpy(chunk)), samples, 16000, model, read, counted(model.predictor, "forward")
+        lambda chunk: push_all(asr, context, torch.from_numpy(chunk)),
+        samples,
+        16000,
+        model,
+        read,
+        weight_bytes(model.predictor, model.project_predictor),
+        counted(model.predictor, "forward"),
     )
 
 

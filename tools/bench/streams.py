@@ -4,27 +4,39 @@
     tools/bench/streams.py --threads 2 --json streams.json
     tools/bench/streams.py --config 80m --device cuda --dtype bfloat16 --most 16384 --json streams.json
 
-B streams of noise, each a chunk behind the clock at a random phase, through one engine with B slots. A chunk's audio time is when its last
-sample has arrived, its result time when the step that decoded it has returned. B is doubled until the p99 passes the limit, then bisected
-until the least that failed is within ``--resolution`` of the most that held. A row is a B that was tried:
+B streams of noise through one engine with B slots: a chunk of each arrives as often as it lasts, at a random phase, which the stream had
+when it joined. A chunk's audio time is when its last sample has arrived, its result time when the step that decoded it has returned; all
+that arrive in a turn count. B is doubled until the median of the turns' p99 passes the limit, then bisected until the least that failed is
+within ``--resolution`` of the most that held. A row is a B that was tried:
 
-    p50, p99     milliseconds from audio time to result time
-    busy         share of the time in which a step ran
+    group        slots that a step decodes
+    p50, p99     milliseconds from audio time to result time: median of the turns, least and most
+    step         milliseconds
     ready        rows that a step decodes, on average
+    busy         share of the time in which the engine was pushed to or stepped
+
+Where the time goes is measured in one more turn, in percent of its seconds: pushes; ``take``, chunks out of the ring; ``encoder``, with
+frontend and adapter; ``search``, with decoder and interleaver; ``deliver``, what else a step does: the copies to and from the device, and
+the streams' words. Its clock reads cost microseconds a step on a CPU; on an accelerator each waits until all is done, which takes some of
+the speed, so that no other turn has them.
 
 Two limits are printed first: how many streams' keys and values this machine reads beside the weights, and for how many it has the
-arithmetic. ``digits`` is the bundle that comes with the toolkit; 80m has random weights, and says 4 tokens a second.
+arithmetic; at the end, how much of them was reached. ``digits`` is the bundle that comes with the toolkit; 80m has random weights, and says
+4 tokens a second.
 """
 
 import argparse
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import _measure
 import numpy as np
 import torch
-from _models import TOKENS_A_SECOND, build, paced, weight_bytes
+from _models import TOKENS_A_SECOND, Paced, build, paced, weight_bytes
 
 from reallm.bundle import load, published
 from reallm.errors import InputError, at_least
@@ -33,11 +45,16 @@ from reallm.streaming.state import tensors
 
 
 def main() -> None:
-    parser = _measure.parser(__doc__, repeats=1, configs=("digits", "80m", "tiny"))
-    parser.add_argument("--seconds", type=float, default=10.0, help="that each B is tried, after as long a warm-up as fills the windows")
-    parser.add_argument("--warm-up", type=float, default=2.0, help="seconds of audio before, which all streams push as fast as they can")
+    parser = _measure.parser(__doc__, repeats=3, configs=("digits", "80m", "tiny"), profiles=True)
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each turn that a B is tried")
+    parser.add_argument(
+        "--warm-up",
+        type=float,
+        help="seconds of audio before, pushed as fast as the engine takes them; default: as many as fill all windows",
+    )
     parser.add_argument("--least", type=int, default=1, help="the first B")
     parser.add_argument("--most", type=int, default=4096, help="the last B")
+    parser.add_argument("--group", type=int, help="slots of the engine that are decoded together; default: as the engine has it")
     parser.add_argument("--resolution", type=float, default=0.1, help="between the B that holds and the one that fails, as a share of it")
     _measure.run(parser, bench)
 
@@ -49,13 +66,22 @@ def bench(arguments: argparse.Namespace, report: _measure.Report) -> None:
         raise InputError(f"--resolution {arguments.resolution}: between 0 and 1")
     system: Any = load(published()) if arguments.config == "digits" else paced(build(arguments.config))
     system.to(arguments.device, getattr(torch, arguments.dtype)).eval()
+    chunk = system.chunk_samples / system.sample_rate
+    if arguments.seconds < 2 * chunk:
+        raise InputError(f"--seconds {arguments.seconds}: at least two chunks, {2 * chunk:g} s")
+    if arguments.clock != "wall":
+        raise InputError(f"--clock {arguments.clock}: live streams are late by the clock on the wall, leave it out")
     period = system.period_samples / system.sample_rate
-    report.note(period_ms=1000 * period, chunk_ms=1000 * system.chunk_samples / system.sample_rate)
-    limits(system, arguments, report)
+    report.note(period_ms=1000 * period, chunk_ms=1000 * chunk)
+    most = limits(system, arguments, report)
     holds, fails = bisect(
         lambda batch: try_streams(system, batch, arguments, report) <= period, arguments.least, arguments.most, arguments.resolution
     )
     report.note(streams=holds, streams_that_are_too_many=fails)
+    report.note(**{f"percent_of_{name}": 100 * holds / limit for name, limit in most.items() if limit})
+    if arguments.profile is not None:
+        live = LiveStreams(system, max(1, holds), arguments)
+        _measure.profile(arguments, {f"{live.batch} streams": lambda: live.turn(arguments.seconds)})
 
 
 def bisect(holds: Callable[[int], bool], least: int, most: int, resolution: float) -> tuple[int, int | None]:
@@ -76,68 +102,171 @@ def bisect(holds: Callable[[int], bool], least: int, most: int, resolution: floa
             trial = (best + failed) // 2
 
 
-def limits(system: Any, arguments: argparse.Namespace, report: _measure.Report) -> None:
+def limits(system: Any, arguments: argparse.Namespace, report: _measure.Report) -> dict[str, float]:
     """How many streams this machine has the bandwidth and the arithmetic for, if all of a chunk is one step."""
-    bandwidth = _measure.bandwidth(arguments.device)
-    arithmetic = _measure.arithmetic(arguments.device, getattr(torch, arguments.dtype))
+    dtype = getattr(torch, arguments.dtype)
+    bandwidth, arithmetic = _measure.bandwidth(arguments.device, dtype), _measure.arithmetic(arguments.device, dtype)
     frames, chunks = system.sample_rate / system.frame_samples, system.sample_rate / system.chunk_samples
     positions = system.sample_rate / system.period_samples + TOKENS_A_SECOND
     encoder, decoder = weight_bytes(system.encoder, system.adapter), weight_bytes(system.decoder)
     size = next(system.parameters()).element_size()
-    state = system.decoder.init_state(1, "meta", getattr(torch, arguments.dtype))
+    state = system.decoder.init_state(1, "meta", dtype)
     ring = sum(tensor.numel() * tensor.element_size() for tensor in tensors(state))
     left = max(0.0, 1 - (chunks * encoder + positions * decoder) / bandwidth)  # of each second, when the weights are read
-    report.note(
-        streams_by_bandwidth=left * bandwidth / (positions * ring),
-        streams_by_arithmetic=arithmetic / (2 * (frames * encoder + positions * decoder) / size),
-        bandwidth_gb_a_second=bandwidth / 1e9,
-        arithmetic_gflop_a_second=arithmetic / 1e9,
-    )
+    most = {
+        "streams_by_bandwidth": left * bandwidth / (positions * ring),
+        "streams_by_arithmetic": arithmetic / (2 * (frames * encoder + positions * decoder) / size),
+    }
+    report.note(**most, bandwidth_gb_a_second=bandwidth / 1e9, arithmetic_gflop_a_second=arithmetic / 1e9)
+    return most
+
+
+def filling(system: Any) -> float:
+    """Seconds of audio after which the windows of encoder and decoder are full."""
+    said = TOKENS_A_SECOND if isinstance(system.decoder, Paced) else 0.0  # a trained model says nothing to noise
+    decoder = getattr(system.decoder, "decoder", system.decoder)
+    periods = decoder.window / (system.sample_rate / system.period_samples + said)
+    return max(periods, system.encoder.chunk.left * system.frame_samples / system.sample_rate)
+
+
+class LiveStreams:
+    """Streams of noise in an engine whose slots they fill, and which have been heard for some time.
+
+    Args:
+        system: in eval mode.
+        batch: B.
+        arguments: of the command.
+    """
+
+    def __init__(self, system: Any, batch: int, arguments: argparse.Namespace) -> None:
+        self.system, self.batch, self.device = system, batch, arguments.device
+        self.chunk, self.rate = system.chunk_samples, system.sample_rate
+        self.length = self.chunk / self.rate
+        random = np.random.default_rng(0)
+        self.noise = (0.1 * random.standard_normal((17, self.chunk))).astype(np.float32)
+        self.phases = random.uniform(0, self.length, batch)  # seconds into each chunk's length at which a chunk of the stream is whole
+        self.joins = 0.0
+        self.engine = Engine(
+            *(system, batch, max(10.0, 4 * self.length)),
+            idle_timeout=None,
+            isolates=False,
+            group=arguments.group,
+            clock=lambda: self.joins,
+        )
+        self.streams = []
+        for phase in self.phases.tolist():
+            self.joins = phase
+            self.streams.append(self.engine.stream())
+        self.rows = np.array([stream._row for stream in self.streams])
+        warm_up = filling(system) if arguments.warm_up is None else arguments.warm_up
+        for number in range(max(1, math.ceil(warm_up / self.length))):
+            self.push(np.arange(batch), number)
+            self.engine.decode()
+
+    def push(self, chosen: np.ndarray, number: int) -> None:
+        """A chunk for each of the chosen streams (N,)."""
+        for index in chosen.tolist():
+            self.streams[index].push(self.noise[number % 17], self.rate)
+
+    def turn(self, seconds: float) -> "Turn":
+        """What arrives in ``seconds`` of the clock, until all of it is decoded."""
+        arrives = self.phases.copy()  # of each stream's next chunk, after the start
+        waits = np.full(self.batch, np.nan)  # when the chunk that the engine has of a stream had arrived; NaN = it has none
+        found = Turn()
+        begun = time.perf_counter()
+        while True:
+            now = time.perf_counter() - begun
+            come = np.flatnonzero((arrives <= min(now, seconds)) & np.isnan(waits))
+            if len(come):
+                self.push(come, found.steps)
+                waits[come] = arrives[come]
+                arrives[come] += self.length
+            has = ~np.isnan(waits)
+            if not has.any():
+                if arrives.min() > seconds:
+                    break
+                time.sleep(max(0.0, min(0.001, float(arrives.min()) - now)))
+                continue
+            pushed = time.perf_counter()
+            self.engine.step()
+            ended = time.perf_counter()
+            done = has & ~self.engine._ring.ready[self.rows]
+            found.late += (ended - begun - waits[done]).tolist()
+            waits[done] = np.nan
+            found.steps, found.decoded = found.steps + 1, found.decoded + int(done.sum())
+            found.pushing, found.stepping = found.pushing + pushed - begun - now, found.stepping + ended - pushed
+        found.seconds = time.perf_counter() - begun
+        return found
+
+    def shares(self, seconds: float) -> dict[str, float]:
+        """Percent of a turn's time that each part takes."""
+        system, spent = self.system, dict[str, float]()
+        parts = {
+            "take": [(self.engine._ring, "take")],
+            "encoder": [(system.frontend, "step"), (system.encoder, "step"), (system.adapter, "step")],
+            "search": [(system.searcher, "step")],
+        }
+        with timed(parts, _measure.Timer(self.device), spent):
+            turn = self.turn(seconds)
+        spent = {"push": turn.pushing, **spent, "deliver": turn.stepping - sum(spent.values())}
+        return {f"{name}_percent": 100 * taken / turn.seconds for name, taken in spent.items()}
+
+
+@dataclass
+class Turn:
+    """What happened in some seconds."""
+
+    late: list[float] = field(default_factory=list)  # seconds from audio time to result time, of each chunk
+    steps: int = 0
+    decoded: int = 0  # chunks
+    pushing: float = 0.0  # seconds
+    stepping: float = 0.0
+    seconds: float = 0.0  # of the clock
+
+
+@contextmanager
+def timed(parts: Mapping[str, Sequence[tuple[Any, str]]], timer: _measure.Timer, spent: dict[str, float]) -> Iterator[None]:
+    """Add up in ``spent`` what the methods (object, name) of each part take while this lasts."""
+
+    def method_of(part: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def measured(*given: Any, **named: Any) -> Any:
+            begun = timer.now()
+            result = method(*given, **named)
+            spent[part] += timer.now() - begun
+            return result
+
+        return measured
+
+    for part, methods in parts.items():
+        spent[part] = 0.0
+        for owner, name in methods:
+            setattr(owner, name, method_of(part, getattr(owner, name)))
+    try:
+        yield
+    finally:
+        for methods in parts.values():
+            for owner, name in methods:
+                delattr(owner, name)  # what remains is the class's
 
 
 def try_streams(system: Any, batch: int, arguments: argparse.Namespace, report: _measure.Report) -> float:
-    """The p99 of result time - audio time, in seconds."""
-    chunk = system.chunk_samples
-    length, rate = chunk / system.sample_rate, system.sample_rate
-    random = np.random.default_rng(0)
-    noise = (0.1 * random.standard_normal((17, chunk))).astype(np.float32)
-    engine = Engine(system, batch, queue=max(10.0, 4 * length), idle_timeout=None, isolates=False)
-    streams = [engine.stream() for _ in range(batch)]
-    for number in range(max(1, round(arguments.warm_up / length))):
-        for stream in streams:
-            stream.push(noise[number % 17], rate)
-        engine.decode()
-    arrives = random.uniform(0, length, batch)  # of each stream's next chunk, after the start
-    late: list[float] = []
-    steps, busy, decoded = 0, 0.0, 0
-    begun = time.perf_counter()
-    while (now := time.perf_counter() - begun) < arguments.seconds:
-        waits: list[float] = []
-        for row in np.flatnonzero(arrives <= now).tolist():
-            # One chunk at a time: a step decodes one of each stream.
-            streams[row].push(noise[steps % 17], rate)
-            waits.append(float(arrives[row]))
-            arrives[row] += length
-        if not waits:
-            time.sleep(max(0.0, min(0.001, float(arrives.min()) - now)))
-            continue
-        started = time.perf_counter()
-        engine.step()
-        ended = time.perf_counter()
-        late += [ended - begun - at for at in waits]
-        steps, busy, decoded = steps + 1, busy + ended - started, decoded + len(waits)
-    engine.close()
-    p99 = _measure.percentile(late, 99)
+    """The median p99 of result time - audio time, in seconds."""
+    live = LiveStreams(system, batch, arguments)
+    turns = [live.turn(arguments.seconds) for _ in range(arguments.repeats)]
+    p99 = _measure.Spread.of((_measure.percentile(turn.late, 99) for turn in turns), 1000)
+    steps = sum(turn.steps for turn in turns)
     report.row(
         streams=batch,
-        p50_ms=1000 * _measure.percentile(late, 50),
-        p99_ms=1000 * p99,
-        steps=steps,
-        step_ms=1000 * busy / steps,
-        ready=decoded / steps,
-        busy_percent=100 * busy / (time.perf_counter() - begun),
+        group=live.engine.group,
+        p50_ms=_measure.Spread.of((_measure.percentile(turn.late, 50) for turn in turns), 1000),
+        p99_ms=p99,
+        step_ms=1000 * sum(turn.stepping for turn in turns) / steps,
+        ready=sum(turn.decoded for turn in turns) / steps,
+        busy_percent=100 * sum(turn.pushing + turn.stepping for turn in turns) / sum(turn.seconds for turn in turns),
+        **live.shares(arguments.seconds),
     )
-    return p99
+    live.engine.close()
+    return p99.median / 1000
 
 
 if __name__ == "__main__":

@@ -5,17 +5,16 @@
     tools/bench/train.py --device cuda --dtype bfloat16 --batch-seconds 1600 --json train.json
 
 Both of 80 million random weights, with the same chunks and left context, AdamW, and dtype bfloat16 as autocast. Utterances are noise of
-the lengths of LibriSpeech, in the batches that the recipe's sampler makes. A step is apart:
+the lengths of LibriSpeech, in the batches that the recipe's sampler makes. A step is in three parts:
 
-    encoder      features, encoder (and adapter): forward
-    loss         decoder, or predictor and joiner, and the loss: forward
-    backward     of both, and the optimizer's step
+    encoder      features, encoder (and adapter): forward, and backward from the gradient of what they gave
+    loss         decoder, or predictor and joiner, and the loss: forward, and backward to what the encoder gave
+    optimizer    its step
 
 ``memory`` is the highest on an accelerator; else what the forward pass keeps for the backward pass.
 """
 
 import argparse
-import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -30,20 +29,20 @@ from reallm.errors import at_least
 from reallm.types import Alignment, Batch
 
 RATE = 16000
-PARTS = ("encoder", "loss", "backward")
+PARTS = ("encoder", "loss", "optimizer")
 
 
 class Side(NamedTuple):
     """A model in training."""
 
     model: nn.Module
-    encode: Callable[[Batch], Any]
-    loss: Callable[[Batch, Any], Tensor]
+    encode: Callable[[Batch], tuple[Tensor, Tensor]]  # what the encoder gives, and its lens
+    loss: Callable[[Batch, Tensor, Tensor], Tensor]
     optimizer: torch.optim.Optimizer
 
 
 def main() -> None:
-    parser = _measure.parser(__doc__, repeats=3)
+    parser = _measure.parser(__doc__, repeats=3, profiles=True)
     parser.add_argument("--batch-seconds", type=float, default=60.0, help="of audio in a batch, padding included")
     parser.add_argument("--utterances", type=int, default=4000, help="of the epoch whose batches are made")
     parser.add_argument("--buckets", type=int, default=30, help="of lengths, as egs/librispeech has")
@@ -61,19 +60,21 @@ def bench(arguments: argparse.Namespace, report: _measure.Report) -> None:
     batch = made(durations[middle], VOCABULARY[arguments.config]).to(arguments.device)
     sides = {"reallm": reallm_side(arguments.config, arguments.device), "speechbrain": speechbrain_side(arguments.config, arguments.device)}
     keeps = {name: kept(side, batch, arguments) for name, side in sides.items()}
-    turns = _measure.alternate({name: lambda s=side: step(s, batch, arguments) for name, side in sides.items()}, arguments.repeats)
+    turn = {name: lambda s=side: step(s, batch, arguments) for name, side in sides.items()}
+    turns = _measure.alternate(turn, arguments.repeats)
     seconds = float(batch.wav_lens.sum()) / RATE
     report.note(batch_seconds_of_audio=seconds, utterances=len(batch.ids))
-    speeds = {name: _measure.Spread.of(seconds / sum(turn) for turn in turns[name]) for name in sides}
+    speeds = {name: _measure.Spread.of(seconds / sum(taken) for taken in turns[name]) for name in sides}
     for name, side in sides.items():
         report.row(
             side=name,
             audio_seconds_a_second=speeds[name],
             ratio=speeds["reallm"].median / speeds[name].median,
-            **{f"{part}_ms": _measure.Spread.of((turn[at] for turn in turns[name]), 1000) for at, part in enumerate(PARTS)},
+            **{f"{part}_ms": _measure.Spread.of((taken[at] for taken in turns[name]), 1000) for at, part in enumerate(PARTS)},
             memory_mb=keeps[name] / 2**20,
             million_parameters=parameters(side.model) / 1e6,
         )
+    _measure.profile(arguments, turn)
 
 
 def lengths(utterances: int) -> np.ndarray:
@@ -103,8 +104,7 @@ def reallm_side(config: str, device: str) -> Side:
     """Speech ReaLLM: ``loss`` of the system, in two parts."""
     system = build(config).to(device).train()
 
-    def loss(batch: Batch, heard: tuple[Tensor, Tensor]) -> Tensor:
-        speech, lens = heard
+    def loss(batch: Batch, speech: Tensor, lens: Tensor) -> Tensor:
         delay = torch.full((len(batch.ids),), system.delay)
         laid_out = system.interleaver.build(batch.alignments, lens.cpu(), delay, system.period_samples)
         return system._model.loss(speech, laid_out)[0]
@@ -121,18 +121,18 @@ def speechbrain_side(config: str, device: str) -> Side:
     model = ConformerTransducer(config).to(device).train()
     chunks = DynChunkTrainConfig(24, 4)
 
-    def encode(batch: Batch) -> Tensor:
+    def encode(batch: Batch) -> tuple[Tensor, Tensor]:
         relative = batch.wav_lens / batch.wav.size(1)
         feats = model.front_end(model.normalize(model.fbank(batch.wav), relative, epoch=9))
-        return model.project_encoder(model.encoder(feats, relative, dynchunktrain_config=chunks))
+        enc = model.project_encoder(model.encoder(feats, relative, dynchunktrain_config=chunks))
+        return enc, (relative * enc.size(1)).round().int()
 
-    def loss(batch: Batch, enc: Tensor) -> Tensor:
+    def loss(batch: Batch, enc: Tensor, lens: Tensor) -> Tensor:
         assert batch.alignments is not None
         ids = [alignment.token_ids + 1 for alignment in batch.alignments]  # 0 is BLANK
         tokens = nn.utils.rnn.pad_sequence(ids, batch_first=True).to(enc.device)
         text, _ = model.predictor(model.embedding(nn.functional.pad(tokens, (1, 0))))
         logits = model.output(model.joiner(enc.unsqueeze(2), model.project_predictor(text).unsqueeze(1))).float()
-        lens = (batch.wav_lens / batch.wav.size(1) * enc.size(1)).round().int()
         return rnnt_loss(logits, tokens.int(), lens, torch.tensor([len(i) for i in ids], dtype=torch.int32, device=enc.device), blank=0)
 
     return Side(model, encode, loss, adamw(model))
@@ -152,17 +152,20 @@ def autocast(arguments: argparse.Namespace) -> Any:
 def step(side: Side, batch: Batch, arguments: argparse.Namespace) -> list[float]:
     """One update: seconds of its PARTS."""
     timer = _measure.Timer.of(arguments)
-    marks = [timer.now()]
+    begun = timer.now()
     with autocast(arguments):
-        heard = side.encode(batch)
-        marks.append(timer.now())
-        loss = side.loss(batch, heard)
-    marks.append(timer.now())
+        enc, lens = side.encode(batch)
+    encoded = timer.now()
+    heard = enc.detach().requires_grad_()  # so that each part goes back alone, to the same gradients
+    with autocast(arguments):
+        loss = side.loss(batch, heard, lens)
     loss.backward()
+    judged = timer.now()
+    enc.backward(heard.grad)
+    back = timer.now()
     side.optimizer.step()
     side.optimizer.zero_grad()
-    marks.append(timer.now())
-    return [after - before for before, after in itertools.pairwise(marks)]
+    return [encoded - begun + back - judged, judged - encoded, timer.now() - back]
 
 
 def kept(side: Side, batch: Batch, arguments: argparse.Namespace) -> float:
@@ -172,7 +175,7 @@ def kept(side: Side, batch: Batch, arguments: argparse.Namespace) -> float:
         step(side, batch, arguments)
         return float(torch.cuda.max_memory_allocated())
     with autocast(arguments):
-        return _measure.kept_for_backward(side.model, lambda: side.loss(batch, side.encode(batch)))
+        return _measure.kept_for_backward(side.model, lambda: side.loss(batch, *side.encode(batch)))
 
 
 if __name__ == "__main__":
