@@ -4,6 +4,7 @@ import json
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,8 @@ from tests.dummies.recognizer import LevelSystem
 SCRIPT = Path(__file__).parents[2] / "tools/bench/soak.py"
 
 
-def soak(folder: Path, monkeypatch: pytest.MonkeyPatch, *options: object) -> tuple[int, dict[str, object]]:
+def soak(folder: Path, monkeypatch: pytest.MonkeyPatch, *options: object) -> tuple[int, dict[str, Any]]:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
     write_cuts([make_cut(folder, number) for number in range(8)], folder / "test.jsonl.gz")
     with registered_level_system():
         bundle = write_level_bundle(folder / "bundle")
@@ -35,11 +37,15 @@ def test_streams_that_misbehave_cost_no_other_a_word(
     )
     printed = capsys.readouterr().out.splitlines()
     assert status == 0, printed
-    assert found["words_lost"] == found["words_inserted"] == found["slots_still_taken"] == 0 and found["wrong"] == []
-    assert isinstance(found["misbehaved"], dict) and len(found["misbehaved"]) >= 5
-    assert isinstance(found["words"], int) and found["words"] > 40
-    rows = [line.split() for line in printed[1:] if len(line.split()) == 5 and line.strip()[0].isdigit()]
-    assert len(rows) >= 3 and isinstance(found["memory_mb"], list) and len(found["memory_mb"]) == len(rows)
+    row, notes = found["rows"][0], found["notes"]
+    assert row["words_lost"] == row["words_inserted"] == row["slots_still_taken"] == row["ended_otherwise_than_they_should"] == 0
+    assert len(notes["misbehaved"]) >= 5 and sum(notes["misbehaved"].values()) == row["misbehaved"] and notes["wrong"] == []
+    assert row["words"] > 40 and 0 < row["last_word_after_p50_ms"] <= row["last_word_after_p99_ms"]
+    rows = [line.split() for line in printed if len(line.split()) == 5 and line.strip()[0].isdigit()]
+    assert len(rows) >= 3 and len(found["memory_mb"]) == len(rows) and row["memory_mb"] == found["memory_mb"][-1]
+    assert found["command"].startswith("tools/bench/soak.py ") and found["machine"]["threads"] == 1 and found["date"].startswith("20")
+    table = printed[printed.index("") + 2 :]
+    assert table[1].startswith("| slots | streams | ") and table[3].startswith(f"| 6 | {row['streams']} | ")
 
 
 def test_a_lost_word_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,5 +58,5 @@ def test_a_lost_word_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     monkeypatch.setattr(LevelSystem, "step", deaf_row)
     status, found = soak(tmp_path, monkeypatch, "--minutes", 0.01, "--streams", 2, "--misbehaving", 0, "--speed", 0, "--growth-mb", 1000)
     assert status == 1
-    assert isinstance(found["words_lost"], int) and found["words_lost"] > 0
+    assert found["rows"][0]["words_lost"] > 0
     assert "'' instead of '" in capsys.readouterr().out

@@ -1,12 +1,13 @@
+#!/usr/bin/env python3
 """A soak of the streaming engine: many live streams that join and leave at random, some of them badly behaved.
 
     reallm data digits --data DIR --out work --train-strings 1 --epochs 1
-    python tools/bench/soak.py work/test.jsonl.gz --minutes 30 --streams 64 --misbehaving 0.01 --threads 2 --json soak.json
+    tools/bench/soak.py work/test.jsonl.gz --minutes 30 --streams 64 --misbehaving 0.01 --threads 2 --json soak.json
 
 Each of the clients, which are asyncio tasks, waits a moment, joins, pushes an utterance at the speed of speech in pieces of 20 to 200 ms,
 and leaves with its words. A misbehaving one sends NaN, numbers out of all range, another sample rate or audio after its end, stops sending,
 leaves in the middle, begins anew, or pushes all at once. Afterwards the recognizer hears, one stream at a time, what each stream had
-accepted. Prints a row a minute (memory on Linux), and at the end what was lost.
+accepted. Prints a row a minute (memory on Linux), and at the end what was lost, as a table of RESULTS.md.
 
 The exit status is 1 where the engine lost or changed a word of the recognizer's, a misbehaving stream did not end as it should, or the
 memory of the last quarter is more than ``--growth-mb`` above that of the second.
@@ -15,7 +16,6 @@ memory of the last quarter is more than ``--growth-mb`` above that of the second
 import argparse
 import asyncio
 import collections
-import json
 import sys
 import time
 from collections.abc import Callable, Coroutine
@@ -24,12 +24,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import _measure
 import numpy as np
 import torch
 
 from reallm.bundle import load_shared, published
 from reallm.data.cuts import load_audio, read_cuts
-from reallm.data.files import atomic_write
 from reallm.errors import InputError
 from reallm.metrics.word_errors import ErrorCounts, align_words
 from reallm.streaming.engine import Engine
@@ -217,6 +217,7 @@ def soak(arguments: argparse.Namespace) -> bool:
     """Print and write what there is to say; whether all went well."""
     system: Any = load_shared(arguments.model or published())
     system.to(arguments.device)
+    report = _measure.Report("soak", arguments)
     cuts = [cut for cut, _ in zip(read_cuts(arguments.manifest), range(arguments.utterances), strict=False)]
     utterances = [load_audio(cut, system.sample_rate) for cut in cuts]
     engine = Engine(system, arguments.streams, arguments.queue, max_waiting=arguments.streams, idle_timeout=arguments.idle_timeout)
@@ -231,33 +232,28 @@ def soak(arguments: argparse.Namespace) -> bool:
     counts = compare(Recognizer(system), utterances, record)
     quarter = max(1, len(record.memory) // 4)
     growth = median(record.memory[-quarter:]) - median(record.memory[quarter : 2 * quarter] or record.memory[:quarter])
-    late = sorted(record.latency)
-    results = {
-        "minutes": elapsed / 60,
-        "slots": arguments.streams,
-        "streams": record.streams,
-        "misbehaved": dict(record.misbehaved),
-        "audio_seconds": record.seconds,
-        "audio_seconds_per_second": record.seconds / elapsed,
-        "words": counts.words,
-        "words_lost": counts.deletions + counts.substitutions,
-        "words_inserted": counts.insertions,
-        "wrong": record.wrong,
-        "slots_still_taken": hung,
-        "final_latency_ms": {name: 1000 * late[int(share * (len(late) - 1))] for name, share in (("p50", 0.5), ("p99", 0.99))}
-        if late
-        else {},
-        "memory_mb": record.memory,
-        "memory_growth_mb": growth,
-        "device": str(engine.device),
-        "threads": arguments.threads,
-    }
-    for name, value in results.items():
-        if name != "memory_mb":
-            print(f"{name}: {value if not isinstance(value, float) else round(value, 2)}")
-    if arguments.json:
-        with atomic_write(arguments.json) as file:
-            json.dump(results, file, indent=2)
+    report.note(
+        minutes=elapsed / 60,
+        audio_seconds=record.seconds,
+        audio_seconds_a_second=record.seconds / elapsed,
+        misbehaved=dict(record.misbehaved),
+        wrong=record.wrong,
+    )
+    report.content["memory_mb"] = record.memory
+    report.row(
+        slots=arguments.streams,
+        streams=record.streams,
+        misbehaved=sum(record.misbehaved.values()),
+        ended_otherwise_than_they_should=len(record.wrong),
+        words=counts.words,
+        words_lost=counts.deletions + counts.substitutions,
+        words_inserted=counts.insertions,
+        slots_still_taken=hung,
+        **{f"last_word_after_p{percent}_ms": 1000 * _measure.percentile(record.latency, percent) for percent in (50, 99) if record.latency},
+        memory_mb=record.memory[-1],
+        memory_growth_mb=growth,
+    )
+    report.finish()
     return counts.errors == 0 and counts.words > 0 and not record.wrong and not hung and not growth > arguments.growth_mb
 
 
@@ -305,4 +301,5 @@ def memory() -> float:
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS")), float("nan"))
 
 
-main()
+if __name__ == "__main__":
+    main()
