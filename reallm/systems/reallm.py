@@ -4,6 +4,7 @@ Speech ReaLLM is one whose inputs are speech embeddings and whose answers are wh
 embeddings of anything, such as the ticks of a sensor, and answers are tokens of anything. egs/flow_of_time trains one without speech.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,10 +39,19 @@ class ReaLLM(ResponseModel):
         decoder, interleaver: see ResponseModel; the interleaver's BLANK is one of the decoder's ids.
         searcher: what finds the answers.
         label_smoothing: of the cross-entropy over all positions.
+        blank_weight: w, of the positions whose target is BLANK in the loss; of the others it is 1. Below 1 it
+            costs less to say a token where none is due.
+
+    Raises InputError for a blank_weight that is not above 0.
     """
 
     searcher: Searcher
     label_smoothing: float = 0.0
+    blank_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.blank_weight < math.inf:
+            raise InputError(f"blank_weight {self.blank_weight} is not possible: a number above 0, 1 = as tokens weigh")
 
     def lay_out(self, responses: Sequence[Responses], lens: Tensor) -> Interleaved:
         """The training sequences of B streams of ``lens`` (B,) inputs. Raises InputError for an answer after the last input."""
@@ -62,19 +72,21 @@ class ReaLLM(ResponseModel):
             embeddings: (B, M, D) of the streams.
             laid_out: the answers to them, of ``lay_out`` or the interleaver.
 
-        Returns the mean over targets, and detached scalars: ``targets``, ``loss_blank``, ``loss_text``, ``accuracy``.
+        Returns Σ w_i l_i / Σ w_i over the targets, w_i being ``blank_weight`` where the target is BLANK and 1 elsewhere, and detached
+        scalars: ``targets`` (Σ w_i, which says what the loss of a batch weighs beside those of others), and without weights
+        ``loss_blank``, ``loss_text``, ``accuracy``.
         """
         targets = laid_out.targets.to(embeddings.device)
         logits = self.decoder.forward(self.inputs(embeddings, laid_out), laid_out.lens.to(embeddings.device)).float()
         losses = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none", label_smoothing=self.label_smoothing)
-        asked = targets != -100
-        loss = losses.sum() / asked.sum()
+        asked, blank = targets != -100, targets == self.interleaver.blank_id
+        weights = torch.where(blank, self.blank_weight, 1.0) * asked
+        loss = (weights * losses).sum() / weights.sum()
         with torch.no_grad():
-            blank = targets == self.interleaver.blank_id
             text = asked & ~blank
             right = (logits.argmax(-1) == targets) & asked
             stats: dict[str, Tensor | float] = {
-                "targets": asked.sum(),
+                "targets": weights.sum(),
                 "loss_blank": torch.where(blank, losses, 0).sum() / blank.sum().clamp(min=1),
                 "loss_text": torch.where(text, losses, 0).sum() / text.sum().clamp(min=1),
                 "accuracy": right.sum() / asked.sum(),

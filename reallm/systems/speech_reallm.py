@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reallm.errors import InputError
+from reallm.errors import InputError, at_least
+from reallm.interleavers._jitter import jittered
 from reallm.protocols import Adapter, ChunkSpec, Decoder, Encoder, Frontend, Interleaver, RowOptions, Searcher, Tokenizer, takes_options
 from reallm.registry import find, register
 from reallm.streaming.state import StreamingState
@@ -49,6 +50,9 @@ class SpeechReaLLM(AcousticModel):
             where words begin is estimated from them. Default: the token period. ``reallm export`` measures them.
         training_delays: the least and the most of the delays that training draws from, evenly, and streams choose from. Default: ``delay``
             alone, of which the decoder is told nothing.
+        blank_weight: see ReaLLM.
+        time_jitter: token periods by which, in training alone, the end of each token is moved at most, to and fro: see
+            interleavers/_jitter.py. 0: none is.
     """
 
     def __init__(
@@ -67,6 +71,8 @@ class SpeechReaLLM(AcousticModel):
         label_smoothing: float = 0.0,
         token_durations: Sequence[float] | None = None,
         training_delays: Sequence[int] | None = None,
+        blank_weight: float = 1.0,
+        time_jitter: int = 0,
     ) -> None:
         delays = (delay, delay) if training_delays is None else tuple(training_delays)
         flush_periods = max(delay, *delays) if flush_periods is None else flush_periods
@@ -79,6 +85,7 @@ class SpeechReaLLM(AcousticModel):
                 f"training_delays {list(delays)}: needs the least and the most, such as [0, 4], delay {delay} between them, and "
                 f"flush_periods {flush_periods} at least the most"
             )
+        at_least(0, time_jitter=time_jitter)
         check_decoder(encoder, adapter, decoder, tokenizer, "BLANK")
         if interleaver.blank_id != tokenizer.vocab_size:
             raise InputError(f"blank_id {interleaver.blank_id} must be {tokenizer.vocab_size}: the id after the tokenizer's tokens")
@@ -90,8 +97,9 @@ class SpeechReaLLM(AcousticModel):
                 f"{period / self.sample_rate:g} s: change the encoder's chunk or the adapter's stride"
             )
         self.adapter, self.decoder, self.interleaver, self.searcher = adapter, decoder, interleaver, searcher
-        self.delay, self.label_smoothing = delay, label_smoothing
+        self.delay, self.label_smoothing, self.blank_weight, self.time_jitter = delay, label_smoothing, blank_weight, time_jitter
         self.delays = delays
+        _ = self._model  # refuses the settings that are its own
         self.delay_embedding = None if training_delays is None else nn.Embedding(delays[1] - delays[0] + 1, decoder.input_dim)
         if self.delay_embedding is not None:
             nn.init.normal_(self.delay_embedding.weight, std=0.02)
@@ -119,7 +127,7 @@ class SpeechReaLLM(AcousticModel):
 
     @property
     def _model(self) -> ReaLLM:
-        return ReaLLM(self.decoder, self.interleaver, self.searcher, self.label_smoothing)
+        return ReaLLM(self.decoder, self.interleaver, self.searcher, self.label_smoothing, self.blank_weight)
 
     def _flush(self, samples: Samples) -> Samples:
         """To the end of a token period and ``flush_periods`` more, and on until the last speech embedding is one that is answered."""
@@ -141,7 +149,13 @@ class SpeechReaLLM(AcousticModel):
         delay = torch.full((len(batch.ids),), self.delay)
         if self.training and self.delay_embedding is not None:
             delay = torch.randint(self.delays[0], self.delays[1] + 1, delay.shape)
-        laid_out = self.interleaver.build(batch.alignments, speech_lens.cpu(), delay, self.period_samples)
+        alignments, lens = batch.alignments, speech_lens.cpu()
+        if self.training and self.time_jitter:
+            alignments = [
+                jittered(each, self.time_jitter, int(length), int(late), self.period_samples)
+                for each, length, late in zip(alignments, lens, delay, strict=True)
+            ]
+        laid_out = self.interleaver.build(alignments, lens, delay, self.period_samples)
         return self._model.loss(self._told(speech, delay.to(speech.device)), laid_out)
 
     def _told(self, speech: Tensor, delay: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,10 +12,12 @@ from reallm.decoders.llama import LlamaDecoder
 from reallm.decoders.lstm import LSTMDecoder
 from reallm.errors import InputError
 from reallm.interleavers.blank import BlankFedInterleaver, BlankInterleaver
+from reallm.registry import spec_of
 from reallm.searchers.beam import BeamSearcher
 from reallm.searchers.greedy import GreedySearcher
 from reallm.streaming.state import StreamingState
 from reallm.systems.reallm import ReaLLM, Responses
+from reallm.systems.speech_reallm import SpeechReaLLM
 
 BLANK, DIM = 4, 8
 
@@ -74,3 +77,36 @@ def test_imports_no_speech() -> None:
     speech = ("reallm.frontends", "reallm.encoders", "reallm.adapters", "reallm.aligners", "reallm.data", "reallm.tokenizers")
     speech += ("reallm.systems.speech_reallm", "reallm.streaming.recognizer", "soundfile", "torchaudio", "lhotse")
     assert [name for name in loaded.stdout.split() if name.startswith(speech)] == []
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("interleaver", [BlankInterleaver, BlankFedInterleaver])
+def test_a_weight_of_blank_is_that_of_its_positions(interleaver: Any) -> None:
+    plain = build(interleaver=interleaver)
+    x, lens = streams(2, 6), torch.tensor([6, 4])
+    laid_out = plain.lay_out(
+        [Responses(torch.tensor([1, 3, 1]), torch.tensor([1, 1, 5])), Responses(torch.tensor([2]), torch.tensor([3]))], lens
+    )
+    loss, stats = plain.loss(x, laid_out)
+    asked, blank = laid_out.targets != -100, laid_out.targets == BLANK
+    logits = plain.decoder.forward(plain.inputs(x, laid_out), laid_out.lens).float()
+    losses = -logits.log_softmax(-1).gather(2, laid_out.targets.clamp(min=0).unsqueeze(2)).squeeze(2)
+    assert (int(blank.sum()), int(asked.sum())) == (10, 14)
+    for weight in (0.25, 1.0, 3.0):
+        model = replace(plain, blank_weight=weight)
+        weighed, numbers = model.loss(x, laid_out)
+        expected = (weight * losses[blank].sum() + losses[asked & ~blank].sum()) / (weight * 10 + 4)
+        torch.testing.assert_close(weighed, expected)
+        assert float(numbers["targets"]) == weight * 10 + 4, "batches weigh as their positions do"
+        assert {**numbers, "targets": 0} == {**stats, "targets": 0}
+        if weight == 1:
+            cross_entropy = torch.nn.functional.cross_entropy(logits.transpose(1, 2), laid_out.targets, reduction="none")
+            assert torch.equal(weighed, loss) and torch.equal(loss, cross_entropy.sum() / asked.sum()), "to the bit"
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_weight_that_is_none(weight: float) -> None:
+    with pytest.raises(InputError, match=rf"^blank_weight {weight} is not possible: a number above 0"):
+        replace(build(), blank_weight=weight)
+    with pytest.raises(InputError, match=rf"^blank_weight {weight} is not possible"):
+        SpeechReaLLM(**{**spec_of(SpeechReaLLM.tiny()).kwargs, "blank_weight": weight})
