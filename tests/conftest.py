@@ -1,4 +1,4 @@
-"""What all tests share: tests marked ``k2`` need k2, real recordings come from $REALLM_DATA."""
+"""What all tests share: nothing is downloaded, tests marked ``k2`` need k2, real recordings come from $REALLM_DATA."""
 
 import os
 import sys
@@ -6,6 +6,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # nothing is downloaded, whatever a library would like to look up
 
 
 @pytest.hookimpl(tryfirst=True)

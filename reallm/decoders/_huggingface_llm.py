@@ -144,6 +144,23 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
+def tokenizer_size(folder: Path) -> int | None:
+    """The tokens of the tokenizer.json in an LLM's folder, added ones included: its highest id and one; None where there is none.
+
+    Raises InputError for a damaged one.
+    """
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        return None
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        vocabulary = content["model"]["vocab"]
+        ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else list(range(len(vocabulary)))
+        return 1 + max(int(i) for i in [*ids, *(token["id"] for token in content.get("added_tokens") or ())])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} is damaged ({error}): copy the LLM again") from None
+
+
 def fingerprint(folder: Path) -> str:
     """A sha256 over the names, types and shapes of all weights in a folder, and evenly spaced rows of each.
 

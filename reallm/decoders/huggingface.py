@@ -1,5 +1,6 @@
 """Any causal language model of ``transformers`` as a decoder: pre-trained, with LoRA, or from random weights."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,14 @@ from reallm.decoders import _huggingface_llm as llms
 from reallm.errors import InputError, at_least
 from reallm.layers.causal_attention import window_mask
 from reallm.registry import register, spec_of
+from reallm.streaming.host import require_all
 from reallm.streaming.state import StreamingState
 from reallm.tokenizers.character import process_folder
 
 MOST_PADDING = 1024
 """Rows that a published LLM may have beyond its tokenizer's tokens, to make their number round."""
+
+logger = logging.getLogger(__name__)
 
 
 class HeadWithBlank(nn.Module):
@@ -105,6 +109,8 @@ class HuggingFaceDecoder(nn.Module):
         tokens, rows = vocab_size - 1, int(read.vocab_size)
         if not tokens <= rows <= tokens + MOST_PADDING:
             raise InputError(f"{config} has a vocabulary of {rows}, the tokenizer one of {tokens}: take the tokenizer of this very LLM")
+        if weights is not None:
+            _check_tokenizer(Path(weights), tokens, rows)
         self.vocab_size, self.window, self.capacity = vocab_size, window, capacity
         self.lora = lora_rank > 0
         self.layer_windows = llms.windows(read)
@@ -171,8 +177,7 @@ class HuggingFaceDecoder(nn.Module):
         embedded: Tensor = self._table(token_ids.clamp(max=self.vocab_size - 2))
         if self.blank_embedding is not None:
             return torch.where(blank.unsqueeze(-1), self.blank_embedding.to(embedded.dtype), embedded)
-        if bool(blank.any()):
-            raise InputError("BLANK is fed back, and the decoder has no input row for it: set its blank_input to true")
+        require_all(~blank, "BLANK is fed back, and the decoder has no input row for it: set its blank_input to true")
         return embedded
 
     def forward(self, inputs: Tensor, lens: Tensor) -> Tensor:
@@ -214,11 +219,12 @@ class HuggingFaceDecoder(nn.Module):
 
         assert not (self.training and self.gradient_checkpointing), "it would leave the rings out"
         position = state.position
-        if self.capacity and bool((active & (position >= self.capacity)).any()):
+        if self.capacity:
             fix = f"raise capacity to at most {self.positions}" if self.positions else "raise capacity, or give a window"
             if self.capacity == self.positions:
                 fix = f"{self.llm.config.model_type}'s table has no more, end it sooner or take an LLM with rotary positions"
-            raise InputError(f"a stream is longer than the {self.capacity} positions of full attention: {fix}")
+            room = ~active | (position < self.capacity)
+            require_all(room, f"a stream is longer than the {self.capacity} positions of full attention: {fix}")
         size = self.window or self.capacity
         age = (position.unsqueeze(1) - torch.arange(size, device=inputs.device)) % size  # (B, W), of what will lie in each slot
         filled = age <= position.unsqueeze(1)
@@ -238,6 +244,21 @@ class HuggingFaceDecoder(nn.Module):
         cache = cache or {"use_cache": False}
         logits: Tensor = self.llm(inputs_embeds=inputs, attention_mask=mask, position_ids=positions, **cache).logits
         return logits
+
+
+def _check_tokenizer(folder: Path, tokens: int, rows: int) -> None:
+    """Raises InputError where another tokenizer lies beside the weights; warns where none does, and rows are left that may be anything."""
+    own = llms.tokenizer_size(folder)
+    if own not in (None, tokens):
+        raise InputError(f"the tokenizer in {folder} has {own} tokens, the one that is used {tokens}: take the tokenizer of this very LLM")
+    if own is None and rows > tokens:
+        logger.warning(
+            "%s has a vocabulary of %d, the tokenizer one of %d, and no tokenizer.json to compare with: if it is not padding, the tokenizer "
+            "is another LLM's",
+            folder,
+            rows,
+            tokens,
+        )
 
 
 def _keep_what_is_trained(decoder: Any, state: dict[str, Any], prefix: str, metadata: Any) -> None:

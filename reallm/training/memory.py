@@ -47,8 +47,8 @@ def check_training(system: torch.nn.Module, optimizer: Callable[[Any], torch.opt
     if wanted > free:
         raise InputError(
             f"not enough memory on {device} to train {count / 1e9:.2f} billion weights: beside them, {trained / GIB:.1f} GiB, their "
-            f"gradients and the optimizer's {averages} averages take {wanted / GIB:.1f} GiB, {free / GIB:.1f} are free: train fewer (lora_rank of an "
-            "LLM; 'frozen' of the training), or take a device with more"
+            f"gradients and the optimizer's {averages} averages take {wanted / GIB:.1f} GiB, {free / GIB:.1f} are free: train fewer "
+            "(lora_rank of an LLM; 'frozen' of the training), or take a device with more"
         )
 
 

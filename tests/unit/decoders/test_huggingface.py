@@ -351,6 +351,30 @@ def test_folders_that_are_no_llm(folders: dict[str, Path], tmp_path: Path) -> No
         build(llama, capacity=7)
 
 
+def test_a_tokenizer_that_is_not_the_llms(folders: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def build(folder: Path, tokens: int) -> HuggingFaceDecoder:
+        return HuggingFaceDecoder(tokens + 1, folder / "config.json", str(folder), window=7)
+
+    bare = folders["llama"]
+    build(bare, TOKENS)
+    assert not caplog.text, "nothing is left over"
+    build(bare, TOKENS - 1)
+    assert f"{bare} has a vocabulary of 10, the tokenizer one of 9, and no tokenizer.json to compare with" in caplog.text
+    caplog.clear()
+    padded = published(LlamaConfig(**{**SIZES, "vocab_size": 300}), tmp_path / "padded")
+    own = find("tokenizer", "huggingface").tiny(padded)
+    assert llms.tokenizer_size(padded) == own.vocab_size == 291
+    assert build(padded, 291).vocab_size == 292
+    with pytest.raises(InputError, match=r"the tokenizer in .*padded has 291 tokens, the one that is used 200: take the tokenizer of this"):
+        build(padded, 200)
+    assert not caplog.text
+    (padded / "tokenizer.json").write_text('{"model": {"vocab": [["a", -1.0], ["b", -2.0]]}, "added_tokens": [{"id": 4}]}')
+    assert llms.tokenizer_size(padded) == 5
+    (padded / "tokenizer.json").write_text("{")
+    with pytest.raises(InputError, match=r"padded/tokenizer\.json is damaged"):
+        build(padded, 291)
+
+
 def test_weights_that_memory_has_no_room_for(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     weights = sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(folders["llama"]).parameters())
     monkeypatch.setattr(llms, "free_memory", lambda: 3.0 * weights)
