@@ -51,6 +51,7 @@ finetune_lr=0.0003  # highest learning rate of the passes over the real speech; 
 teacher_easy_lr=0.003 # … over the easy speech
 minutes=            # of training at most: the teacher's on easy, synthetic and real speech, pretrain's, finetune's; none = the epochs' own
 delay=1             # token periods between the end of a token and its speech embedding
+tunables=           # of conf/speech_reallm.yaml, set otherwise, such as "time_jitter=1 blank_weight=0.5"
 chunks="4 8 16"     # encoder frames of 40 ms: the streaming systems are decoded with each; the table has the one of conf/encoder.yaml
 tests="test-adult test-child test-synthetic test-digits" # what is decoded and scored
 test_utterances=300 # of test-synthetic and test-digits
@@ -84,6 +85,9 @@ known=$(systems_in "$here/$conf") || exit 2
 for system in $systems; do
   [[ " $known " == *" $system "* ]] || _error "--systems '$system': of $known"
 done
+for tunable in $tunables; do
+  [[ $tunable == *=* ]] || _error "--tunables '$tunable': KEY=VALUE, such as time_jitter=1"
+done
 for test in $tests; do
   [[ $test =~ ^test-(adult|child|synthetic|digits)$ ]] || _error "--tests '$test': of test-adult, test-child, test-synthetic and test-digits"
 done
@@ -101,7 +105,7 @@ base=${from:-$exp}
 [ -z "$from" ] || take_over align data text digits hours voices easy_hours vocab dev_speakers speeds seed teacher teacher_easy_epochs \
   teacher_epochs teacher_finetune_epochs test_utterances
 settings data text digits hours voices easy_hours vocab dev_speakers speeds seed teacher teacher_easy_epochs teacher_epochs \
-  teacher_finetune_epochs test_utterances from conf pretrain_epochs finetune_epochs finetune_lr delay
+  teacher_finetune_epochs test_utterances from conf pretrain_epochs finetune_epochs finetune_lr delay tunables
 reopens data tests
 reopens pretrain systems seeds
 reopens decode chunks limit
@@ -151,10 +155,12 @@ train_teacher() {
     --override tokenizer_path="$pieces" $on
 }
 
-# train_system SYSTEM SEED OPTION…; only the Speech ReaLLM has a delay.
+# train_system SYSTEM SEED OPTION…; only the Speech ReaLLM has a delay and --tunables.
 train_system() {
-  local options=(--override tokenizer_path="$pieces" --override seed="$2")
-  [ "$1" != speech_reallm ] || options+=(--override delay="$delay")
+  local options=(--override tokenizer_path="$pieces" --override seed="$2") changed
+  if [ "$1" = speech_reallm ]; then
+    for changed in delay="$delay" $tunables; do options+=(--override "$changed"); done
+  fi
   reallm train "$here/$conf/$1.yaml" "${@:3}" "${options[@]}" $on
 }
 

@@ -139,6 +139,7 @@ OWN = {
         (["--systems", " "], "--systems ' ': name one at least"),
         (["--conf", "nowhere"], "--conf: no such folder "),
         (["--text", "nowhere"], "--text 'nowhere': no such folder"),
+        (["--tunables", "time_jitter"], "--tunables 'time_jitter': KEY=VALUE, such as time_jitter=1"),
     ],
     "librispeech": [
         (["--train-sets", "50"], "--train-sets '50': 100 or 460 or 960"),

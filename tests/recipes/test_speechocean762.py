@@ -48,6 +48,16 @@ def test_streaming_systems_alone_are_decoded_with_other_chunks(recipe: Path) -> 
 
 
 @CALLS
+def test_a_speech_reallm_with_other_tunables(recipe: Path) -> None:
+    made = calls(recipe, "--data", "here", "--seeds", "1", "--tunables", "time_jitter=1 blank_weight=0.5")
+    trained = {line.split()[1]: line for line in made if line.startswith("train ")}
+    changed = "--override delay=1 --override time_jitter=1 --override blank_weight=0.5"
+    assert [changed in line for line in trained.values()] == ["speech_reallm" in name for name in trained]
+    for name in ("speechocean762", "TEMPLATE", "digits"):
+        load(ROOT / f"egs/{name}/conf/speech_reallm.yaml", ["time_jitter=1", "blank_weight=0.5"])
+
+
+@CALLS
 def test_a_cluster_prepares_speaks_aligns_and_decodes(recipe: Path) -> None:
     address = "tcp://there:8786"
     made = calls(recipe, "--data", "here", "--systems", "ctc", "--seeds", "1", "--dask", address, "--device", "cuda")
