@@ -2,8 +2,8 @@
 
 A shard holds the same items whoever does it, so that the result does not depend on how many do. It is computed in this process, in
 several of this machine, or by the workers of a dask cluster; where a worker dies, dask gives its shard to another. This process alone
-writes these files, each whole or not at all: a run that was stopped goes on, and nothing comes twice. It takes `dask.distributed`
-itself, and not by its client's executor: CONTRIBUTING.md says why.
+writes these files, each whole or not at all: a run that was stopped goes on, and nothing comes twice. CONTRIBUTING.md says
+why lhotse is not given a dask client as its executor instead.
 """
 
 import gzip
