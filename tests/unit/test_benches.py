@@ -218,6 +218,20 @@ def test_streams_judges_by_the_median_p99(script: Callable[[str], Any], monkeypa
     assert str(rows[0]["p99_ms"]) == "200 (100–9000)" and rows[0]["busy_percent"] == pytest.approx(30)
 
 
+def test_time_of_parts_adds_up(script: Callable[[str], Any]) -> None:
+    class Part:
+        def work(self, *, more: int) -> int:
+            return 7 + more
+
+    parts, spent = [Part(), Part()], dict[str, float]()
+    ticks = iter([0.0, 1.0, 10.0, 12.0, 20.0, 24.0])
+    timer = types.SimpleNamespace(now=lambda: next(ticks))
+    with script("streams").timed({"both": [(part, "work") for part in parts], "none": []}, timer, spent):
+        assert [parts[which].work(more=1) for which in (0, 1, 0)] == [8] * 3
+    assert spent == {"both": 7.0, "none": 0.0}
+    assert parts[0].work(more=2) == 9 and spent["both"] == 7.0, "not any more"
+
+
 @pytest.mark.parametrize(("option", "value"), [("--seconds", 0.4), ("--resolution", 1), ("--least", 0), ("--clock", "cpu")])
 def test_streams_refuses(bench: Callable[..., Any], capsys: pytest.CaptureFixture[str], option: str, value: object) -> None:
     with pytest.raises(SystemExit) as end:

@@ -165,8 +165,8 @@ class LiveStreams:
 
     def push(self, chosen: np.ndarray, number: int) -> None:
         """A chunk for each of the chosen streams (N,)."""
-        for index in chosen.tolist():
-            self.streams[index].push(self.noise[number % 17], self.rate)
+        chunks = np.broadcast_to(self.noise[number % 17], (len(chosen), self.chunk))
+        self.engine.push_many([self.streams[index] for index in chosen.tolist()], chunks, self.rate)
 
     def turn(self, seconds: float) -> "Turn":
         """What arrives in ``seconds`` of the clock, until all of it is decoded."""
