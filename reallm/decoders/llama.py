@@ -12,6 +12,7 @@ from reallm.layers.dropout import Dropout
 from reallm.layers.rope import rotary_angles
 from reallm.layers.swiglu import SwiGLU
 from reallm.registry import register
+from reallm.streaming.host import require_all
 from reallm.streaming.state import StreamingState
 
 
@@ -143,9 +144,10 @@ class LlamaDecoder(nn.Module):
 
     def step(self, inputs: Tensor, active: Tensor, state: LlamaState) -> tuple[Tensor, LlamaState]:
         """One position of each active row: inputs (B, D), active (B,) → logits (B, V), state."""
-        if self.capacity and bool((active & (state.position >= self.capacity)).any()):
-            raise InputError(f"a stream is longer than the {self.capacity} positions of full attention: raise capacity, or give a window")
         position = state.position
+        if self.capacity:
+            room = ~active | (position < self.capacity)
+            require_all(room, f"a stream is longer than the {self.capacity} positions of full attention: raise capacity, or give a window")
         size = self.window or self.capacity
         slot = position % size
         valid = (torch.arange(size, device=inputs.device) <= position.unsqueeze(1)).view(-1, 1, 1, size)

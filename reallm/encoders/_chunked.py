@@ -13,6 +13,7 @@ from reallm.layers.convolution import ConvolutionContext
 from reallm.protocols import ChunkSpec
 from reallm.streaming.context import length_mask, mask_padding
 from reallm.streaming.geometry import Geometry
+from reallm.streaming.host import may_end
 from reallm.streaming.state import StreamingState, advance
 
 
@@ -131,7 +132,7 @@ class ChunkedEncoder(nn.Module):
         valid = torch.cat([state.pending_valid, length_mask(lens, size)], dim=1)
         enc, left_valid, layers = self._one_chunk(window, valid, state.left_valid, state.layers)
         emitted = (valid[:, :size] & active.unsqueeze(1)).sum(1)
-        if right and (torch.compiler.is_compiling() or bool(final.any())):  # look-ahead has its own turn when nothing follows
+        if right and may_end(final):  # look-ahead has its own turn when nothing follows
             rest = (0, 0, 0, size)
             rest_valid = nn.functional.pad(valid[:, size:], rest[2:])
             enc_rest, _, _ = self._one_chunk(nn.functional.pad(window[:, size:], rest), rest_valid, left_valid, layers)

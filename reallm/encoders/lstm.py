@@ -14,6 +14,7 @@ from reallm.protocols import ChunkSpec
 from reallm.registry import register
 from reallm.streaming.context import mask_padding
 from reallm.streaming.geometry import Geometry
+from reallm.streaming.host import may_look
 from reallm.streaming.state import StreamingState
 
 
@@ -79,7 +80,7 @@ class LSTMEncoder(nn.Module):
         """feats (B, T_c, F) → enc (B, ceil(T_c / stride), D), lens (B,), state."""
         x, lens, subsampling = self.subsampling.step(feats, lens, final, state.subsampling)
         x, before = self.embedding(x), LSTMEncoderState(subsampling, state.hidden, state.cell)
-        if torch.compiler.is_compiling():
+        if not may_look(lens):
             return self._frame_by_frame(x, lens, before)
         # All rows run the whole chunk: were the frames packed, the last bits of a row would hang on how many rows have as many.
         enc, after = self.lstm(x, (before.hidden.transpose(0, 1).contiguous(), before.cell.transpose(0, 1).contiguous()))

@@ -14,7 +14,8 @@ from reallm.registry import register
 from reallm.searchers._biasing import PhraseTable
 from reallm.searchers._end_of_speech import LOG_SILENT, Silence
 from reallm.streaming.frame_queue import FrameQueue
-from reallm.streaming.state import StreamingState, may_look
+from reallm.streaming.host import may_look
+from reallm.streaming.state import StreamingState
 from reallm.types import Emission
 
 ROOM = 3

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from reallm.streaming.host import may_look
+
 
 @dataclasses.dataclass
 class StreamingState:
@@ -83,13 +85,6 @@ def where(mask: Tensor, yes: S, no: S) -> S:
         return torch.where(mask.view(-1, *[1] * (max(a.dim(), b.dim()) - 1)), a, b)
 
     return map_states(choose, yes, no)
-
-
-def may_look(tensor: Tensor) -> bool:
-    """Whether the host may look at a tensor's numbers to save work: an accelerator would have to be waited for, and a program that is
-    compiled or exported has one way for all numbers.
-    """
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def advance(active: Tensor, after: S, before: S) -> S:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from reallm.layers.joiner import Joiner
 from reallm.protocols import Predictor
+from reallm.streaming.host import may_look
 from reallm.streaming.state import StreamingState
 
 
@@ -61,7 +62,7 @@ class TransducerDecoder:
         reads = active & (is_label.squeeze(-1) > 0)
         hears = active & ~reads
         predictor, text = state.predictor, state.text
-        if torch.compiler.is_compiling() or bool(reads.any()):  # most frames are answered with BLANK alone
+        if not may_look(reads) or bool(reads.any()):  # most frames are answered with BLANK alone
             prediction, predictor = self.predictor.step(embedded, reads, predictor)
             text = torch.where(reads.unsqueeze(1), self.joiner.text(prediction), text)
         audio = torch.where(hears.unsqueeze(1), audio, state.audio)

@@ -31,6 +31,7 @@ PLACES = {
         "metrics",
         # What every component needs to declare its state and window.
         "streaming.state",
+        "streaming.host",
         "streaming.geometry",
         "streaming.context",
         "streaming.frame_queue",
