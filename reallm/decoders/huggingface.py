@@ -253,8 +253,8 @@ def _check_tokenizer(folder: Path, tokens: int, rows: int) -> None:
         raise InputError(f"the tokenizer in {folder} has {own} tokens, the one that is used {tokens}: take the tokenizer of this very LLM")
     if own is None and rows > tokens:
         logger.warning(
-            "%s has a vocabulary of %d, the tokenizer one of %d, and no tokenizer.json to compare with: if it is not padding, the tokenizer "
-            "is another LLM's",
+            "%s has a vocabulary of %d, the tokenizer one of %d, and no tokenizer.json to compare with: if it is not padding, the "
+            "tokenizer is another LLM's",
             folder,
             rows,
             tokens,

@@ -86,6 +86,27 @@ def test_the_digits_are_trained_exported_transcribed_and_gone_on_with(lora: bool
     assert texts[0] and len(set(texts)) == 1
 
 
+def test_the_7b_configuration_trains_with_a_tiny_llm_in_its_place(prepared: Path, tmp_path: Path) -> None:
+    """The very file, but for folders, sizes and processes that read: LoRA in bfloat16, layers computed twice, under its encoder of 20
+    layers, which is frozen here to be quick."""
+    conf, llm, exp = resources.path("egs/librispeech/conf/speech_reallm_llama2_7b.yaml"), tmp_path / "llm", tmp_path / "exp"
+    tool("llm_config.py", "llama", "--out", llm, "--weights", "vocab_size=320", *SIZES)
+    tokenizer = find("tokenizer", "huggingface").tiny(llm)
+    cuts = [cut.resample(16000) for cut in read_cuts(prepared / "train.jsonl.gz")][:4]
+    write_cuts(aligned_evenly(cuts, tokenizer), tmp_path / "train.jsonl.gz")
+    write_cuts(cuts[:1], tmp_path / "dev.jsonl.gz")
+    overrides = [f"llm={llm}", f"train={tmp_path / 'train.jsonl.gz'}", f"dev={tmp_path / 'dev.jsonl.gz'}"]
+    overrides += ["epochs=1", "accumulate=1", "batch_seconds=60", "frozen=[encoder]", "data={num_workers: 0}"]
+    assert run_training(conf, exp, overrides, device="cpu", progressbar=False).updates >= 1
+    assert [line["kind"] for line in read_journal(exp)][-1] == "validation"
+    trained: Any = load_trained(exp)
+    moved = [name for name, weight in trained.decoder.named_parameters() if "lora_B" in name and bool(weight.any())]
+    assert len(moved) == 2 * 7, "of each linear map of both layers"
+    (checkpoint,) = (exp / "checkpoints").iterdir()
+    assert (checkpoint / "optimizer.ckpt").stat().st_size < 5e6 < (checkpoint / "system.ckpt").stat().st_size, "the encoder is frozen"
+    assert not any("embed_tokens" in name for name in trained.decoder.state_dict()), "the LLM itself is in no checkpoint"
+
+
 def test_memory_is_counted_without_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tool("llm_config.py", "llama", "--out", tmp_path, *SIZES)
     capsys.readouterr()
