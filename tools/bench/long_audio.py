@@ -4,8 +4,9 @@
     python tools/bench/long_audio.py work/test.jsonl.gz --out work/long.flac --hours 10
 
 Joins the manifest's utterances, over and over, with pauses of faint noise between them, and streams the file through the recognizer.
-Prints a row each half hour of audio: real-time factor, and resident memory (Linux) now and at its highest; at the end
-the word errors of each half hour. An utterance's hypothesis is the words that start between the middles of the pauses around it.
+Prints a line each half hour of audio: real-time factor, milliseconds of a push and of its result, and resident memory (Linux) now and at
+its highest; at the end a table of them with the word errors of each half hour, which ``--json`` writes too. An utterance's hypothesis is
+the words that start between the middles of the pauses around it.
 """
 
 import argparse
@@ -13,9 +14,11 @@ import bisect
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
+from _measure import Report, percentile
 
 from reallm.bundle import load_shared, published
 from reallm.data.cuts import load_audio, read_cuts, text_of
@@ -28,6 +31,7 @@ from reallm.types import Seconds, Word
 PAUSE, NOISE = 1.0, 1e-4  # seconds, and the deviation of the noise in them
 
 Utterances = list[tuple[Seconds, list[str]]]  # where each starts in the long file, and its words
+Row = dict[str, Any]  # of the report
 
 
 def main() -> None:
@@ -38,13 +42,20 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a bundle, or an experiment with one; default: the digits")
     parser.add_argument("--piece-ms", type=float, default=1000.0, help="audio is pushed in pieces of so many milliseconds")
     parser.add_argument("--row-minutes", type=float, default=30.0, help="minutes of audio that a row is about")
+    parser.add_argument("--json", type=Path, help="results are written to this file too")
+    parser.set_defaults(device="cpu")
     arguments = parser.parse_args()
+    interval = 60 * arguments.row_minutes
     try:
+        report = Report("long_audio", arguments)
         utterances = join(arguments.manifest, arguments.out, 3600 * arguments.hours)
-        words = stream(arguments.out, arguments.model, arguments.piece_ms / 1000, 60 * arguments.row_minutes)
+        rows, words = stream(arguments.out, arguments.model, arguments.piece_ms / 1000, interval)
+        for row, count in zip(rows, errors(utterances, words, interval, len(rows)), strict=True):
+            report.row(**row, words=count.words, errors=count.errors, WER_percent=count.wer or 0.0)
     except InputError as error:
         sys.exit(f"error: {error}")
-    report(utterances, words, 60 * arguments.row_minutes)
+    report.note(utterances=len(utterances), words_found=len(words))
+    report.finish()
 
 
 def join(manifest: Path, out: Path, length: Seconds) -> Utterances:
@@ -65,23 +76,33 @@ def join(manifest: Path, out: Path, length: Seconds) -> Utterances:
     return utterances
 
 
-def stream(file: Path, model: Path | None, piece: Seconds, interval: Seconds) -> list[Word]:
-    """Its words. Prints a row each ``interval`` seconds of audio."""
+def stream(file: Path, model: Path | None, piece: Seconds, interval: Seconds) -> tuple[list[Row], list[Word]]:
+    """What each ``interval`` seconds of audio cost, printed as they come, and the words of all."""
     recognizer = Recognizer(load_shared(model or published()))
     heard = recognizer.stream()
-    print("  hours     RTF  memory MB  highest MB")
+    rows: list[Row] = []
+    pushes: list[Seconds] = []
     before, begun = 0.0, time.process_time()
     with soundfile.SoundFile(file) as audio:
         size = max(1, round(piece * audio.samplerate))
         while len(samples := audio.read(size, dtype="float32")):
+            pushed = time.perf_counter()
             heard.accept_waveform(samples, audio.samplerate)
-            recognizer.decode()
-            if heard.accepted - before >= interval or audio.tell() == len(audio):
-                now = time.process_time()
-                rtf = (now - begun) / (heard.accepted - before)
-                print(f"{heard.accepted / 3600:7.2f}  {rtf:6.4f}  {memory('VmRSS'):9.1f}  {memory('VmHWM'):10.1f}", flush=True)
-                before, begun = heard.accepted, now
-    return heard.finish().words
+            heard.result()
+            pushes.append(time.perf_counter() - pushed)
+            if heard.accepted >= (len(rows) + 1) * interval or audio.tell() == len(audio):
+                row: Row = {
+                    "hours": heard.accepted / 3600,
+                    "rtf": (time.process_time() - begun) / (heard.accepted - before),
+                    "push_ms_median": 1000 * percentile(pushes, 50),
+                    "push_ms_p99": 1000 * percentile(pushes, 99),
+                    "memory_MB": memory("VmRSS"),
+                    "highest_MB": memory("VmHWM"),
+                }
+                print("  ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in row.items()), flush=True)
+                rows.append(row)
+                pushes, before, begun = [], heard.accepted, time.process_time()
+    return rows, heard.finish().words
 
 
 def memory(field: str) -> float:
@@ -91,18 +112,15 @@ def memory(field: str) -> float:
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(field)), float("nan"))
 
 
-def report(utterances: Utterances, words: list[Word], interval: Seconds) -> None:
-    """Print the word errors of each ``interval`` seconds, by where an utterance starts."""
-    counts: dict[int, ErrorCounts] = {}
+def errors(utterances: Utterances, words: list[Word], interval: Seconds, rows: int) -> list[ErrorCounts]:
+    """The word errors of each ``interval`` seconds, by where an utterance starts."""
+    counts = [ErrorCounts() for _ in range(rows)]
     starts = [word.start for word in words]
     # In the middle of the pause before it: where a word starts is an estimate.
     begins = [bisect.bisect_left(starts, start - PAUSE / 2) for start, _ in utterances]
     for (start, ref), begin, end in zip(utterances, begins, [*begins[1:], len(words)], strict=True):
-        hyp = words[begin:end]
-        counts.setdefault(int(start // interval), ErrorCounts()).add(align_words(ref, [word.word for word in hyp]))
-    print("  from h  words  errors   WER %")
-    for number, count in counts.items():
-        print(f"{number * interval / 3600:8.2f}  {count.words:5d}  {count.errors:6d}  {count.wer or 0:6.2f}")
+        counts[min(int(start // interval), rows - 1)].add(align_words(ref, [word.word for word in words[begin:end]]))
+    return counts
 
 
 main()
