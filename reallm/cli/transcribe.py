@@ -58,7 +58,7 @@ def transcribe(
     from reallm.streaming.offline import recognizer_for
     from reallm.streaming.options import choose
 
-    system = load_shared(model or published())
+    system: Any = load_shared(model or published())
     if int8:
         from reallm.layers.int8_linear import with_int8_weights
 

@@ -18,7 +18,8 @@ within ``--resolution`` of the most that held. A row is a B that was tried:
 Where the time goes is measured in one more turn, in percent of its seconds: pushes; ``take``, chunks out of the ring; ``encoder``, with
 frontend and adapter; ``search``, with decoder and interleaver; ``deliver``, what else a step does: the copies to and from the device, and
 the streams' words. Its clock reads cost microseconds a step on a CPU; on an accelerator each waits until all is done, which takes some of
-the speed, so that no other turn has them.
+the speed, so that no other turn has them. Of a step that is captured and replayed as a whole, encoder and search are in ``deliver``:
+``--profile`` tells them apart.
 
 Two limits are printed first: how many streams' keys and values this machine reads beside the weights, and for how many it has the
 arithmetic; at the end, how much of them was reached. ``digits`` is the bundle that comes with the toolkit; 80m has random weights, and says
