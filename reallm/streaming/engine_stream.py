@@ -125,7 +125,7 @@ class EngineStream:
             self._fail(InputError(f"a resampler held back more than {ring.capacity} samples: push audio of a higher sample rate"))
             return
         ring.write(row, samples)
-        if ring.is_ready(row):
+        if ring.wants(row):
             self._engine._wake.set()
 
     def _refuse(self, epoch: int) -> int:

@@ -46,7 +46,9 @@ class SampleRing:
         self._taken = np.zeros(rows, dtype=np.int64)
         self._end = np.full(rows, -1, dtype=np.int64)  # samples of the whole stream and its flush; -1 = it goes on
         self._open = np.zeros(rows, dtype=np.bool_)  # of a stream whose last chunk was not taken yet
-        self._since = np.zeros(rows, dtype=np.int64)  # when a row that is ready became so, or had its last chunk taken, in events
+        self._goes_on = np.zeros(rows, dtype=np.bool_)  # wants a step, with a chunk or without
+        self._full = np.zeros(rows, dtype=np.bool_)  # wants no chunk in it
+        self._since = np.zeros(rows, dtype=np.int64)  # when a row that wants a step began to, or had its last one, in events
         self._events = 0
         self._given = Chunks(
             np.zeros((size, chunk), dtype=np.float32),
@@ -67,27 +69,41 @@ class SampleRing:
 
     @property
     def ready(self) -> Mask:
-        """(B,) bool: the rows that have a whole chunk, or a last one."""
+        """(B,) bool: the rows that have a whole chunk, or a last one, and want it."""
         return self._ready(slice(None))
+
+    @property
+    def wanting(self) -> Mask:
+        """(B,) bool: the rows that want a step, since they are ready, or go on without a chunk."""
+        return self._wanting(slice(None))
 
     def _ready(self, rows: slice | Integers) -> Mask:
         ended = self._end[rows] >= 0
-        return self._open[rows] & (ended | (self._written[rows] - self._taken[rows] >= self._ring.shape[2]))
+        return self._open[rows] & ~self._full[rows] & (ended | (self._written[rows] - self._taken[rows] >= self._ring.shape[2]))
 
-    def is_ready(self, row: int) -> bool:
-        """``ready`` of one row."""
-        return bool(self._open[row]) and (self._end[row] >= 0 or self.waiting(row) >= self._ring.shape[2])
+    def _wanting(self, rows: slice | Integers) -> Mask:
+        return self._ready(rows) | self._goes_on[rows]
+
+    def wants(self, row: int) -> bool:
+        """``wanting`` of one row."""
+        has_chunk = self._end[row] >= 0 or self.waiting(row) >= self._ring.shape[2]
+        return bool(self._goes_on[row] or (self._open[row] and not self._full[row] and has_chunk))
 
     def oldest(self) -> int | None:
-        """The group that is next: that of the row which waits longest since it became ready, or since its last chunk was taken.
+        """The group that is next: that of the row which waits longest since it began to want a step, or since its last one.
 
-        So a row with many chunks waits, before each, for all others that are ready: no group waits for more than one turn of each other
-        one. None where no row is ready.
+        So a row with many chunks waits, before each, for all others that want a step: no group waits for more than one turn of each other
+        one. None where no row wants one.
         """
-        ready = self.ready
-        if not ready.any():
+        wanting = self.wanting
+        if not wanting.any():
             return None
-        return int(np.where(ready, self._since, self._events + 1).argmin()) // len(self._given.rows)
+        return int(np.where(wanting, self._since, self._events + 1).argmin()) // len(self._given.rows)
+
+    def go_on(self, group: int, pending: Mask, full: Mask) -> None:
+        """After a step: the rows (G,) of the group that want another one, with a chunk or without, and those that want no chunk in it."""
+        rows = slice(group * len(pending), (group + 1) * len(pending))
+        self._goes_on[rows], self._full[rows] = pending, full
 
     def waiting(self, row: int) -> int:
         """Samples of a row that were written and not taken."""
@@ -106,28 +122,29 @@ class SampleRing:
         self._written[row] = self._taken[row] = 0
         self._end[row] = -1
         self._open[row] = True
+        self._goes_on[row] = self._full[row] = False
 
     def leave(self, row: int) -> None:
         """Nothing more is taken of the row."""
-        self._open[row] = False
+        self._open[row] = self._goes_on[row] = False
 
     def write(self, row: int, samples: Audio) -> None:
         """Append samples (S,), which the caller knows to fit."""
         assert self.waiting(row) + len(samples) <= self.capacity
-        was_ready = self.is_ready(row)
+        wanted = self.wants(row)
         line = self._ring[row].reshape(-1)
         begin = int(self._written[row]) % len(line)
         first = min(len(samples), len(line) - begin)
         line[begin : begin + first] = samples[:first]
         line[: len(samples) - first] = samples[first:]
         self._written[row] += len(samples)
-        if not was_ready and self.is_ready(row):
+        if not wanted and self.wants(row):
             self._stand_in_line(np.array([row]))
 
     def write_many(self, rows: Integers, samples: Audio, counts: Integers) -> None:
         """Append to rows (N,), all different, the first ``counts`` (N,) of samples (N, S): N times ``write``, without Python for each."""
         assert (self.waiting_in(rows) + counts <= self.capacity).all()
-        was_ready = self._ready(rows)
+        wanted = self._wanting(rows)
         lines, size = self._ring.reshape(len(self._ring), -1), samples.shape[1]
         begin = self._written[rows] % lines.shape[1]
         whole = (counts == size) & (begin + size <= lines.shape[1])
@@ -140,7 +157,7 @@ class SampleRing:
             piece = parts[index]
             lines[rows[piece], (begin[piece] + column) % lines.shape[1]] = samples[piece, column]
         self._written[rows] += counts
-        self._stand_in_line(rows[self._ready(rows) & ~was_ready])
+        self._stand_in_line(rows[self._wanting(rows) & ~wanted])
 
     def _stand_in_line(self, rows: Integers) -> None:
         self._since[rows] = self._events + np.arange(1, len(rows) + 1)
@@ -148,9 +165,9 @@ class SampleRing:
 
     def close(self, row: int, flush: int) -> None:
         """There is no more audio, and ``flush`` zeros follow."""
-        was_ready = self.is_ready(row)
+        wanted = self.wants(row)
         self._end[row] = self._written[row] + flush
-        if not was_ready:
+        if not wanted:
             self._stand_in_line(np.array([row]))
 
     def take(self, group: int = 0) -> Chunks:
@@ -160,6 +177,7 @@ class SampleRing:
         ready[:] = self._ready(slice(first, first + len(ready)))
         here = np.flatnonzero(ready)
         rows = first + here
+        self._stand_in_line(first + np.flatnonzero(self._wanting(slice(first, first + len(ready)))))
         wav[~ready], lens[:], final[:] = 0, 0, False
         wav[here] = self._ring[rows, self._taken[rows] // size % self._ring.shape[1]]
         audio = self.waiting_in(rows)
@@ -172,5 +190,4 @@ class SampleRing:
         final[here] = ended & (waiting < size)
         self._taken[rows] += lens[here]
         self._open[rows[final[here]]] = False
-        self._stand_in_line(rows)
         return self._given

@@ -10,7 +10,7 @@ from reallm.errors import InputError
 from reallm.streaming.engine import Engine
 from reallm.streaming.engine_slots import FreeSlots
 from reallm.tokenizers.character import CharacterTokenizer
-from tests.dummies.engine_systems import talkative_system
+from tests.dummies.engine_systems import alone, noise, talkative_system
 from tests.dummies.recognizer import LevelSystem, say, text_of
 
 CHUNK: float = 0.3  # seconds, of LevelSystem
@@ -102,9 +102,9 @@ def test_a_step_decodes_the_group_that_waits_longest_and_no_other() -> None:
         streams[row].push(silence(1), 8000)
     turns = []
     while engine._ring.ready.any():
-        before = [stream._row for stream in streams.values() if engine._ring.is_ready(stream._row)]
+        before = [stream._row for stream in streams.values() if engine._ring.wants(stream._row)]
         engine.step()
-        turns.append({row for row in before if not engine._ring.is_ready(row)})
+        turns.append({row for row in before if not engine._ring.wants(row)})
     assert turns == [{2, 3}, {4}, {0, 1}], "that of the audio which was there first, and all that is ready in it"
     assert [len(lens) for lens in system.steps] == [2, 2, 2], "the last group has as many rows as the others"
     assert not engine.step() and len(system.steps) == 3
@@ -143,3 +143,33 @@ def test_how_many_rows_a_group_has() -> None:
     for slots, group, expected in ((20, None, 8), (3, None, 3), (3, 5, 3), (20, 6, 6), (20, 1, 1)):
         assert Engine(system, slots=slots, group=group).group == expected
     assert Engine(talkative_system("ctc").to("meta"), slots=20).group == 20, "all, on an accelerator"
+
+
+@pytest.mark.parametrize(("which", "group"), [("speech_reallm", 3), ("speech_reallm", 1), ("transducer", 2)])
+def test_streams_whose_answers_go_on_in_the_next_step(which: str, group: int) -> None:
+    free, system = talkative_system(which), talkative_system(which)
+    system.searcher.positions = 1
+    audio = [noise(number, samples) for number, samples in enumerate([16000, 0, 1337, 2560, 4001, 3000])]
+    engine = Engine(system, slots=3, group=group)
+    expected, found = [alone(free, samples) for samples in audio], []
+    for number in range(0, len(audio), 3):
+        streams = [engine.stream() for _ in range(3)]
+        streams[0].push(noise(9, 2000), 8000)
+        streams[1].push(noise(8, 2000), 8000)
+        while engine._ring.ready.any():
+            engine.step()
+        assert engine._ring.wanting.any(), "they have no chunk, and go on"
+        streams[0].reset()
+        streams[1].close()
+        streams[2].push(audio[number + 2][:1300], 8000)
+        engine.step()
+        streams[1] = engine.stream()
+        audio[number + 2] = audio[number + 2][1300:]
+        for begin in range(0, 16000, 8000):
+            for stream, samples in zip(streams, audio[number:], strict=False):
+                stream.push(samples[begin : begin + 8000], 8000)
+            engine.step()
+        found += [stream.finish() for stream in streams]
+        assert not engine.step(), "who left wants nothing"
+    assert [(one.text, one.token_ids) for one in found] == [(one.text, one.token_ids) for one in expected]
+    assert all(one.is_final for one in found) and any(one.text for one in found)

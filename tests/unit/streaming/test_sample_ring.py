@@ -29,7 +29,7 @@ def test_chunks_are_those_of_a_queue_a_row() -> None:
             written[row] += len(piece)
             assert (ring.written(row), ring.waiting(row)) == (written[row], len(queues[row]))
         ready = [flushes[row] >= 0 or len(queues[row]) >= CHUNK for row in range(3)]
-        assert ring.ready.tolist() == ready == [ring.is_ready(row) for row in range(3)]
+        assert ring.ready.tolist() == ready == ring.wanting.tolist() == [ring.wants(row) for row in range(3)]
         assert ring.listening.tolist() == [flush < 0 for flush in flushes]
         if random.random() < 0.5:
             continue
