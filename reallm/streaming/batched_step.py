@@ -8,10 +8,11 @@ import torch
 from reallm.layers.full_precision import audio_dtype
 from reallm.protocols import StreamingSystem, keeps_n_best
 from reallm.searchers._hypotheses import Hypotheses
+from reallm.streaming.kept_rows import KeptRows
 from reallm.streaming.options import TakenChoices
 from reallm.streaming.readback import Pending, Rows
 from reallm.streaming.sample_ring import Chunks, Mask
-from reallm.streaming.state import clone, reset, tensors
+from reallm.streaming.state import reset
 from reallm.types import Scored
 
 
@@ -33,16 +34,25 @@ class BatchedStep:
         system: in eval mode.
         batch: B.
         device, dtype: of the states; audio is never below float32.
-        isolates: keep a copy of the states of before the step. With it a step that raises is done again for one half of its rows and
-            for the other, until it is known whose audio it is that cannot be decoded. Without it all rows of the step fail.
+        isolates: keep a copy of the rows that take part, of before the step. With it a step that raises is done again for one half of
+            them and for the other, until it is known whose audio it is that cannot be decoded. Without it all rows of the step fail.
+        like: another one of the same arguments, with which it shares what is not the states'. They are not to step at a time.
     """
 
-    def __init__(self, system: StreamingSystem, batch: int, device: torch.device, dtype: torch.dtype, isolates: bool) -> None:
+    def __init__(
+        self,
+        system: StreamingSystem,
+        batch: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        isolates: bool,
+        like: "BatchedStep | None" = None,
+    ) -> None:
         self._system, self._device, self._audio_dtype = system, device, audio_dtype(dtype)
         with torch.inference_mode():
-            self._initial = system.init_state(1, device, dtype)
+            self._initial: Any = system.init_state(1, device, dtype) if like is None else like._initial
             self.state = system.init_state(batch, device, dtype)
-            self._before = clone(self.state) if isolates else None
+            self._kept: KeptRows | None = like._kept if like is not None else KeptRows(self.state) if isolates else None
         self.pending, self.full, self._ending = (np.zeros(batch, dtype=np.bool_) for _ in range(3))
         self._n_best: Any = getattr(system, "n_best", None) if keeps_n_best(system) else None
 
@@ -66,22 +76,21 @@ class BatchedStep:
         return heard, failed
 
     def _decode(self, chunks: Chunks, heard: list[Heard], failed: dict[int, Exception]) -> None:
-        if self._before is not None:
-            for kept, tensor in zip(tensors(self._before), tensors(self.state), strict=True):
-                kept.copy_(tensor)
+        if self._kept is not None:
+            self._kept.keep(self.state, torch.from_numpy(np.flatnonzero(chunks.rows | self.pending)).to(self._device))
         try:
             wav, lens, final = (torch.from_numpy(array).to(self._device) for array in chunks[:3])
             emission, after = self._system.step(wav.to(self._audio_dtype), lens, final, self.state)
             rows = Rows(emission, self._system, pending_of(after))
         except Exception as error:
             taking_part = np.flatnonzero(chunks.rows)
-            if self._before is not None:
-                self.state = clone(self._before)
+            if self._kept is not None:
+                self.state = self._kept.restore(self.state)
             if not len(taking_part):  # no data to blame: it is all that went on
                 failed.update(dict.fromkeys(np.flatnonzero(self.pending).tolist(), error))
                 self.pending = np.zeros_like(self.pending)
                 return
-            if self._before is None or len(taking_part) == 1:
+            if self._kept is None or len(taking_part) == 1:
                 failed.update(dict.fromkeys(taking_part.tolist(), error))
                 return
             for half in np.array_split(taking_part, 2):

@@ -74,8 +74,8 @@ class Engine:
         queue: seconds of audio of a stream that may wait to be decoded; a chunk at least.
         max_waiting: how many ``stream()`` may wait for a slot when all are taken; others are refused.
         idle_timeout: a stream that brings nothing for so many seconds is ended, and its words are kept; None = never.
-        isolates: whether an exception in one stream's data fails that stream alone, at the cost of a copy of all states in memory and
-            at every step; else it fails all streams of its step.
+        isolates: whether an exception in one stream's data fails that stream alone, at the cost of memory for the states of one group more,
+            and of a copy of the states of the streams that each step decodes; else it fails all streams of its step.
         group: G, the slots that are decoded together; all, where there are not so many. Default: 8 on a processor, all on an accelerator,
             where a step costs about the same whatever its rows.
         clock: seconds, for the time-out and for the phases of streams.
@@ -105,10 +105,11 @@ class Engine:
         self.group = size = min(slots, group or (GROUP if parameter.device.type == "cpu" else slots))
         rows = -(-slots // size) * size  # B
         self._ring = SampleRing(rows, chunk, self._most + round(RESAMPLED * system.sample_rate), size)
-        self._groups = [
-            _Group(slice(row, row + size), BatchedStep(self.system, size, parameter.device, parameter.dtype, isolates), Choices(size))
-            for row in range(0, rows, size)
-        ]
+        like: BatchedStep | None = None
+        self._groups: list[_Group] = []
+        for row in range(0, rows, size):
+            like = BatchedStep(self.system, size, parameter.device, parameter.dtype, isolates, like)
+            self._groups.append(_Group(slice(row, row + size), like, Choices(size)))
         self._used, self._fresh, self._awaited = (np.zeros(rows, dtype=np.bool_) for _ in range(3))
         self._generation = np.zeros(rows, dtype=np.int64)  # of the row's stream: what was decoded for another one is dropped
         self._brought_at = np.zeros(rows)
@@ -242,9 +243,9 @@ class Engine:
         self._free.give_back(row)
         self._admit()
 
-    def _reclaim_idle(self, ready: Mask) -> None:
+    def _reclaim_idle(self) -> None:
         if self._idle_timeout is not None:
-            idle = self._ring.listening & ~ready & (self._clock() - self._brought_at > self._idle_timeout)
+            idle = self._ring.listening & ~self._ring.wanting & (self._clock() - self._brought_at > self._idle_timeout)
             for row in np.flatnonzero(idle).tolist():
                 stream = self._streams[row]
                 assert stream is not None
@@ -274,14 +275,18 @@ class Engine:
             pass
 
     def step(self) -> bool:
-        """Decode one chunk of every stream that has one, in the group that waits longest; False when there was nothing to do."""
+        """Decode one chunk of every stream that has one, in the group that waits longest; False when there was nothing to do.
+
+        Streams whose answers a bounded search has not finished (GreedySearcher.positions) go on in it, with a chunk or without.
+        """
         with self._turn:
             with self._lock:
-                self._reclaim_idle(self._ring.ready)
+                self._reclaim_idle()
                 oldest = self._ring.oldest()
                 if oldest is None:
                     return False
                 rows, batch, made = self._groups[oldest]
+                took_part = self._ring.wanting[rows]
                 chunks = self._ring.take(oldest)
                 self._brought_at[rows][chunks.rows] = self._clock()
                 generation, fresh, choices = self._generation[rows].copy(), self._fresh[rows].copy(), made.take()
@@ -292,7 +297,8 @@ class Engine:
                 batch.begin(choices)
             heard, failed = batch(chunks)
             with self._lock:
-                same = generation == self._generation[rows]
+                same = took_part & (generation == self._generation[rows])
+                self._ring.go_on(oldest, batch.pending & same, batch.full & same)
                 for one in heard:
                     self._deliver(rows, one, same)
                 for row, error in failed.items():
