@@ -69,6 +69,11 @@ class GreedySearcher:
         """Responses of three tokens at most."""
         return cls(max_symbols=3)
 
+    @property
+    def is_static(self) -> bool:
+        """Whether a step does the same work whatever the numbers are, so that an accelerator can be told once what it does."""
+        return self.positions is not None
+
     def unbounded(self) -> Self:
         """The same search, whose steps go on until all rows are done."""
         search = copy.copy(self)

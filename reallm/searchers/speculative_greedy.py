@@ -128,6 +128,11 @@ class SpeculativeGreedySearcher(GreedySearcher):
         """Three positions a pass, responses of three tokens at most."""
         return cls(ahead=3, max_symbols=3)
 
+    @property
+    def is_static(self) -> bool:
+        """Never: where a pass begins hangs on the answers."""
+        return False
+
     @torch.inference_mode()
     def step(
         self, model: ResponseModel, embeddings: Tensor, lens: Tensor, final: Tensor, state: SearchState

@@ -1,13 +1,13 @@
 """An emission as numbers of the host. Legend: reallm/types.py."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from reallm.protocols import System
-from reallm.streaming.sample_ring import Mask
+from reallm.streaming.sample_ring import Integers, Mask
 from reallm.types import Emission
 
 
@@ -28,6 +28,20 @@ class Pending(NamedTuple):
     lost: Tensor  # (B,) bool, the row has no hypothesis any more
 
 
+def pack(emission: Emission, system: System, pending: Pending | None = None) -> tuple[Tensor, int, int]:
+    """An emission of B rows in one tensor of its device, which Rows.unpacked takes: (B, …) int64, columns of tokens, and of speech ends."""
+    start, end = system.token_span(emission.token_ids, emission.frame)
+    nothing, none = torch.zeros_like(emission.lens), emission.token_ids[:, :0]
+    exhausted, goes_on, full = (nothing if mask is None else mask for mask in (emission.exhausted, emission.pending, emission.full))
+    tail_ids, tail_lens, lost = (none, nothing, nothing) if pending is None else pending
+    log_probs = emission.log_probs.double().view(torch.int64)
+    rows = [emission.lens, emission.cap_hits, exhausted, tail_lens, lost, goes_on, full]
+    ends = emission.speech_ends
+    ended = [none, none] if ends is None else [(ends.frame + 1) * system.period_samples, ends.tokens]
+    columns = [row.unsqueeze(1) for row in rows] + [emission.token_ids, start, end, log_probs, *ended, tail_ids]
+    return torch.cat([column.long() for column in columns], dim=1), emission.token_ids.size(1), ended[0].size(1)
+
+
 class Rows:
     """An emission that was read back from its device in one piece, so that the host waits for it once.
 
@@ -38,31 +52,27 @@ class Rows:
     """
 
     def __init__(self, emission: Emission, system: System, pending: Pending | None = None) -> None:
-        start, end = system.token_span(emission.token_ids, emission.frame)
-        exhausted = torch.zeros_like(emission.lens) if emission.exhausted is None else emission.exhausted
-        nothing = torch.zeros_like(emission.lens)
-        tail_ids, tail_lens, lost = (emission.token_ids[:, :0], nothing, nothing) if pending is None else pending
-        log_probs = emission.log_probs.double().view(torch.int64)
-        pending_rows, full = (nothing if mask is None else mask for mask in (emission.pending, emission.full))
-        rows = [emission.lens, emission.cap_hits, exhausted, tail_lens, lost, pending_rows, full]
-        first = len(rows)
-        ends = emission.speech_ends
-        ended = [emission.token_ids[:, :0]] * 2 if ends is None else [(ends.frame + 1) * system.period_samples, ends.tokens]
-        columns = [row.unsqueeze(1) for row in rows] + [emission.token_ids, start, end, log_probs, *ended, tail_ids]
-        packed = torch.cat([column.long() for column in columns], dim=1).cpu().numpy()
-        tokens = emission.token_ids.size(1)
+        packed, tokens, most = pack(emission, system, pending)
+        self._unpack(packed.cpu().numpy(), tokens, most)
+
+    @classmethod
+    def unpacked(cls, packed: Integers, tokens: int, most: int) -> Self:
+        """What ``pack`` gave, on the host."""
+        rows = cls.__new__(cls)
+        rows._unpack(packed, tokens, most)
+        return rows
+
+    def _unpack(self, packed: Integers, tokens: int, most: int) -> None:
         self.lens, self.cap_hits, self.tail_lens = packed[:, 0], packed[:, 1], packed[:, 3]
         self.exhausted: Mask = packed[:, 2] != 0
         self.pending: Mask = packed[:, 5] != 0  # see Emission
         self.full: Mask = packed[:, 6] != 0  # likewise
-        self._token_ids, self._start, self._end, log_prob_bits = (
-            packed[:, first + n * tokens : first + (n + 1) * tokens] for n in range(4)
-        )
+        self._token_ids, self._start, self._end, log_prob_bits = (packed[:, 7 + n * tokens : 7 + (n + 1) * tokens] for n in range(4))
         self._log_probs = np.ascontiguousarray(log_prob_bits).view(np.float64)
         spoken = np.arange(tokens) < self.lens[:, None]
         # (B,), scores of the row are no numbers any more
         self.is_nan: Mask = np.any(np.isnan(self._log_probs) & spoken, axis=1) | (packed[:, 4] != 0)
-        after, most = first + 4 * tokens, ended[0].size(1)
+        after = 7 + 4 * tokens
         self._speech_ends, self._said_before = packed[:, after : after + most], packed[:, after + most : after + 2 * most]
         # (B,), speech ended in the row
         self.has_ends: Mask = np.any(self._speech_ends > 0, axis=1)
