@@ -1,5 +1,6 @@
 """What goes wrong, is too much, or never comes: it costs one stream at most."""
 
+import asyncio
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from reallm.errors import InputError
 from reallm.streaming.engine import Engine
+from reallm.streaming.engine_async import open_stream
 from reallm.tokenizers.character import CharacterTokenizer
 from tests.dummies.engine_systems import alone, noise, talkative_system
 from tests.dummies.recognizer import LevelSystem, say, text_of
@@ -262,3 +264,29 @@ def test_back_pressure() -> None:
         assert 0.5 * rate <= taken < 0.75 * rate, "what the resampler holds back is beyond the queue"
         assert resampled.push(fast[taken:], rate) == len(fast) - taken
         assert resampled.finish().text == text_of([1, 2, 3, 4, 5, 6])
+
+
+def test_phrases_with_unknown_characters_are_refused_and_cost_no_slot_and_no_neighbour() -> None:
+    system, audio = talkative_system("speech_reallm"), noise(7, 3000)
+    expected = alone(system, audio, phrases=["up xo"], phrase_bonus=40.0)
+    engine = Engine(system, slots=2)
+    neighbour = engine.stream(phrases=["up xo"], phrase_bonus=40.0)
+    neighbour.push(audio[:1500], 8000)
+    engine.step()
+    said = r"^phrase 'Up': 'U' \(U\+0055 LATIN CAPITAL LETTER U\) in 'Up' not known to"
+    for ask in (engine.stream, engine.stream_soon):
+        with pytest.raises(InputError, match=said):
+            ask(phrases=["up", "Up"])  # type: ignore[operator]
+        assert engine.active == 1 and not engine._joining
+    engine.stream(phrases=["up"]).close()
+    neighbour.push(audio[1500:], 8000)
+    found = neighbour.finish()
+    assert (found.text, found.token_ids) == (expected.text, expected.token_ids)
+
+    async def ask_in_asyncio() -> None:
+        with Engine(system, slots=1) as started:
+            with pytest.raises(InputError, match=said):
+                await open_stream(started, phrases=["Up"])
+            (await open_stream(started, phrases=["up"])).close()
+
+    asyncio.run(ask_in_asyncio())
