@@ -332,7 +332,7 @@ class StreamingSystem(System, Protocol):
         """The state of ``batch`` new streams."""
 
     def step(self, wav: Tensor, lens: Tensor, final: Tensor, state: Any) -> tuple[Emission, Any]:
-        """wav (B, S_c) → tokens, state."""
+        """wav (B, S_c) → tokens, state. The caller writes into ``wav``, ``lens`` and ``final`` again: the state keeps no view of them."""
 
 
 def times_known(system: System) -> bool:
