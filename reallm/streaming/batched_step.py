@@ -8,11 +8,12 @@ import torch
 from reallm.layers.full_precision import audio_dtype
 from reallm.protocols import StreamingSystem, keeps_n_best
 from reallm.searchers._hypotheses import Hypotheses
+from reallm.streaming.captured_step import CapturedStep, captures
 from reallm.streaming.kept_rows import KeptRows
 from reallm.streaming.options import TakenChoices
 from reallm.streaming.readback import Pending, Rows
 from reallm.streaming.sample_ring import Chunks, Mask
-from reallm.streaming.state import reset
+from reallm.streaming.state import StreamingState, reset
 from reallm.types import Scored
 
 
@@ -36,6 +37,7 @@ class BatchedStep:
         device, dtype: of the states; audio is never below float32.
         isolates: keep a copy of the rows that take part, of before the step. With it a step that raises is done again for one half of
             them and for the other, until it is known whose audio it is that cannot be decoded. Without it all rows of the step fail.
+            Of no use where steps are captured (see captured_step.py), in which no Python runs that could raise.
         like: another one of the same arguments, with which it shares what is not the states'. They are not to step at a time.
     """
 
@@ -52,6 +54,10 @@ class BatchedStep:
         with torch.inference_mode():
             self._initial: Any = system.init_state(1, device, dtype) if like is None else like._initial
             self.state = system.init_state(batch, device, dtype)
+            self._captured: CapturedStep | None = None
+            if captures(system, device):
+                self._captured = CapturedStep(system, self.state, system.chunk_samples, self._audio_dtype)
+                self.state, isolates = self._captured.state, False
             self._kept: KeptRows | None = like._kept if like is not None else KeptRows(self.state) if isolates else None
         self.pending, self.full, self._ending = (np.zeros(batch, dtype=np.bool_) for _ in range(3))
         self._n_best: Any = getattr(system, "n_best", None) if keeps_n_best(system) else None
@@ -65,7 +71,10 @@ class BatchedStep:
     @torch.inference_mode()
     def begin(self, choices: TakenChoices) -> None:
         """The rows of new streams take what these have chosen."""
-        choices.write(self._system, self.state, self._device)
+        if self._captured is not None:
+            self._captured.begin(choices)
+        else:
+            choices.write(self._system, self.state, self._device)
 
     @torch.inference_mode()
     def __call__(self, chunks: Chunks) -> tuple[list[Heard], dict[int, Exception]]:
@@ -79,9 +88,7 @@ class BatchedStep:
         if self._kept is not None:
             self._kept.keep(self.state, torch.from_numpy(np.flatnonzero(chunks.rows | self.pending)).to(self._device))
         try:
-            wav, lens, final = (torch.from_numpy(array).to(self._device) for array in chunks[:3])
-            emission, after = self._system.step(wav.to(self._audio_dtype), lens, final, self.state)
-            rows = Rows(emission, self._system, pending_of(after))
+            rows, after = self._step(chunks)
         except Exception as error:
             taking_part = np.flatnonzero(chunks.rows)
             if self._kept is not None:
@@ -102,6 +109,13 @@ class BatchedStep:
             took_part, ending = chunks.rows | self.pending, chunks.final | self._ending
             self.pending, self.full, self._ending = rows.pending, rows.full, ending & rows.pending
             heard.append(Heard(rows, took_part, ending & ~rows.pending))
+
+    def _step(self, chunks: Chunks) -> tuple[Rows, StreamingState]:
+        if self._captured is not None:
+            return self._captured(chunks), self.state
+        wav, lens, final = (torch.from_numpy(array).to(self._device) for array in chunks[:3])
+        emission, after = self._system.step(wav.to(self._audio_dtype), lens, final, self.state)
+        return Rows(emission, self._system, pending_of(after)), after
 
     @torch.inference_mode()
     def n_best(self, emitted: list[int], row: int) -> list[Scored]:

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from reallm.streaming import batched_step
 from reallm.streaming.batched_step import BatchedStep
 from reallm.streaming.captured_step import CapturedStep, captures
+from reallm.streaming.engine import Engine
 from reallm.streaming.options import Choices, choose
 from reallm.streaming.sample_ring import Chunks
 from reallm.streaming.state import clone, tensors
-from tests.dummies.engine_systems import noise, talkative_system
+from tests.dummies.engine_systems import alone, noise, talkative_system
 
 SYSTEMS = ["speech_reallm", "transducer", "ctc", "delays"]
 CPU = torch.device("cpu")
@@ -67,6 +69,23 @@ def test_it_hears_what_a_step_hears_and_its_tensors_stay(which: str) -> None:
         assert addresses(step.state) == stay
         heard += int(rows.lens.sum())
     assert heard > 2
+
+
+@pytest.mark.parametrize("which", ["speech_reallm", "transducer", "ctc"])
+def test_an_engine_whose_steps_are_captured_finds_what_a_recognizer_finds(which: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    system, free = bounded(which, positions=2), talkative_system(which)
+    monkeypatch.setattr(batched_step, "captures", lambda system, device: True)
+    engine = Engine(system, slots=2)
+    assert all(isinstance(group.batch._captured, CapturedStep) for group in engine._groups)
+    for audio in (noise(1, 7000), noise(2, 1300), noise(3, 5000)):  # one after another in the rows
+        pair = [engine.stream(blank_penalty=1.0), engine.stream()]
+        for begin in range(0, len(audio), 700):
+            for stream in pair:
+                stream.push(audio[begin : begin + 700], 8000)
+            engine.step()
+        penalized, plain = (stream.finish() for stream in pair)
+        assert plain.token_ids == alone(free, audio).token_ids and plain.token_ids
+        assert penalized.token_ids == alone(free, audio, blank_penalty=1.0).token_ids
 
 
 def test_what_was_read_back_does_not_change_in_the_next_step() -> None:
