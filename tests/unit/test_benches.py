@@ -194,6 +194,9 @@ def test_streams_counts_all_chunks_that_arrive(script: Callable[[str], Any]) -> 
     assert 0.1 * turn.steps < turn.stepping < turn.seconds > 0.6
     live.engine.step = step
     assert not live.engine.step(), "nothing is left for the next turn"
+    live.system.searcher.positions = 1  # a response takes several steps, and its chunk is late until the last
+    bounded = streams.LiveStreams(live.system, 1, arguments).turn(2.0)
+    assert bounded.steps > bounded.decoded == len(bounded.late) >= 8
 
 
 def test_streams_judges_by_the_median_p99(script: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,7 +235,7 @@ def test_time_of_parts_adds_up(script: Callable[[str], Any]) -> None:
     assert parts[0].work(more=2) == 9 and spent["both"] == 7.0, "not any more"
 
 
-@pytest.mark.parametrize(("option", "value"), [("--seconds", 0.4), ("--resolution", 1), ("--least", 0), ("--clock", "cpu")])
+@pytest.mark.parametrize(("option", "value"), [("--seconds", 0.4), ("--resolution", 1), ("--least", 0), ("--positions", 0), ("--clock", "cpu")])
 def test_streams_refuses(bench: Callable[..., Any], capsys: pytest.CaptureFixture[str], option: str, value: object) -> None:
     with pytest.raises(SystemExit) as end:
         bench("streams", option, value)

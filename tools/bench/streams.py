@@ -56,17 +56,20 @@ def main() -> None:
     parser.add_argument("--least", type=int, default=1, help="the first B")
     parser.add_argument("--most", type=int, default=4096, help="the last B")
     parser.add_argument("--group", type=int, help="slots of the engine that are decoded together; default: as the engine has it")
+    parser.add_argument("--positions", type=int, help="of the decoder in a step, see GreedySearcher; default: until all rows are done")
     parser.add_argument("--resolution", type=float, default=0.1, help="between the B that holds and the one that fails, as a share of it")
     _measure.run(parser, bench)
 
 
 def bench(arguments: argparse.Namespace, report: _measure.Report) -> None:
     """Measure."""
-    at_least(1, **{"--least": arguments.least, "--most": arguments.most})
+    positions = 1 if arguments.positions is None else arguments.positions
+    at_least(1, **{"--least": arguments.least, "--most": arguments.most, "--positions": positions})
     if not 0 < arguments.resolution < 1:
         raise InputError(f"--resolution {arguments.resolution}: between 0 and 1")
     system: Any = load(published()) if arguments.config == "digits" else paced(build(arguments.config))
     system.to(arguments.device, getattr(torch, arguments.dtype)).eval()
+    system.searcher.positions = arguments.positions
     chunk = system.chunk_samples / system.sample_rate
     if arguments.seconds < 2 * chunk:
         raise InputError(f"--seconds {arguments.seconds}: at least two chunks, {2 * chunk:g} s")
@@ -191,7 +194,7 @@ class LiveStreams:
             pushed = time.perf_counter()
             self.engine.step()
             ended = time.perf_counter()
-            done = has & ~self.engine._ring.ready[self.rows]
+            done = has & ~self.engine._ring.wanting[self.rows]
             found.late += (ended - begun - waits[done]).tolist()
             waits[done] = np.nan
             found.steps, found.decoded = found.steps + 1, found.decoded + int(done.sum())
