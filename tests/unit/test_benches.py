@@ -235,7 +235,9 @@ def test_time_of_parts_adds_up(script: Callable[[str], Any]) -> None:
     assert parts[0].work(more=2) == 9 and spent["both"] == 7.0, "not any more"
 
 
-@pytest.mark.parametrize(("option", "value"), [("--seconds", 0.4), ("--resolution", 1), ("--least", 0), ("--positions", 0), ("--clock", "cpu")])
+@pytest.mark.parametrize(
+    ("option", "value"), [("--seconds", 0.4), ("--resolution", 1), ("--least", 0), ("--positions", 0), ("--clock", "cpu")]
+)
 def test_streams_refuses(bench: Callable[..., Any], capsys: pytest.CaptureFixture[str], option: str, value: object) -> None:
     with pytest.raises(SystemExit) as end:
         bench("streams", option, value)
