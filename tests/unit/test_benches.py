@@ -196,7 +196,7 @@ def test_streams_counts_all_chunks_that_arrive(script: Callable[[str], Any]) -> 
     assert not live.engine.step(), "nothing is left for the next turn"
     live.system.searcher.positions = 1  # a response takes several steps, and its chunk is late until the last
     bounded = streams.LiveStreams(live.system, 1, arguments).turn(2.0)
-    assert bounded.steps > bounded.decoded == len(bounded.late) >= 8
+    assert bounded.steps >= 1.5 * bounded.decoded and bounded.decoded == len(bounded.late) >= 8
 
 
 def test_streams_judges_by_the_median_p99(script: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
