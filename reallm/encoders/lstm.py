@@ -85,8 +85,8 @@ class LSTMEncoder(nn.Module):
         # All rows run the whole chunk: were the frames packed, the last bits of a row would hang on how many rows have as many.
         enc, after = self.lstm(x, (before.hidden.transpose(0, 1).contiguous(), before.cell.transpose(0, 1).contiguous()))
         hidden, cell = before.hidden, before.cell
-        part = (lens > 0) & (lens < x.size(1)) & ~final
-        if bool(part.any()):  # of the state after its own last frame nothing came out
+        part = (lens > 0) & (lens < x.size(1))
+        if bool(part.any()):  # nn.LSTM returns the state after the last frame of the chunk, not of the row
             _, _, parts = self._frame_by_frame(x, lens, before)
             hidden, cell = parts.hidden, parts.cell
         whole = (lens == x.size(1)).view(-1, 1, 1)
