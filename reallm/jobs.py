@@ -66,6 +66,7 @@ def in_shards(
     key: Mapping[str, Any],
     workers: Workers = ALONE,
     tick: Tick = lambda count: None,
+    there: Callable[[Any], bool] = lambda item: True,
 ) -> "Results":
     """What ``work`` makes of each shard of ``items``, in order, when all are done.
 
@@ -76,12 +77,13 @@ def in_shards(
             what is made of them is written. A dask cluster's workers must be able to read it.
         key: what the results depend on, for JSON.
         tick: is told how many items are done.
+        there: whether what ``work`` left of an item outside of ``folder`` is there still; where it is not, the shard is done again.
 
     Raises what ``work`` raises, and InputError for processes that were killed and a cluster that is not there. What was finished stays.
     """
     _open(folder, {**key, "reallm": __version__, "items": len(items), "size": size})
     shards = {folder / f"{first:09d}.json.gz": items[first : first + size] for first in range(0, len(items), size)}
-    missing = {file: shard for file, shard in shards.items() if not file.exists()}
+    missing = {file: shard for file, shard in shards.items() if not (file.exists() and all(map(there, shard)))}
     tick(len(items) - sum(map(len, missing.values())))
     try:
         _do(work, missing, folder, workers, tick)

@@ -42,6 +42,16 @@ def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
         raise
 
 
+def move_folder(folder: Path, path: Path) -> None:
+    """Rename a folder whose files :func:`atomic_write` wrote: at once, however large it is. ``path`` must not exist, or be empty."""
+    os.replace(folder, path)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def atomic_folder(path: Path | str, replace: bool = False) -> Iterator[Path]:
     """Fill a folder beside ``path``, fsync its files and rename it; on an exception nothing of it stays.

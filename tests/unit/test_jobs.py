@@ -78,6 +78,12 @@ def test_what_is_done_is_not_done_again(notes: Path, tmp_path: Path) -> None:
     assert len(shards_done(notes)) == 11, "other items: anew"
 
 
+def test_a_shard_whose_work_is_gone_is_done_again(notes: Path, tmp_path: Path) -> None:
+    squares(Squares(notes), tmp_path / "parts")
+    assert squares(Squares(notes), tmp_path / "parts", there=lambda number: number != 4) == [n * n for n in range(10)]
+    assert shards_done(notes) == ["000", "003", "003", "006", "009"]
+
+
 def test_where_nothing_is_done_nothing_stays(notes: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="number 1 is bad"):
         squares(Squares(notes, refuses=1), tmp_path / "parts")

@@ -10,6 +10,7 @@ import numpy as np
 from reallm.data.corpora.librispeech import EVALUATION, FOLDER, SYNTHETIC
 from reallm.data.corpora.speaking import Planned, Spoken, whole_corpus
 from reallm.data.corpora.spoken_text import TEXTS, Manner, Saying, Speaker, made_of, refuse_another, sayings, sentences
+from reallm.data.files import atomic_write
 from reallm.data.synthesis import voices
 from reallm.jobs import ALONE, Tick, Workers
 
@@ -69,7 +70,8 @@ def write_corpus(
             _write_transcripts(they.folder, spoken)
             hours = sum(each.seconds for each in spoken) / 3600
             listing += [f"{s.name} | {part} | {s.voice}" for s in speakers] + [f"; {part}: {hours:.3f} hours"]
-        (they.folder / "SPEAKERS.TXT").write_text("\n".join(listing) + "\n", encoding="utf-8")
+        with atomic_write(they.folder / "SPEAKERS.TXT") as file:
+            file.write("\n".join(listing) + "\n")
     return root
 
 
@@ -88,5 +90,6 @@ def _write_transcripts(folder: Path, spoken: Sequence[Spoken]) -> None:
     for each in spoken:
         chapter, _, _ = Path(each.path).stem.rpartition("-")
         lines.setdefault((folder / each.path).with_name(f"{chapter}.trans.txt"), []).append(f"{Path(each.path).stem} {each.saying.text}")
-    for file, texts in lines.items():
-        file.write_text("\n".join(texts) + "\n", encoding="utf-8")
+    for path, texts in lines.items():
+        with atomic_write(path) as file:
+            file.write("\n".join(texts) + "\n")

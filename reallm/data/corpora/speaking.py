@@ -1,7 +1,7 @@
 """Synthetic corpora are spoken in shards, by one who is at hand or by many, to the same bytes; they are there whole or not at all."""
 
+import io
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from typing import Any
 import soundfile
 
 from reallm.data.corpora.spoken_text import RATE, Saying, say
-from reallm.data.files import atomic_folder, atomic_write
+from reallm.data.files import atomic_write, move_folder
 from reallm.data.synthesis import Synthesizer
 from reallm.jobs import Tick, Workers, in_shards
 
@@ -42,11 +42,11 @@ class Speech:
 
     def _write(self, file: Path, saying: Saying, tick: Tick) -> float:
         audio = say(saying)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        # A cluster may have two workers at one shard, when it believes the first to be dead.
-        beside = file.with_suffix(f".{os.getpid()}.tmp")
-        soundfile.write(beside, audio, RATE, format="FLAC", subtype="PCM_16")
-        os.replace(beside, file)
+        packed = io.BytesIO()  # libsndfile does not pass on that a disk is full
+        soundfile.write(packed, audio, RATE, format="FLAC", subtype="PCM_16")
+        # A cluster may have two workers at one shard, when it believes the first to be dead: whoever is last writes the same.
+        with atomic_write(file, "wb") as sink:
+            sink.write(packed.getvalue())
         tick(1)
         return len(audio) / RATE
 
@@ -75,7 +75,9 @@ class Speakers:
             while not several or not enough(len(found) + len(several), done + ahead * slower):
                 several.append(next(plan))
                 ahead += several[-1][1].expected
-            shards = in_shards(Speech(self.folder), several, SHARD, self.parts / f"{name}-{number}", {}, self.workers, self.tick)
+            shards = in_shards(
+                Speech(self.folder), several, SHARD, self.parts / f"{name}-{number}", {}, self.workers, self.tick, self._is_there
+            )
             lengths = [length for shard in shards for length in shard]
             for (path, saying), length in zip(several, lengths, strict=True):
                 if enough(len(found), done):
@@ -85,6 +87,9 @@ class Speakers:
                     done += length
             expected, number = expected + ahead, number + 1
         return found
+
+    def _is_there(self, planned: Planned) -> bool:
+        return (self.folder / planned[0]).is_file()
 
     def _remove(self, path: str) -> None:
         """One too many, and folders that held nothing else."""
@@ -100,7 +105,8 @@ class Speakers:
 def whole_corpus(root: Path, marker: str, made: dict[str, Any], workers: Workers, tick: Tick) -> Iterator[Speakers]:
     """Speakers of a corpus that will be at ``root``, with a file ``marker`` that says what it was ``made`` of.
 
-    What was spoken when this was stopped lies beside ``root`` until the same corpus is asked for again, which goes on from there.
+    What was spoken when this was stopped lies beside ``root`` until the same corpus is asked for again, which goes on from there. What
+    else is written into their folder is written by :func:`reallm.data.files.atomic_write`, so that a rename makes a whole corpus of it.
     """
     root = root.resolve()
     parts = root.with_name(f".{root.name}.parts")
@@ -119,7 +125,7 @@ def whole_corpus(root: Path, marker: str, made: dict[str, Any], workers: Workers
         raise
     for stray in folder.rglob("*.tmp"):
         stray.unlink()
-    shutil.copy(stamp, folder)
-    with atomic_folder(root) as whole:
-        os.replace(folder, whole)
+    with atomic_write(folder / marker) as file:
+        file.write(text)
+    move_folder(folder, root)
     shutil.rmtree(parts)

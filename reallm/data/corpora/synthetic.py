@@ -12,6 +12,7 @@ from lhotse.cut import Cut
 from reallm.data.corpora.manifest import Utterance, cuts_of, write_manifest
 from reallm.data.corpora.speaking import Planned, whole_corpus
 from reallm.data.corpora.spoken_text import SPOKEN, TEXTS, Manner, Saying, Speaker, made_of, refuse_another, sayings, sentences
+from reallm.data.files import atomic_write
 from reallm.data.synthesis import DIALECTS, human_variants
 from reallm.errors import InputError
 from reallm.jobs import ALONE, Tick, Workers
@@ -110,7 +111,8 @@ def prepare(text: Path, out: Path, options: SyntheticOptions, workers: Workers =
                 listing = [
                     {"id": Path(s.path).stem, "path": s.path, "text": s.saying.text, "speaker": s.saying.speaker.name} for s in spoken
                 ]
-                (they.folder / f"{split}.json").write_text(json.dumps(listing, indent=0) + "\n", encoding="utf-8")
+                with atomic_write(they.folder / f"{split}.json") as file:
+                    file.write(json.dumps(listing, indent=0) + "\n")
     record: dict[str, Any] = {}
     for split in TEXTS:
         record = write_manifest(_cuts(root, split), {}, root, out, split, CORPUS, False, SPOKEN)

@@ -118,6 +118,47 @@ def test_a_process_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert files_of(out) == files_of(tmp_path / "whole") and not (out / ".speech.parts").exists()
 
 
+@pytest.mark.parametrize("lost", [0, 3])
+def test_a_stop_at_the_very_end_loses_nothing_and_what_is_gone_is_spoken_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: int
+) -> None:
+    monkeypatch.setattr(speaking, "SHARD", 2)
+    text, options, out = write_text(tmp_path / "text"), SyntheticOptions(**TINY), tmp_path / "out"
+    prepare(text, tmp_path / "whole", options)
+    replace = os.replace
+
+    def stop(source: Path | str, target: Path | str) -> None:
+        if Path(target) == (out / "speech").resolve():
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", stop)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(text, out, options)
+    assert not (out / "speech").exists()
+    for file in sorted(out.rglob("train-*.flac"))[:lost]:
+        file.unlink()
+    again: list[int] = []
+    prepare(text, out, options, tick=again.append)
+    assert again[0] > 0, "it goes on"
+    assert files_of(out) == files_of(tmp_path / "whole") and not (out / ".speech.parts").exists()
+
+
+def test_what_is_spoken_is_on_disk_before_it_counts_as_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: set[int] = set()
+    sync = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    prepare(write_text(tmp_path / "text"), tmp_path / "out", SyntheticOptions(**TINY))
+    files = [path for path in (tmp_path / "out/speech").rglob("*") if path.is_file()]
+    assert len(files) > 10 and {path.stat().st_ino for path in [*files, tmp_path / "out"]} <= synced
+
+
 def test_of_another_corpus_and_of_one_that_was_not_begun_nothing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text, out = write_text(tmp_path / "text"), tmp_path / "out"
 
