@@ -1,5 +1,8 @@
 """One step of a system for all streams, of which one that goes wrong takes no other with it. B rows."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +16,10 @@ from reallm.streaming.kept_rows import KeptRows
 from reallm.streaming.options import TakenChoices
 from reallm.streaming.readback import Pending, Rows
 from reallm.streaming.sample_ring import Chunks, Mask
-from reallm.streaming.state import StreamingState, reset
+from reallm.streaming.state import StreamingState, map_states, reset, select
 from reallm.types import Scored
+
+logger = logging.getLogger(__name__)
 
 
 class Heard(NamedTuple):
@@ -36,7 +41,7 @@ class BatchedStep:
         batch: B.
         device, dtype: of the states; audio is never below float32.
         isolates: keep a copy of the rows that take part, of before the step. With it a step that raises is done again for one half of
-            them and for the other, until it is known whose audio it is that cannot be decoded. Without it all rows of the step fail.
+            them and for the other, until it is known which row it is that cannot be decoded. Without it all rows of the step fail.
             Of no use where steps are captured (see captured_step.py), in which no Python runs that could raise.
         like: another one of the same arguments, with which it shares what is not the states'. They are not to step at a time.
     """
@@ -53,12 +58,14 @@ class BatchedStep:
         self._system, self._device, self._audio_dtype = system, device, audio_dtype(dtype)
         with torch.inference_mode():
             self._initial: Any = system.init_state(1, device, dtype) if like is None else like._initial
-            self.state = system.init_state(batch, device, dtype)
             self._captured: CapturedStep | None = None
-            if captures(system, device):
-                self._captured = CapturedStep(system, self.state, system.chunk_samples, self._audio_dtype)
-                self.state, isolates = self._captured.state, False
-            self._kept: KeptRows | None = like._kept if like is not None else KeptRows(self.state) if isolates else None
+            if captures(system, device) and (like is None or like._captured is not None):
+                self._captured = _captured(system, batch, device, dtype)
+            self.state = system.init_state(batch, device, dtype) if self._captured is None else self._captured.state
+            self._kept: KeptRows | None = None
+            if isolates and self._captured is None:
+                shared = None if like is None else like._kept
+                self._kept = KeptRows(self.state) if shared is None else shared
         self.pending, self.full, self._ending = (np.zeros(batch, dtype=np.bool_) for _ in range(3))
         self._n_best: Any = getattr(system, "n_best", None) if keeps_n_best(system) else None
 
@@ -66,7 +73,7 @@ class BatchedStep:
     def renew(self, rows: Mask) -> None:
         """``rows`` (B,) become those of new streams."""
         self.pending, self.full, self._ending = (mask & ~rows for mask in (self.pending, self.full, self._ending))
-        self.state = reset(self.state, torch.from_numpy(rows).to(self._device), self._initial)
+        self.state = reset(self.state, torch.from_numpy(rows), self._initial)
 
     @torch.inference_mode()
     def begin(self, choices: TakenChoices) -> None:
@@ -78,37 +85,48 @@ class BatchedStep:
 
     @torch.inference_mode()
     def __call__(self, chunks: Chunks) -> tuple[list[Heard], dict[int, Exception]]:
-        """Decode one chunk of the rows that take part, and go on in those that are pending: what was heard, what went wrong in which."""
+        """Decode one chunk of the rows that take part, and go on in those that are pending: what was heard, what went wrong in which.
+
+        A row is in one of what was heard, or it went wrong: then it is that of a new stream, or its answers would go on in later steps.
+        """
         heard: list[Heard] = []
         failed: dict[int, Exception] = {}
-        self._decode(chunks, heard, failed)
+        self._decode(chunks._replace(rows=chunks.rows | self.pending), heard, failed)
         return heard, failed
 
     def _decode(self, chunks: Chunks, heard: list[Heard], failed: dict[int, Exception]) -> None:
+        taking_part = np.flatnonzero(chunks.rows)
         if self._kept is not None:
-            self._kept.keep(self.state, torch.from_numpy(np.flatnonzero(chunks.rows | self.pending)).to(self._device))
+            self._kept.keep(self.state, torch.from_numpy(taking_part).to(self._device))
         try:
             rows, after = self._step(chunks)
         except Exception as error:
-            taking_part = np.flatnonzero(chunks.rows)
             if self._kept is not None:
                 self.state = self._kept.restore(self.state)
-            if not len(taking_part):  # no data to blame: it is all that went on
-                failed.update(dict.fromkeys(np.flatnonzero(self.pending).tolist(), error))
-                self.pending = np.zeros_like(self.pending)
-                return
-            if self._kept is None or len(taking_part) == 1:
+            if self._kept is None or len(taking_part) <= 1:
                 failed.update(dict.fromkeys(taking_part.tolist(), error))
+                self.renew(chunks.rows)
                 return
             for half in np.array_split(taking_part, 2):
                 mask = np.zeros_like(chunks.rows)
                 mask[half] = True
-                self._decode(chunks.of(mask), heard, failed)
+                with self._resting(self.pending & ~mask):
+                    self._decode(chunks.of(mask), heard, failed)
         else:
             self.state = after
-            took_part, ending = chunks.rows | self.pending, chunks.final | self._ending
-            self.pending, self.full, self._ending = rows.pending, rows.full, ending & rows.pending
-            heard.append(Heard(rows, took_part, ending & ~rows.pending))
+            ending = chunks.final | (self._ending & chunks.rows)
+            for own, told in ((self.pending, rows.pending), (self.full, rows.full), (self._ending, ending & rows.pending)):
+                np.copyto(own, told, where=chunks.rows)
+            heard.append(Heard(rows, chunks.rows, ending & ~rows.pending))
+
+    @contextmanager
+    def _resting(self, rows: Mask) -> Iterator[None]:
+        """Inside, ``rows`` (B,) are those of new streams, which have nothing to go on with; afterwards they are what they were."""
+        index = torch.from_numpy(np.flatnonzero(rows)).to(self._device)
+        kept = select(self.state, index)
+        self.state = reset(self.state, torch.from_numpy(rows), self._initial)
+        yield
+        self.state = map_states(lambda tensor, own: tensor.index_copy_(0, index, own), self.state, kept)
 
     def _step(self, chunks: Chunks) -> tuple[Rows, StreamingState]:
         if self._captured is not None:
@@ -121,6 +139,16 @@ class BatchedStep:
     def n_best(self, emitted: list[int], row: int) -> list[Scored]:
         """The hypotheses of a row that ended with this step, where the system keeps several."""
         return [] if self._n_best is None else list(self._n_best(emitted, self.state, row))
+
+
+def _captured(system: StreamingSystem, batch: int, device: torch.device, dtype: torch.dtype) -> CapturedStep | None:
+    """None where the capture fails: what a searcher says of itself, a component beside it may not keep."""
+    try:
+        return CapturedStep(system, system.init_state(batch, device, dtype), system.chunk_samples, audio_dtype(dtype))
+    except RuntimeError as error:
+        name = getattr(system, "component_name", type(system).__name__)
+        logger.warning("the steps of system '%s' are not captured, and take longer: %s", name, error)
+        return None
 
 
 def pending_of(state: Any) -> Pending | None:

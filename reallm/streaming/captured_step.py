@@ -13,13 +13,14 @@ The capture itself has not run on an accelerator yet: what surrounds it is teste
 """
 
 from collections.abc import Callable
-from contextlib import nullcontext
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from reallm.protocols import StreamingSystem, takes_phrases
+from reallm.searchers._biasing import Table
 from reallm.streaming.host import nobody_ends
 from reallm.streaming.options import TakenChoices
 from reallm.streaming.readback import Rows, pack
@@ -30,9 +31,20 @@ WARM_UP = 3  # steps, in which libraries choose their kernels and allocate what 
 
 
 def captures(system: StreamingSystem, device: torch.device) -> bool:
-    """Whether the steps of a system on a device are captured: those that do the same work whatever the numbers are."""
+    """Whether the steps of a system on a device are to be captured: those that do the same work whatever the numbers are.
+
+    A searcher says so by ``is_static``; of the other components it is taken for granted.
+    """
     searcher: Any = getattr(system, "searcher", None)
     return device.type == "cuda" and (searcher is None or bool(getattr(searcher, "is_static", False)))
+
+
+class Packed(NamedTuple):
+    """See readback.pack."""
+
+    emission: Tensor  # (B, …) int64
+    tokens: int
+    speech_ends: int
 
 
 class CapturedStep:
@@ -43,30 +55,39 @@ class CapturedStep:
         state: of B new streams. Its tensors are those that are written into from now on.
         size: S_c.
         audio_dtype: of wav.
+
+    Raises RuntimeError where the step cannot be captured.
     """
 
     @torch.inference_mode()
     def __init__(self, system: StreamingSystem, state: StreamingState, size: int, audio_dtype: torch.dtype) -> None:
         self._system, self.state = system, _apart(state)
         batch, self._device = tensors(state)[0].size(0), tensors(state)[0].device
+        with self._there():
+            self._prepare(batch, size, audio_dtype)
+
+    def _there(self) -> AbstractContextManager[Any]:
+        """Inside, the current device is that of the state: streams, events and graphs are made on the current one."""
+        return torch.cuda.device(self._device) if self._device.type == "cuda" else nullcontext()
+
+    def _prepare(self, batch: int, size: int, audio_dtype: torch.dtype) -> None:
         dtypes = (torch.float32, torch.int64, torch.bool)
         shapes = ((batch, size), (batch,), (batch,))
         self._host = [self._pinned(shape, dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
         wav, lens, final = (torch.zeros(shape, dtype=dtype, device=self._device) for shape, dtype in zip(shapes, dtypes, strict=True))
         self._inputs = (wav.to(audio_dtype), lens, final)
-        self._replays: dict[bool, Callable[[], Tensor]] = {}  # by whether a row may end
-        self._phrases: Any = None  # where they lie, of the replays
+        self._replays: dict[tuple[bool, bool], Callable[[], Packed]] = {}  # by whether a row may end, and may have phrases
+        self._phrases: Table | None = None  # that of the replays
         self._packed: Tensor | None = None  # on the host
-        self._tokens, self._most = 0, 0
         if self._device.type == "cuda":
             self._warm_up()
 
     def _pinned(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         return torch.zeros(shape, dtype=dtype, pin_memory=self._device.type == "cuda")
 
-    def _run(self) -> Tensor:
+    def _run(self) -> Packed:
         emission, after = self._system.step(*self._inputs, self.state)
-        packed, self._tokens, self._most = pack(emission, self._system)
+        packed = Packed(*pack(emission, self._system))
         self.adopt(after)
         return packed
 
@@ -82,44 +103,58 @@ class CapturedStep:
     @torch.inference_mode()
     def begin(self, choices: TakenChoices) -> None:
         """The rows of new streams take what these have chosen."""
-        after = map_states(lambda tensor: tensor, self.state)
-        choices.write(self._system, after, self._device)
-        self.adopt(after)
+        with self._there():
+            after = map_states(lambda tensor: tensor, self.state)
+            choices.write(self._system, after, self._device)
+            self.adopt(after)
 
     @torch.inference_mode()
     def __call__(self, chunks: Chunks) -> Rows:
         """One chunk of the rows that take part, read back."""
+        with self._there():
+            return self._hear(chunks)
+
+    def _hear(self, chunks: Chunks) -> Rows:
         for host, device, array in zip(self._host, self._inputs, chunks[:3], strict=True):
             host.copy_(torch.from_numpy(array))
             device.copy_(host, non_blocking=True)
-        packed = self._replay(bool(chunks.final.any()))()
-        if self._packed is None or self._packed.shape != packed.shape:
-            self._packed = self._pinned(tuple(packed.shape), packed.dtype)
-        self._packed.copy_(packed, non_blocking=True)
+        emission, tokens, speech_ends = self._replay(bool(chunks.final.any()))()
+        if self._packed is None or self._packed.shape != emission.shape:
+            self._packed = self._pinned(tuple(emission.shape), emission.dtype)
+        self._packed.copy_(emission, non_blocking=True)
         if self._device.type == "cuda":
             cuda: Any = torch.cuda  # of which parts have no types
             done = cuda.Event()
             done.record()
             done.synchronize()
-        return Rows.unpacked(self._packed.numpy().copy(), self._tokens, self._most)  # the next step writes into the buffer
+        return Rows.unpacked(self._packed.numpy().copy(), tokens, speech_ends)  # the next step writes into the buffer
 
-    def _replay(self, ends: bool) -> Callable[[], Tensor]:
-        # Phrases may be given more room elsewhere, or be the first ones; then what was captured reads what is no longer theirs.
+    def _table(self) -> Table | None:
         searcher: Any = getattr(self._system, "searcher", None)
-        table = searcher.phrases.on(self._device) if takes_phrases(self._system) else None
-        phrases = tuple(tensor.data_ptr() for tensor in table or ())
-        if phrases != self._phrases:
-            self._replays, self._phrases = {}, phrases
-        if ends not in self._replays:
-            self._replays[ends] = self._capture(ends)
-        return self._replays[ends]
+        table: Table | None = searcher.phrases.on(self._device) if takes_phrases(self._system) else None
+        return table
 
-    def _capture(self, ends: bool) -> Callable[[], Tensor]:
+    def _replay(self, ends: bool) -> Callable[[], Packed]:
+        # A capture makes all streams wait. That without phrases is kept while there are some; that with phrases is of use until they get
+        # more room elsewhere: then it reads what is no longer theirs.
+        table = self._table()
+        if table is not None and table is not self._phrases:
+            self._replays = {which: replay for which, replay in self._replays.items() if not which[1]}
+            self._phrases = table
+        which = (ends, table is not None)
+        if which not in self._replays:
+            replay = self._capture(ends)
+            if self._table() is not table:  # another thread has changed it meanwhile, and what was captured may be of either
+                return replay
+            self._replays[which] = replay
+        return self._replays[which]
+
+    def _capture(self, ends: bool) -> Callable[[], Packed]:
         """What runs the step: to be called for each."""
         known = nullcontext if ends else nobody_ends
         if self._device.type != "cuda":
 
-            def plainly() -> Tensor:
+            def plainly() -> Packed:
                 with known():
                     return self._run()
 
@@ -128,7 +163,7 @@ class CapturedStep:
         with known(), torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may use the device
             packed = self._run()
 
-        def replay() -> Tensor:
+        def replay() -> Packed:
             graph.replay()
             return packed
 

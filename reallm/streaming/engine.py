@@ -10,9 +10,9 @@
 
 Slots lie in groups of G. A step of the system takes the next chunk of every stream of a group that has one (*continuous batching*):
 while it runs, pushes write audio into the ring for later ones, and streams that come late, rest or leave hold nobody up. The next step is
-of the group whose audio waits longest, so that a step computes few rows that rest, no group waits for all others to be ready, and none
-waits for more than one step of each. Where streams bring more than the machine decodes, their queues fill up to a bound, and ``push``
-waits: the delay of a live stream is bounded by it.
+of the group that waits longest since it began to want one, or since its last one, so that a step computes few rows that rest, no group
+waits for all others to be ready, and none waits for more than one step of each. Where streams bring more than the machine decodes, their
+queues fill up to a bound, and ``push`` waits: the delay of a live stream is bounded by it.
 
 ::
 
@@ -64,7 +64,7 @@ class _Group(NamedTuple):
 
 
 class Engine:
-    """Decodes up to ``slots`` streams in one batch. Memory is constant but for the transcripts.
+    """Decodes up to ``slots`` streams, in groups. Memory is constant but for the transcripts.
 
     All methods may be called from any thread.
 
@@ -75,7 +75,9 @@ class Engine:
         max_waiting: how many ``stream()`` may wait for a slot when all are taken; others are refused.
         idle_timeout: a stream that brings nothing for so many seconds is ended, and its words are kept; None = never.
         isolates: whether an exception in one stream's data fails that stream alone, at the cost of memory for the states of one group more,
-            and of a copy of the states of the streams that each step decodes; else it fails all streams of its step.
+            and of a copy of the states of the streams that each step decodes; else it fails all streams of its step. Where steps are
+            captured, on a CUDA device, it has no effect: no Python runs in them that could raise, and what the device itself reports
+            fails all.
         group: G, the slots that are decoded together; all, where there are not so many. Default: 8 on a processor, all on an accelerator,
             where a step costs about the same whatever its rows.
         clock: seconds, for the time-out and for the phases of streams.
@@ -285,25 +287,31 @@ class Engine:
                 oldest = self._ring.oldest()
                 if oldest is None:
                     return False
-                rows, batch, made = self._groups[oldest]
+                rows, batch, choices = self._groups[oldest]
                 took_part = self._ring.wanting[rows]
                 chunks = self._ring.take(oldest)
                 self._brought_at[rows][chunks.rows] = self._clock()
-                generation, fresh, choices = self._generation[rows].copy(), self._fresh[rows].copy(), made.take()
+                generation, fresh, chosen = self._generation[rows].copy(), self._fresh[rows].copy(), choices.take()
                 self._fresh[rows] = False
             if fresh.any():
                 batch.renew(fresh)
-            if choices is not None:
-                batch.begin(choices)
+            if chosen is not None:
+                batch.begin(chosen)
             heard, failed = batch(chunks)
             with self._lock:
-                same = took_part & (generation == self._generation[rows])
-                self._ring.go_on(oldest, batch.pending & same, batch.full & same)
+
+                def remaining() -> Mask:
+                    """(G,): rows whose streams are still those that stepped. One that is told something may leave, and another comes."""
+                    same: Mask = took_part & (generation == self._generation[rows])
+                    return same
+
+                self._ring.go_on(oldest, batch.pending & remaining(), batch.full & remaining())
                 for one in heard:
-                    self._deliver(rows, one, same)
+                    self._deliver(rows, one, remaining())
                 for row, error in failed.items():
-                    stream = self._streams[rows.start + row]
-                    if same[row] and stream is not None:
+                    if remaining()[row]:
+                        stream = self._streams[rows.start + row]
+                        assert stream is not None
                         stream._fail_at(error)
         return True
 

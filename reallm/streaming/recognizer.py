@@ -193,11 +193,11 @@ def device_of(system: System) -> torch.device:
 def parameter_of(system: System) -> torch.Tensor:
     """One of the system's parameters, for its device and type; an empty tensor, if it has none.
 
-    The encoder's, where it has one: a frontend remains float32.
+    The encoder's, where that has any, and the frontend's where nothing else has: it remains float32.
     """
-    part = getattr(system, "encoder", system)
-    parameters = part.parameters() if isinstance(part, torch.nn.Module) else iter(())
-    return next(parameters, torch.empty(0))
+    named = list(system.named_parameters()) if isinstance(system, torch.nn.Module) else []
+    rank = {"encoder": 0, "frontend": 2}
+    return min(named, key=lambda item: rank.get(item[0].partition(".")[0], 1))[1] if named else torch.empty(0)
 
 
 class AnyRecognizer(ABC):
@@ -327,7 +327,7 @@ class Recognizer(AnyRecognizer):
     @torch.inference_mode()
     def _renew(self, row: int, chosen: Chosen | None) -> None:
         if self._used[row]:
-            rows = torch.zeros(self.max_streams, dtype=torch.bool, device=self.device)
+            rows = torch.zeros(self.max_streams, dtype=torch.bool)  # on the host, which would wait to see it elsewhere
             rows[row] = True
             self._state = reset(self._state, rows, self._initial)
         self._used[row] = True
@@ -353,7 +353,6 @@ class Recognizer(AnyRecognizer):
         return True
 
     def _decode_chunk(self, busy: Sequence[Stream]) -> None:
-        # Fresh arrays: the state may keep views of what it was given.
         wav = np.zeros((self.max_streams, self.system.chunk_samples), dtype=np.float32)
         lens = np.zeros(self.max_streams, dtype=np.int64)
         final = np.zeros(self.max_streams, dtype=np.bool_)

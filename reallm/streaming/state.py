@@ -105,10 +105,9 @@ def reset(state: S, rows: Tensor, initial: S) -> S:
 
     The buffers of ``state`` are written into, those rows alone. ``rows`` may lie on the CPU, so that no accelerator is waited for.
     """
-    index = rows.nonzero().squeeze(1)
+    at = rows.nonzero().squeeze(1).to(tensors(state)[0].device)
 
     def begin(tensor: Tensor, first: Tensor) -> Tensor:
-        at = index.to(tensor.device)
         tensor[at] = first if first.size(0) == 1 else first[at]
         return tensor
 

@@ -14,7 +14,7 @@ from reallm.registry import catalogue, find
 from reallm.streaming.engine import Engine
 from reallm.streaming.engine_stream import EngineStream
 from reallm.streaming.offline import recognizer_for
-from reallm.streaming.recognizer import Recognizer
+from reallm.streaming.recognizer import Recognizer, parameter_of
 from reallm.streaming.resampler import Audio
 from reallm.streaming.state import tensors
 from reallm.systems.ctc import CTC
@@ -115,6 +115,19 @@ def test_a_frontend_that_learns_stays_float32_and_does_not_decide_for_the_others
     stream.push(noise(0, 4000), 8000)
     assert stream.finish().is_final and frontend.heard == {torch.float32}
     assert system.double().frontend.mean.dtype == torch.float64
+
+
+def test_the_type_is_the_encoders_or_another_parts_and_the_frontends_last() -> None:
+    parts = {"frontend": nn.Linear(1, 1), "head": nn.Linear(1, 2).bfloat16(), "encoder": nn.Linear(1, 3).bfloat16()}
+
+    def found(**others: nn.Module) -> torch.Tensor:
+        system: Any = nn.ModuleDict({**parts, **others})
+        return parameter_of(system)
+
+    nothing = nn.Identity()
+    assert found() is parts["encoder"].weight and found(encoder=nothing) is parts["head"].weight
+    assert found(encoder=nothing, head=nothing) is parts["frontend"].weight
+    assert found(encoder=nothing, head=nothing, frontend=nothing).numel() == 0
 
 
 def test_what_is_heard_is_what_a_float32_model_hears() -> None:

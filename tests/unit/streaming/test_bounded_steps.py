@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from reallm.streaming.batched_step import BatchedStep
+from reallm.streaming.engine import Engine
 from reallm.streaming.recognizer import Recognizer
 from reallm.streaming.sample_ring import Chunks
 from reallm.types import Hypothesis
@@ -62,8 +63,8 @@ def chunks(system: Any, audio: dict[int, Any], final: tuple[int, ...] = ()) -> C
     return found
 
 
-def batched(system: Any) -> BatchedStep:
-    return BatchedStep(system, 3, torch.device("cpu"), torch.float32, isolates=True)
+def batched(system: Any, isolates: bool = True) -> BatchedStep:
+    return BatchedStep(system, 3, torch.device("cpu"), torch.float32, isolates)
 
 
 def test_rows_that_are_pending_go_on_without_a_chunk_and_end_when_they_are_done() -> None:
@@ -132,3 +133,107 @@ def test_an_error_without_data_fails_all_that_went_on() -> None:
     system.step.broken = True
     heard, failed = step(chunks(system, {}))
     assert not heard and list(failed) == going_on and len(going_on) == 2 and not step.pending.any()
+
+
+class SickRow:
+    """The step of a system that raises, after writing into the state, while row 2 goes on with its answers, as soon as it is told to."""
+
+    def __init__(self, system: Any) -> None:
+        self._step, self.broken = system.step, False
+
+    def __call__(self, wav: Any, lens: Any, final: Any, state: Any) -> Any:
+        search = state.search
+        goes_on = bool((search.queue.count[2] > 0) | ~search.policy.wants_audio[2])
+        found = self._step(wav, lens, final, state)
+        if self.broken and goes_on:
+            raise RuntimeError("row 2")
+        return found
+
+
+def heard_beside(sick: bool, bring: tuple[int, ...]) -> list[list[int]]:
+    """What rows 0 and 1 say, row 0 and row 2 of which go on when row 2 becomes sick; ``bring``: those that bring a chunk in that step."""
+    system = bounded("speech_reallm", positions=1)
+    system.step = SickRow(system)
+    step, size, found = batched(system), system.chunk_samples, [list[int](), list[int]()]
+
+    def hear(heard: Any) -> None:
+        for row, said in enumerate(found):
+            assert sum(bool(one.took_part[row]) for one in heard) <= 1, "a row is stepped once"
+            said.extend(token.token_id for one in heard if one.took_part[row] for token in one.rows.tokens(row))
+
+    hear(step(chunks(system, {0: noise(7, size), 2: noise(9, size)}))[0])
+    assert step.pending.tolist() == [True, False, True]
+    system.step.broken = sick
+    heard, failed = step(chunks(system, {row: noise(20 + row, size) for row in bring}))
+    assert list(failed) == [2] * sick
+    hear(heard)
+    for number in range(60):
+        heard, failed = step(chunks(system, {1: noise(30, size)} if number == 5 else {}))
+        assert not failed, "it is that of a new stream"
+        hear(heard)
+        if sick:
+            assert not any(one.took_part[2] for one in heard) and not step.pending[2]
+    assert not step.pending.any()
+    return found
+
+
+@pytest.mark.parametrize("bring", [(), (1,), (0, 1)])
+def test_a_row_that_cannot_go_on_fails_alone_and_for_once(bring: tuple[int, ...]) -> None:
+    sick, healthy = heard_beside(True, bring), heard_beside(False, bring)
+    assert sick == healthy and all(healthy)
+
+
+def test_without_isolation_all_rows_of_the_step_fail_and_begin_anew() -> None:
+    system = bounded("speech_reallm", positions=1)
+    system.step = SickRow(system)
+    step, fresh, size = batched(system, isolates=False), batched(bounded("speech_reallm", positions=1)), system.chunk_samples
+    step(chunks(system, {0: noise(7, size), 2: noise(9, size)}))
+    system.step.broken = True
+    heard, failed = step(chunks(system, {1: noise(8, size)}))
+    assert not heard and list(failed) == [0, 1, 2] and not step.pending.any() and not step.full.any()
+    for number in range(9):
+        brought = {0: noise(number, size)} if number < 2 else {}
+        (one,), failed = step(chunks(system, brought))
+        (other,), _ = fresh(chunks(system, brought))
+        assert not failed and one.rows.tokens(0) == other.rows.tokens(0) and one.took_part.tolist() == other.took_part.tolist()
+
+
+def test_who_gets_the_slot_of_one_that_fails_in_a_step_that_was_halved_hears_nothing_of_him() -> None:
+    system = bounded("speech_reallm", positions=1)
+    step, poisoned = Fragile(system), [False]
+
+    def poison(wav: Any, lens: Any, final: Any, state: Any) -> Any:
+        emission, after = step(wav, lens, final, state)
+        if poisoned[0]:
+            emission.lens[3] = 1
+            emission.log_probs[3] = torch.nan
+        return emission, after
+
+    system.step = poison
+    engine = Engine(system, slots=4, group=4, max_waiting=1)
+    streams = sorted((engine.stream() for _ in range(4)), key=lambda stream: stream._row or 0)
+    waiting, size = engine.stream_soon(), system.chunk_samples
+    streams[3].push(noise(9, size), 8000)
+    engine.step()
+    assert engine._groups[0].batch.pending[3]
+    poisoned[0] = True
+    for row in range(3):
+        streams[row].push((9.0 if row == 1 else 1.0) * noise(row, size), 8000)
+    engine.step()
+    poisoned[0] = False
+    assert "too loud" in str(streams[1].error) and "became NaN" in str(streams[3].error)
+    late = waiting.result(0)
+    late.push(noise(5, 4000), 8000)
+    free = talkative_system("speech_reallm")
+    assert parts(late.finish()) == parts(alone(free, noise(5, 4000))) and late.result().text
+    for row in (0, 2):
+        assert parts(streams[row].finish()) == parts(alone(free, noise(row, size)))
+
+
+def test_a_row_is_renewed_without_a_look_at_the_device() -> None:
+    for which in ("speech_reallm", "ctc"):
+        system = talkative_system(which).to("meta")  # which has no numbers, so that a mask there raises
+        BatchedStep(system, 2, torch.device("meta"), torch.float32, True).renew(np.array([True, False]))
+        recognizer = Recognizer(system)
+        recognizer.stream().close()
+        recognizer.stream()

@@ -1,6 +1,8 @@
 """A step over tensors that stay where they are gives what a step gives; on a processor all but the capture is what an accelerator runs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,10 +34,17 @@ def captured(system: Any, rows: int = 3, device: torch.device = CPU) -> Captured
         return CapturedStep(system, system.init_state(rows, device), system.chunk_samples, torch.float32)
 
 
-def chunks(system: Any, rows: int = 3) -> Iterator[Chunks]:
-    """Rows that rest, bring whole chunks and end, at different times."""
+def nothing(system: Any, rows: int = 3) -> Chunks:
+    zero = np.zeros(rows, dtype=np.int64)
+    return Chunks(np.zeros((rows, system.chunk_samples), dtype=np.float32), zero, zero > 0, zero > 0)
+
+
+def chunks(system: Any, full: Callable[[], Any], rows: int = 3) -> Iterator[Chunks]:
+    """Rows that rest, bring whole chunks and end, at different times, when none of them is ``full`` (B,) any more."""
     random, size = np.random.default_rng(0), system.chunk_samples
     for number in range(8):
+        while full().any():
+            yield nothing(system, rows)
         lens = np.where(random.random(rows) < 0.5, size, 0).astype(np.int64)
         final = np.zeros(rows, dtype=np.bool_)
         if number == 5:
@@ -61,7 +70,7 @@ def test_it_hears_what_a_step_hears_and_its_tensors_stay(which: str) -> None:
     stay, heard = addresses(step.state), 0
     own = [tensor.untyped_storage().data_ptr() for tensor in tensors(step.state) if tensor.numel()]
     assert len(own) == len(set(own))
-    for taken in chunks(system):
+    for taken in chunks(system, lambda: plain.full):
         expected, rows = plain(taken)[0][0].rows, step(taken)
         assert said(rows, 3) == said(expected, 3)
         for one, other in zip(tensors(step.state), tensors(plain.state), strict=True):
@@ -90,8 +99,8 @@ def test_an_engine_whose_steps_are_captured_finds_what_a_recognizer_finds(which:
 
 def test_what_was_read_back_does_not_change_in_the_next_step() -> None:
     system = bounded("speech_reallm")
-    step, found = captured(system), []
-    for taken in chunks(system):
+    step, found = captured(system), list[Any]()
+    for taken in chunks(system, lambda: found[-1][0].full if found else np.zeros(3)):
         rows = step(taken)
         found.append((rows, said(rows, 3)))
     assert all(said(rows, 3) == before for rows, before in found)
@@ -109,27 +118,103 @@ def test_choices_and_phrases_are_written_into_the_state_that_stays() -> None:
         assert taken is not None
         target.begin(taken)
     assert addresses(step.state) == stay and step.state.delay.tolist() == plain.state.delay.tolist()  # type: ignore[attr-defined]
-    for taken_chunks in chunks(system):
+    for taken_chunks in chunks(system, lambda: plain.full):
         assert said(step(taken_chunks), 3) == said(plain(taken_chunks)[0][0].rows, 3)
 
 
-def test_more_phrases_than_there_is_room_for_are_captured_anew() -> None:
+def test_what_is_captured_is_captured_once_and_with_phrases_once_more_and_where_they_get_more_room() -> None:
     system = bounded("speech_reallm")
-    step, size = captured(system), system.chunk_samples
-    nothing = Chunks(np.zeros((3, size), np.float32), np.zeros(3, np.int64), np.zeros(3, np.bool_), np.zeros(3, np.bool_))
-    step(nothing)
-    kept = dict(step._replays)
-    step(nothing)
-    assert step._replays == kept, "once is enough"
-    first = choose(system, phrases=["ab"])
-    step(nothing)
-    assert step._replays != kept, "there were no phrases"
-    kept, more = dict(step._replays), choose(system, phrases=["abcdefghijkl" * 20])
-    step(nothing)
-    assert step._replays != kept and first is not None and more is not None
-    ending = nothing._replace(final=np.array([True, False, False]))
-    step(ending)
-    assert set(step._replays) == {True, False}, "one where a row may end, one where none does"
+    step, still = captured(system), nothing(system)
+
+    def replays() -> dict[Any, Any]:
+        step(still)
+        return dict(step._replays)
+
+    without = replays()
+    assert replays() == without and list(without) == [(False, False)]
+    phrases = choose(system, phrases=["ab"])
+    biased = replays()
+    assert set(biased) == {(False, False), (False, True)} and biased[False, False] is without[False, False]
+    table = step._phrases
+    del phrases
+    assert replays() == biased, "they left"
+    again = choose(system, phrases=["ba"])
+    assert replays() == biased and step._phrases is table, "there is room for others"
+    more = choose(system, phrases=["abcdefghijkl" * 20])
+    anew = replays()
+    assert again is not None and more is not None
+    assert anew[False, True] is not biased[False, True] and anew[False, False] is without[False, False] and step._phrases is not table
+    step(still._replace(final=np.array([True, False, False])))
+    assert set(step._replays) == {(False, False), (False, True), (True, True)}, "one where a row may end, one where none does"
+
+
+def test_what_is_captured_while_phrases_come_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    system, found = bounded("speech_reallm"), []
+    step = captured(system)
+    capture = step._capture
+
+    def meanwhile(ends: bool) -> Any:
+        found.append(choose(system, phrases=["ab"]))
+        return capture(ends)
+
+    monkeypatch.setattr(step, "_capture", meanwhile)
+    step(nothing(system))
+    assert len(found) == 1 and not step._replays, "it may have been with phrases, or without"
+
+
+def test_all_of_it_is_on_the_device_of_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside, seen = [False], []
+
+    @contextmanager
+    def there(step: CapturedStep) -> Iterator[None]:
+        inside[0] = True
+        yield
+        inside[0] = False
+
+    def noting(name: str, function: Any) -> Any:
+        def noted(*arguments: Any, **options: Any) -> Any:
+            seen.append((name, inside[0]))
+            return function(*arguments, **options)
+
+        return noted
+
+    ours = CapturedStep._there
+    monkeypatch.setattr(CapturedStep, "_there", there)
+    monkeypatch.setattr(CapturedStep, "_pinned", noting("made", CapturedStep._pinned))
+    monkeypatch.setattr(CapturedStep, "adopt", noting("written", CapturedStep.adopt))
+    system = bounded("delays")
+    system.step = noting("stepped", system.step)
+    step = captured(system)
+    choices = Choices(3)
+    choices.put(1, choose(system, blank_penalty=2.0))
+    taken = choices.take()
+    assert taken is not None
+    step.begin(taken)
+    step(nothing(system))
+    assert {name for name, _ in seen} == {"made", "written", "stepped"} and all(known for _, known in seen)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: ("current", device))
+    second: Any = SimpleNamespace(_device=torch.device("cuda", 1))
+    assert ours(second) == ("current", torch.device("cuda", 1))  # type: ignore[comparison-overlap]
+
+
+def test_steps_that_cannot_be_captured_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def fails(system: Any, state: Any, *rest: Any) -> Any:
+        for tensor in tensors(state):
+            tensor.fill_(1)
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(batched_step, "captures", lambda system, device: True)
+    monkeypatch.setattr(batched_step, "CapturedStep", fails)
+    system = bounded("speech_reallm")
+    with caplog.at_level("WARNING", "reallm"):
+        engine = Engine(system, slots=4, group=2)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the steps of system 'speech_reallm' are not captured, and take longer: operation not permitted when stream is capturing"
+    ]
+    assert all(group.batch._captured is None and group.batch._kept is not None for group in engine._groups), "they are isolated again"
+    stream = engine.stream()
+    stream.push(noise(1, 7000), 8000)
+    assert stream.finish().token_ids == alone(talkative_system("speech_reallm"), noise(1, 7000)).token_ids
 
 
 @torch.inference_mode()
@@ -153,6 +238,8 @@ def test_steps_whose_way_hangs_on_numbers_are_not_captured() -> None:
     ahead = talkative_system("speech_reallm ahead")
     ahead.searcher.positions = 3
     assert not captures(ahead, cuda)
+    of_a_plugin: Any = SimpleNamespace(searcher=object())
+    assert not captures(of_a_plugin, cuda), "it does not say that it is static"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -165,5 +252,8 @@ def test_a_graph_gives_what_the_same_device_gives_step_by_step(which: str) -> No
         plain = captured(system, device=cuda)
         plain._capture = lambda ends: plain._run  # type: ignore[method-assign]
         plain._replays = {}
-    for taken in chunks(system):
-        assert said(step(taken), 3) == said(plain(taken), 3)
+    full = [np.zeros(3)]
+    for taken in chunks(system, lambda: full[0]):
+        rows = step(taken)
+        full[0] = rows.full
+        assert said(rows, 3) == said(plain(taken), 3)
