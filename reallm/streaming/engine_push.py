@@ -10,7 +10,7 @@ import torch
 from reallm.errors import InputError
 from reallm.streaming.audio_input import as_mono
 from reallm.streaming.engine_stream import EngineStream
-from reallm.streaming.resampler import Audio
+from reallm.streaming.resampler import Audio, require_rate
 from reallm.streaming.sample_ring import Integers
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def push_many(engine: "Engine", streams: Sequence[EngineStream], wav: Any, sampl
         _require_open(streams, sample_rate)
         if sample_rate == engine.system.sample_rate:
             return _write(engine, streams, pieces)
+    # One by one, and without the engine's lock: each may get a resampler, which takes its time to make.
     return np.array([_push(stream, piece, sample_rate) for stream, piece in zip(streams, pieces, strict=True)], dtype=np.int64)
 
 
@@ -72,13 +73,14 @@ def _require_open(streams: Sequence[EngineStream], sample_rate: int) -> None:
     for number in [number for number, stream in enumerate(streams) if stream._intake.rate not in (None, sample_rate)]:
         with _named(number, len(streams)):
             streams[number]._intake.check_rate(sample_rate)
-    for stream in [stream for stream in streams if stream._intake.rate is None]:
-        stream._intake.check_rate(sample_rate)
+    require_rate(sample_rate)
 
 
 def _write(engine: "Engine", streams: Sequence[EngineStream], pieces: Audio) -> Integers:
     ring, rows = engine._ring, np.array([stream._row for stream in streams], dtype=np.int64)
     engine._brought_at[rows] = engine._clock()
+    for stream in [stream for stream in streams if stream._intake.rate is None]:
+        stream._intake.check_rate(engine.system.sample_rate)
     counts = np.clip(engine._most - ring.waiting_in(rows), 0, pieces.shape[1])
     ring.write_many(rows, pieces, counts)
     for stream, count in zip(streams, counts.tolist(), strict=True):

@@ -54,7 +54,10 @@ class EngineStream:
 
     @property
     def waiting(self) -> Seconds:
-        """Seconds of audio that were accepted and are not decoded yet, what a resampler holds back not counted."""
+        """Seconds of audio that were accepted and wait to be decoded.
+
+        Not counted are what a resampler holds back, the silence that is added at the end, and answers that a bounded search still owes.
+        """
         with self._engine._lock:
             return 0.0 if self._row is None else self._engine._ring.waiting(self._row) / self._engine.system.sample_rate
 

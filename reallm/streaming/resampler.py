@@ -10,6 +10,12 @@ from reallm.errors import InputError
 Audio = np.ndarray[Any, np.dtype[np.float32]]
 
 
+def require_rate(sample_rate: int) -> None:
+    """Raises InputError for a sample rate that is not a positive whole number."""
+    if int(sample_rate) != sample_rate or sample_rate < 1:
+        raise InputError(f"sample rate {sample_rate}: give a positive whole number of samples per second")
+
+
 class Resampler:
     """A resampler with state: what comes out, all pieces joined, does not depend on where the pieces were cut.
 
@@ -23,8 +29,7 @@ class Resampler:
     """
 
     def __init__(self, input_rate: int, output_rate: int) -> None:
-        if int(input_rate) != input_rate or input_rate < 1:
-            raise InputError(f"sample rate {input_rate}: give a positive whole number of samples per second")
+        require_rate(input_rate)
         self.input_rate = int(input_rate)
         self.output_rate = output_rate
         self._stream = None if self.input_rate == output_rate else soxr.ResampleStream(self.input_rate, output_rate, 1, dtype="float32")

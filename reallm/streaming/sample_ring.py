@@ -11,6 +11,7 @@ from reallm.streaming.resampler import Audio
 
 Integers = np.ndarray[Any, np.dtype[np.int64]]
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
+Some = int | slice | Integers  # rows
 
 
 class Chunks(NamedTuple):
@@ -50,7 +51,7 @@ class SampleRing:
         self._full = np.zeros(rows, dtype=np.bool_)  # wants no chunk in it
         self._since = np.zeros(rows, dtype=np.int64)  # when a row that wants a step began to, or had its last one, in events
         self._events = 0
-        self._given = Chunks(
+        self._chunks = Chunks(
             np.zeros((size, chunk), dtype=np.float32),
             np.zeros(size, dtype=np.int64),
             np.zeros(size, dtype=np.bool_),
@@ -68,26 +69,22 @@ class SampleRing:
         return self._open & (self._end < 0)
 
     @property
-    def ready(self) -> Mask:
-        """(B,) bool: the rows that have a whole chunk, or a last one, and want it."""
-        return self._ready(slice(None))
-
-    @property
     def wanting(self) -> Mask:
         """(B,) bool: the rows that want a step, since they are ready, or go on without a chunk."""
-        return self._wanting(slice(None))
+        wanting: Mask = self._wanting(slice(None))
+        return wanting
 
-    def _ready(self, rows: slice | Integers) -> Mask:
+    def _ready(self, rows: Some) -> Any:
+        """Those of ``rows`` that have a whole chunk, or a last one, and want it."""
         ended = self._end[rows] >= 0
         return self._open[rows] & ~self._full[rows] & (ended | (self._written[rows] - self._taken[rows] >= self._ring.shape[2]))
 
-    def _wanting(self, rows: slice | Integers) -> Mask:
+    def _wanting(self, rows: Some) -> Any:
         return self._ready(rows) | self._goes_on[rows]
 
     def wants(self, row: int) -> bool:
         """``wanting`` of one row."""
-        has_chunk = self._end[row] >= 0 or self.waiting(row) >= self._ring.shape[2]
-        return bool(self._goes_on[row] or (self._open[row] and not self._full[row] and has_chunk))
+        return bool(self._wanting(row))
 
     def oldest(self) -> int | None:
         """The group that is next: that of the row which waits longest since it began to want a step, or since its last one.
@@ -98,7 +95,7 @@ class SampleRing:
         wanting = self.wanting
         if not wanting.any():
             return None
-        return int(np.where(wanting, self._since, self._events + 1).argmin()) // len(self._given.rows)
+        return int(np.where(wanting, self._since, self._events + 1).argmin()) // len(self._chunks.rows)
 
     def go_on(self, group: int, pending: Mask, full: Mask) -> None:
         """After a step: the rows (G,) of the group that want another one, with a chunk or without, and those that want no chunk in it."""
@@ -106,12 +103,13 @@ class SampleRing:
         self._goes_on[rows], self._full[rows] = pending, full
 
     def waiting(self, row: int) -> int:
-        """Samples of a row that were written and not taken."""
-        return int(self._written[row] - self._taken[row])
+        """Samples of a row that were written and not taken, the flush not counted."""
+        return max(0, int(self._written[row] - self._taken[row]))  # of the flush some may have been taken
 
     def waiting_in(self, rows: Integers) -> Integers:
         """``waiting`` of rows (N,)."""
-        return self._written[rows] - self._taken[rows]
+        waiting: Integers = np.maximum(self._written[rows] - self._taken[rows], 0)
+        return waiting
 
     def written(self, row: int) -> int:
         """Samples of the row's stream since it began, the flush not counted."""
@@ -172,7 +170,7 @@ class SampleRing:
 
     def take(self, group: int = 0) -> Chunks:
         """The next chunk of every row of the group that is ready, in buffers that the next call writes into again."""
-        wav, lens, final, ready = self._given
+        wav, lens, final, ready = self._chunks
         first, size = group * len(ready), self._ring.shape[2]
         ready[:] = self._ready(slice(first, first + len(ready)))
         here = np.flatnonzero(ready)
@@ -190,4 +188,4 @@ class SampleRing:
         final[here] = ended & (waiting < size)
         self._taken[rows] += lens[here]
         self._open[rows[final[here]]] = False
-        return self._given
+        return self._chunks

@@ -51,7 +51,7 @@ def test_a_step_in_which_nothing_is_said_calls_the_same_functions_for_4_and_for_
             for number, stream in enumerate(streams[:ready]):
                 stream.push(noise(number, system.chunk_samples), 8000)
             noted = calls(engine.step)
-        assert noted["Engine.step"] == 0 < noted.total()
+        assert sum(times for name, times in noted.items() if name.endswith(":Engine.step")) == 1
         found.append(noted)
         assert not any(stream.result().text for stream in streams)
     assert found[0] == found[1]

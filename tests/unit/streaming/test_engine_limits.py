@@ -234,7 +234,7 @@ def test_a_backlog_is_no_idleness() -> None:
     stream.push(say([3, 6, 1, 2]), 8000)
     while True:
         clock.now += 6.0  # the machine is so slow
-        if not engine._ring.ready.any():
+        if not engine._ring.wanting.any():
             break
         engine.step()
         assert not stream.reclaimed
@@ -264,6 +264,16 @@ def test_back_pressure() -> None:
         assert 0.5 * rate <= taken < 0.75 * rate, "what the resampler holds back is beyond the queue"
         assert resampled.push(fast[taken:], rate) == len(fast) - taken
         assert resampled.finish().text == text_of([1, 2, 3, 4, 5, 6])
+
+
+def test_nobody_waits_for_less_than_nothing() -> None:
+    engine = Engine(talkative_system("speech_reallm"), slots=1)
+    stream, found = engine.stream(), []
+    stream.push(noise(1, engine.system.chunk_samples + 100), 8000)
+    stream.finish_soon()
+    while engine.step():
+        found.append((stream.waiting, stream.is_final))
+    assert min(found)[0] == 0.0 and (0.0, False) in found, "while silence is decoded at the end"
 
 
 def test_phrases_with_unknown_characters_are_refused_and_cost_no_slot_and_no_neighbour() -> None:

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from reallm.errors import InputError
+from reallm.streaming import intake
 from reallm.streaming.engine import Engine
+from reallm.streaming.resampler import Resampler
 from reallm.tokenizers.character import CharacterTokenizer
 from tests.dummies.engine_systems import alone, noise, talkative_system
 from tests.dummies.recognizer import LevelSystem, say, text_of
@@ -121,6 +123,19 @@ def test_a_stream_that_is_closed_while_others_are_resampled_takes_nothing(monkey
     assert engine.push_many([first, second], np.zeros((2, 1000), dtype=np.float32), 16000).tolist() == [1000, 0]
     with pytest.raises(InputError, match="finished"):
         second.push(np.zeros(1), 16000)
+
+
+def test_no_resampler_is_made_while_all_others_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, held = levels(slots=3), []
+
+    def noted(*rates: int) -> Resampler:
+        held.append(engine._lock.locked())
+        return Resampler(*rates)
+
+    streams = [engine.stream() for _ in range(3)]
+    monkeypatch.setattr(intake, "Resampler", noted)
+    assert engine.push_many(streams, np.zeros((3, 100), dtype=np.float32), 16000).tolist() == [100] * 3
+    assert held == [False] * 3
 
 
 def test_it_waits_for_a_piece_that_is_being_pushed_and_wakes_the_worker_for_a_chunk() -> None:

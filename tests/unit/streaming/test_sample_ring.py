@@ -29,7 +29,7 @@ def test_chunks_are_those_of_a_queue_a_row() -> None:
             written[row] += len(piece)
             assert (ring.written(row), ring.waiting(row)) == (written[row], len(queues[row]))
         ready = [flushes[row] >= 0 or len(queues[row]) >= CHUNK for row in range(3)]
-        assert ring.ready.tolist() == ready == ring.wanting.tolist() == [ring.wants(row) for row in range(3)]
+        assert ready == ring.wanting.tolist() == [ring.wants(row) for row in range(3)]
         assert ring.listening.tolist() == [flush < 0 for flush in flushes]
         if random.random() < 0.5:
             continue
@@ -62,13 +62,26 @@ def test_rows_written_at_once_are_those_written_one_by_one() -> None:
         for row, piece, count in zip(rows, pieces, counts, strict=True):
             single.write(row, piece[:count])
         assert many.waiting_in(rows).tolist() == [single.waiting(row) for row in rows]
-        assert many.ready.tolist() == single.ready.tolist()
+        assert many.wanting.tolist() == single.wanting.tolist()
         group = many.oldest()
         if group is not None and random.random() < 0.7:
             for mine, other in zip(many.take(group), single.take(group), strict=True):
                 assert (mine == other).all()
     with pytest.raises(AssertionError):
         many.write_many(np.array([0]), np.ones((1, many.capacity + 1), dtype=np.float32), np.array([many.capacity + 1]))
+
+
+def test_what_waits_is_audio_and_no_flush() -> None:
+    ring = SampleRing(1, CHUNK, CAPACITY)
+    ring.begin(0)
+    ring.write(0, np.ones(CHUNK + 5, dtype=np.float32))
+    ring.close(0, 2 * CHUNK)
+    waiting = [ring.waiting(0)]
+    while ring.wanting.any():
+        ring.take()
+        waiting.append(ring.waiting(0))
+        assert ring.waiting_in(np.array([0])).tolist() == waiting[-1:]
+    assert waiting == [CHUNK + 5, 5, 0, 0, 0]
 
 
 def test_chunks_are_taken_into_the_same_memory() -> None:
@@ -85,7 +98,7 @@ def test_chunks_are_taken_into_the_same_memory() -> None:
 
 def test_a_row_that_is_left_is_not_taken_and_one_that_overflows_is_a_bug() -> None:
     ring = SampleRing(2, CHUNK, CAPACITY)
-    assert not ring.ready.any(), "nobody began"
+    assert not ring.wanting.any(), "nobody began"
     for row in range(2):
         ring.begin(row)
         ring.write(row, np.ones(CHUNK, dtype=np.float32))
