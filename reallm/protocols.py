@@ -135,6 +135,7 @@ class PolicyState(StreamingState):
 class Interleaver(Protocol):
     """One policy, twice: how training sequences are laid out, and what the next input is at run time.
 
+    One that feeds BLANK to the decoder has an attribute ``feeds_blank``, which is True.
     "Speech embeddings" are the inputs of a stream here and in a searcher: they may be embeddings of anything (systems.reallm.ReaLLM).
     """
 
@@ -175,7 +176,8 @@ class Interleaver(Protocol):
 class Decoder(Protocol):
     """A decoder-only language model over a stream of input embeddings.
 
-    One whose streams cannot go on for ever has an attribute ``capacity``, the most positions of a stream (0 = any number).
+    One whose streams cannot go on for ever has an attribute ``capacity``, the most positions of a stream (0 = any number). One that cannot
+    embed BLANK, its last id, has an attribute ``reads_blank``, which is False.
     """
 
     input_dim: int  # D_lm
@@ -230,7 +232,11 @@ class ResponseModel:
 
 @runtime_checkable
 class Searcher(Protocol):
-    """The inputs of a stream, speech embeddings or others, to tokens. Its primitive is one decoder position for all rows."""
+    """The inputs of a stream, speech embeddings or others, to tokens. Its primitive is one decoder position for all rows.
+
+    One whose ``step`` does the same work whatever the numbers are, and lets the host look at none of them on an accelerator, has an
+    attribute ``is_static`` that is true: there its steps are captured. See ``GreedySearcher.is_static``, and reallm/streaming/host.py.
+    """
 
     def init_state(
         self, model: ResponseModel, batch: int, capacity: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
@@ -243,6 +249,13 @@ class Searcher(Protocol):
         A search that answers a bounded number of positions in a step says which rows are not done, a final one among them, in
         ``Emission.pending``, and goes on with them in the next step; see ``to_the_end``.
         """
+
+
+def require_reads_blank(decoder: Decoder, who: str) -> None:
+    """Raises InputError for a decoder that cannot embed BLANK, which ``who`` feeds to it. The only place that decides it."""
+    if not getattr(decoder, "reads_blank", True):
+        name = getattr(decoder, "component_name", type(decoder).__name__)
+        raise InputError(f"{who} feeds BLANK, and decoder '{name}' has no input row for it: set its blank_input to true")
 
 
 def to_the_end(searcher: Searcher) -> Searcher:

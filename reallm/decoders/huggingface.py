@@ -140,6 +140,7 @@ class HuggingFaceDecoder(nn.Module):
             llms.compute_layers_twice(llm)
         self.llm: Any = llm
         self.blank_embedding = nn.Parameter(torch.randn(self.input_dim) * 0.02) if blank_input else None
+        self.reads_blank = blank_input
         self.trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
         if self.lora:
             self.register_state_dict_post_hook(_keep_what_is_trained)

@@ -30,6 +30,7 @@ class DelayedStreamInterleaver:
         blank_id: the id of BLANK, which pads the text.
     """
 
+    feeds_blank = True
     response_every = 1
 
     def __init__(self, blank_id: int) -> None:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reallm.errors import InputError
-from reallm.protocols import Adapter, Decoder, Encoder, Frontend, Tokenizer
+from reallm.protocols import Adapter, Decoder, Encoder, Frontend, Tokenizer, require_reads_blank
 from reallm.registry import find, register
 from reallm.systems._acoustic import check_decoder
 from reallm.systems._text_model import TextModel
@@ -54,6 +54,7 @@ class DecoderOnly(TextModel):
             frontend, encoder, tokenizer, period, flush_periods, spec_augment, label_smoothing, beam, length_power, max_tokens_per_second
         )
         check_decoder(encoder, adapter, decoder, tokenizer, "the end of a text")
+        require_reads_blank(decoder, "system 'decoder_only', before each text,")
         window = getattr(decoder, "window", 0)
         if window:
             raise InputError(f"decoder window {window}: text could not attend to all of the speech: give window 0 and a capacity for both")

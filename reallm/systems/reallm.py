@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reallm.errors import InputError
-from reallm.protocols import ResponseModel, Searcher, to_the_end
+from reallm.protocols import ResponseModel, Searcher, require_reads_blank, to_the_end
 from reallm.streaming.state import StreamingState
 from reallm.types import Alignment, Emission, Interleaved
 
@@ -42,7 +42,7 @@ class ReaLLM(ResponseModel):
         blank_weight: w, of the positions whose target is BLANK in the loss; of the others it is 1. Below 1 it
             costs less to say a token where none is due.
 
-    Raises InputError for a blank_weight that is not above 0.
+    Raises InputError for a blank_weight that is not above 0, and for a decoder that cannot read the BLANK which the interleaver feeds.
     """
 
     searcher: Searcher
@@ -52,6 +52,9 @@ class ReaLLM(ResponseModel):
     def __post_init__(self) -> None:
         if not 0 < self.blank_weight < math.inf:
             raise InputError(f"blank_weight {self.blank_weight} is not possible: a number above 0, 1 = as tokens weigh")
+        if getattr(self.interleaver, "feeds_blank", False):
+            name = getattr(self.interleaver, "component_name", type(self.interleaver).__name__)
+            require_reads_blank(self.decoder, f"interleaver '{name}'")
 
     def lay_out(self, responses: Sequence[Responses], lens: Tensor) -> Interleaved:
         """The training sequences of B streams of ``lens`` (B,) inputs. Raises InputError for an answer after the last input."""

@@ -16,8 +16,11 @@ from reallm.contract.decoder import CHECKS
 from reallm.decoders import _huggingface_llm as llms
 from reallm.decoders.huggingface import HuggingFaceDecoder
 from reallm.errors import InputError
+from reallm.interleavers.blank import BlankInterleaver
 from reallm.layers.endless_rotary import EndlessRotary
 from reallm.registry import find
+from reallm.searchers.greedy import GreedySearcher
+from reallm.systems.reallm import ReaLLM
 from reallm.training.initialize import take_weights
 
 TOKENS = 10
@@ -292,6 +295,12 @@ def test_sequences_and_settings_beyond_the_table_of_positions(folders: dict[str,
 def test_blank_has_an_input_row_only_where_it_is_asked_for(folders: dict[str, Path]) -> None:
     with pytest.raises(InputError, match="no input row for it: set its blank_input to true"):
         decoder_of("llama", folders).embed(torch.tensor([TOKENS]))
+    for name in ("blank_fed", "delayed_stream"):
+        interleaver: Any = find("interleaver", name)(blank_id=TOKENS)
+        with pytest.raises(InputError, match=f"^interleaver '{name}' feeds BLANK, and decoder 'huggingface' has no input row"):
+            ReaLLM(decoder_of("llama", folders), interleaver, GreedySearcher())
+        ReaLLM(decoder_of("llama", folders, blank_input=True), interleaver, GreedySearcher())
+    ReaLLM(decoder_of("llama", folders), BlankInterleaver(blank_id=TOKENS), GreedySearcher())
     fed = decoder_of("llama", folders, blank_input=True)
     assert fed.embed(torch.tensor([[0, TOKENS]])).shape == (1, 2, 16)
     assert "blank_embedding" in dict(fed.named_parameters())
@@ -384,5 +393,3 @@ def test_weights_that_memory_has_no_room_for(folders: dict[str, Path], monkeypat
     monkeypatch.setattr(llms, "free_memory", lambda: 1.0 * weights)
     with pytest.raises(InputError, match="take a machine with more, or a smaller LLM"):
         decoder_of("llama", folders, lora_rank=2, dtype="bfloat16")
-    monkeypatch.undo()
-    assert 2**20 < llms.free_memory() < 2**50

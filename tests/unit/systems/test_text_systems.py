@@ -169,6 +169,13 @@ def test_texts_are_no_longer_than_the_audio_allows(name: str) -> None:
         type(system)(**{**system.component_spec.kwargs, "max_tokens_per_second": 0.0})
 
 
+def test_a_decoder_that_cannot_read_what_begins_a_text_is_refused() -> None:
+    tiny: Any = find("system", "decoder_only").tiny()
+    tiny.decoder.reads_blank = False
+    with pytest.raises(InputError, match=r"^system 'decoder_only', before each text, feeds BLANK, and decoder 'llama' has no"):
+        find("system", "decoder_only")(**tiny.component_spec.kwargs)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
