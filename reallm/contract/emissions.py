@@ -8,6 +8,7 @@ from reallm.contract.requirement import require
 from reallm.types import Emission
 
 LOG_PROB_TOLERANCE = 1e-4  # they are float32
+MOST_STEPS = 10_000  # of a bounded search, until nothing is pending
 
 
 @dataclass
@@ -35,6 +36,27 @@ def collect(*emissions: Emission) -> list[Answers]:
         for row, answers in enumerate(rows):
             answers.add(emission, row)
     return rows
+
+
+class Backlog:
+    """What a bounded search still owes its rows, as it says in ``Emission.pending`` and ``Emission.full``.
+
+    Args:
+        rows: B.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.pending = self.full = torch.zeros(rows, dtype=torch.bool)
+        self._steps = 0
+
+    def hear(self, emission: Emission) -> None:
+        """One more step. Raises ContractError for a row that takes nothing more in and owes nothing, and for steps without end."""
+        none = torch.zeros_like(self.pending)
+        self.pending = none if emission.pending is None else emission.pending
+        self.full = none if emission.full is None else emission.full
+        self._steps += 1
+        require(not bool((self.full & ~self.pending).any()), f"full {self.full.tolist()}, of which are pending {self.pending.tolist()}")
+        require(self._steps < MOST_STEPS, f"pending after {MOST_STEPS} steps: {self.pending.tolist()}")
 
 
 def require_well_formed(answers: Answers, what: str) -> None:

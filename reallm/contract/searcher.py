@@ -1,6 +1,6 @@
 """The contract of searchers: speech embeddings to tokens. Legend: reallm/types.py."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from reallm.contract.component import tiny
-from reallm.contract.emissions import Answers, collect, require_same_answers, require_well_formed
+from reallm.contract.emissions import Answers, Backlog, collect, require_same_answers, require_well_formed
 from reallm.contract.operation import take
 from reallm.contract.requirement import require
 from reallm.contract.state_algebra import require_state_algebra
@@ -67,20 +67,28 @@ def embeddings(decoder: Any, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
     return x, torch.tensor(list(lengths))
 
 
-def search(searcher: Any, using: ResponseModel, x: Tensor, lens: Tensor, chunk: int, seed: int) -> list[Answers]:
-    """Pushed in random numbers of embeddings, at most ``chunk``, with rests; the last push of a row is final."""
+def emissions_of(searcher: Any, using: ResponseModel, x: Tensor, lens: Tensor, chunk: int, seed: int, state: Any) -> Iterator[Emission]:
+    """Of x (B, M, D), lens (B,), pushed where there is room in random numbers of embeddings, at most ``chunk``, with rests.
+
+    With seed 0 it is as many as there are, at most ``chunk``. The last push of a row is final; what is pending then goes on.
+    """
     generator = torch.Generator().manual_seed(seed)
     rows = lens.size(0)
-    state = searcher.init_state(using, rows, chunk, "cpu", torch.float64)
-    position, done, emissions = torch.zeros(rows, dtype=torch.int64), torch.zeros(rows, dtype=torch.bool), []
-    while not bool(done.all()):
+    position, done, owed = torch.zeros(rows, dtype=torch.int64), torch.zeros(rows, dtype=torch.bool), Backlog(rows)
+    while not bool(done.all()) or bool(owed.pending.any()):
         wanted = torch.randint(chunk + 1, (rows,), generator=generator) if seed else torch.full((rows,), chunk)
-        filled = torch.where(done, 0, torch.minimum(wanted, lens - position))
-        final = ~done & (filled == lens - position)
+        filled = torch.where(done | owed.full, 0, torch.minimum(wanted, lens - position))
+        final = ~done & ~owed.full & (filled == lens - position)
         emission, state = searcher.step(using, take(x, position, filled, chunk), filled, final, state)
-        emissions.append(emission)
+        owed.hear(emission)
+        yield emission
         position, done = position + filled, done | final
-    return collect(*emissions)
+
+
+def search(searcher: Any, using: ResponseModel, x: Tensor, lens: Tensor, chunk: int, seed: int) -> list[Answers]:
+    """All that is said of x (B, M, D), lens (B,); see ``emissions_of``."""
+    state = searcher.init_state(using, lens.size(0), chunk, "cpu", torch.float64)
+    return collect(*emissions_of(searcher, using, x, lens, chunk, seed, state))
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from reallm.contract.component import tiny
-from reallm.contract.emissions import Answers, collect, require_same_answers, require_well_formed
+from reallm.contract.emissions import Answers, Backlog, collect, require_same_answers, require_well_formed
 from reallm.contract.operation import GARBAGE, require_gradients, take
 from reallm.contract.requirement import require, require_equal
 from reallm.contract.state_algebra import require_state_algebra
@@ -50,14 +50,15 @@ def with_flush(system: Any, wav: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def stream(system: Any, wav: Tensor, lens: Tensor, seed: int) -> list[Answers]:
-    """Pushed in chunks with random rests; rows are flushed by their last chunk, or by an empty one after it."""
+    """Pushed in chunks where there is room, with random rests; rows are flushed by their last chunk, or by an empty one after it."""
     generator = torch.Generator().manual_seed(seed)
     wav, lens = with_flush(system, wav, lens)
     rows, chunk = lens.size(0), system.chunk_samples
     state = system.init_state(rows, "cpu", torch.float64)
     position, done, emissions = torch.zeros(rows, dtype=torch.int64), torch.zeros(rows, dtype=torch.bool), []
-    while not bool(done.all()):
-        awake = (torch.rand(rows, generator=generator) > 0.3) & ~done
+    owed = Backlog(rows)
+    while not bool(done.all()) or bool(owed.pending.any()):
+        awake = (torch.rand(rows, generator=generator) > 0.3) & ~done & ~owed.full
         filled = torch.where(awake, (lens - position).clamp_max(chunk), 0)
         ends = awake & (filled == lens - position)
         final = ends & ((filled < chunk) | (torch.rand(rows, generator=generator) > 0.5))
@@ -65,6 +66,7 @@ def stream(system: Any, wav: Tensor, lens: Tensor, seed: int) -> list[Answers]:
         emission, state = system.step(*given, state)
         for tensor, garbage in zip(given, (GARBAGE, -7, True), strict=True):
             tensor.fill_(garbage)  # its memory is used again: the state keeps nothing of it
+        owed.hear(emission)
         emissions.append(emission)
         position, done = position + filled, done | final
     return collect(*emissions)

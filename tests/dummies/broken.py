@@ -232,6 +232,38 @@ class FirstOfAStep(GreedySearcher):
         return dataclasses.replace(emission, lens=emission.lens.clamp(max=1)), state
 
 
+class Bounded(GreedySearcher):
+    """No mistake: one position a step."""
+
+    @classmethod
+    def tiny(cls):
+        return cls(max_symbols=3, positions=1)
+
+
+class SecretlyPending(Bounded):
+    """Does not say that its answers go on."""
+
+    def step(self, model, embeddings, lens, final, state):
+        emission, state = super().step(model, embeddings, lens, final, state)
+        return dataclasses.replace(emission, pending=None, full=None), state
+
+
+class Endless(Bounded):
+    """Never done, as it says."""
+
+    def step(self, model, embeddings, lens, final, state):
+        emission, state = super().step(model, embeddings, lens, final, state)
+        return dataclasses.replace(emission, pending=emission.pending | True), state
+
+
+class FullWithoutReason(Bounded):
+    """Takes nothing in, and owes nothing."""
+
+    def step(self, model, embeddings, lens, final, state):
+        emission, state = super().step(model, embeddings, lens, final, state)
+        return dataclasses.replace(emission, full=~emission.pending), state
+
+
 class LeadingSpaces(CharacterTokenizer):
     """Shows the space before the first word."""
 

@@ -6,11 +6,12 @@ import torch
 from reallm import registry
 from reallm.adapters.conv import ConvolutionalAdapter
 from reallm.cli.components import describe
-from reallm.contract import ContractError, checks, summary
+from reallm.contract import ContractError, checks, emissions, searcher, summary
 from reallm.contract.requirement import require_equal
 from reallm.errors import InputError
 from reallm.registry import KINDS, register
 from reallm.systems.aed import AED
+from reallm.systems.speech_reallm import SpeechReaLLM
 from tests.dummies import broken
 
 MISTAKES = [
@@ -76,6 +77,39 @@ def check_of(kind, name):
 def test_mistakes_are_caught(kind, component, name):
     with pytest.raises(ContractError):
         check_of(kind, name)(component)
+
+
+@pytest.mark.parametrize("check", searcher.CHECKS)
+def test_a_bounded_search_is_heard_to_its_end(check):
+    check(broken.Bounded)
+
+
+def test_a_system_with_a_bounded_search_is_heard_to_its_end():
+    class OfBoundedSteps(SpeechReaLLM):
+        """One position a step."""
+
+        @classmethod
+        def tiny(cls):
+            system = super().tiny()
+            system.searcher.positions = 1
+            return system
+
+    for name in ("check_streaming_equals_offline", "check_state_algebra"):
+        check_of("system", name)(OfBoundedSteps)
+
+
+@pytest.mark.parametrize(
+    ("component", "said"),
+    [
+        (broken.SecretlyPending, "tokens"),
+        (broken.Endless, "pending after 500 steps"),
+        (broken.FullWithoutReason, r"full \[.*of which are pending"),
+    ],
+)
+def test_mistakes_about_what_is_pending_are_caught(component, said, monkeypatch):
+    monkeypatch.setattr(emissions, "MOST_STEPS", 500)
+    with pytest.raises(ContractError, match=said):
+        check_of("searcher", "check_number_of_embeddings_a_step")(component)
 
 
 def test_a_component_without_tiny_is_told_so():

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from reallm.contract.component import tiny
-from reallm.contract.operation import take
-from reallm.contract.searcher import INTERLEAVERS, TalkingDecoder, embeddings, model
+from reallm.contract.searcher import INTERLEAVERS, TalkingDecoder, embeddings, emissions_of, model
 from reallm.decoders.llama import LlamaDecoder
 from reallm.errors import InputError
 from reallm.interleavers.blank import BlankInterleaver
@@ -31,20 +30,15 @@ class Said:
     exhausted: bool = False
 
 
-def search(searcher: Any, using: ResponseModel, x: Tensor, lens: Tensor, seed: int = 0) -> list[Said]:
-    """All that is said of x (B, M, D), lens (B,): pushed in chunks, with rests, where there is room; the last one of a row is final."""
-    generator = torch.Generator().manual_seed(seed)
+def search(searcher: Any, using: ResponseModel, x: Tensor, lens: Tensor, seed: int = 1) -> list[Said]:
+    """All that is said of x (B, M, D), lens (B,), of streams that want to know where speech ends."""
     rows = lens.size(0)
     state = searcher.init_state(using, rows, CHUNK, "cpu", torch.float64)
     everywhere, zero = torch.ones(rows, dtype=torch.bool), torch.zeros(rows, dtype=torch.int64)
     searcher.begin(state, everywhere, RowOptions(zero, zero.double(), zero + 2, zero))
-    position, done, said = zero.clone(), ~everywhere, [Said() for _ in range(rows)]
-    pending = full = done
-    while not bool(done.all()) or bool(pending.any()):
-        wanted = torch.randint(CHUNK + 1, (rows,), generator=generator)
-        filled = torch.where(done | full, 0, torch.minimum(wanted, lens - position))
-        final = ~done & ~full & (filled == lens - position)
-        emission, state = searcher.step(using, take(x, position, filled, CHUNK), filled, final, state)
+    said = [Said() for _ in range(rows)]
+    for emission in emissions_of(searcher, using, x, lens, CHUNK, seed, state):
+        assert emission.speech_ends is not None
         for row, one in enumerate(said):
             count, before = int(emission.lens[row]), len(one.tokens)
             columns = (values[row, :count].tolist() for values in (emission.token_ids, emission.frame, emission.log_probs))
@@ -53,12 +47,8 @@ def search(searcher: Any, using: ResponseModel, x: Tensor, lens: Tensor, seed: i
             one.ends += [(int(emission.speech_ends.frame[row, n]), before + int(emission.speech_ends.tokens[row, n])) for n in found]
             one.cap_hits += int(emission.cap_hits[row])
             one.exhausted |= emission.exhausted is not None and bool(emission.exhausted[row])
-        position, done = position + filled, done | final
-        if searcher.positions is None:
-            assert emission.pending is None
-        else:
-            pending, full = emission.pending, emission.full
-            assert not bool((full & ~pending).any()) and emission.token_ids.size(1) == searcher.positions
+        assert (emission.pending is None) == (emission.full is None) == (searcher.positions is None)
+        assert searcher.positions in (None, emission.token_ids.size(1))
     return said
 
 
