@@ -37,18 +37,18 @@ class ChunkLayout:
     padding: int  # empty frames that attention adds, so that groups divide the chunks
     valid: Tensor  # (B, chunks, size + right) bool, inside the stream
     mask: Tensor  # (B · blocks, 1, queries, keys) bool, true = is attended to; queries = 1 where all attend to the same keys
-    made: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)  # what layers made of it, for those after them
+    cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)  # what layers made of it, for those after them
 
     @property
     def block(self) -> int:
         """Frames per block of queries, look-ahead copies aside."""
         return self.size * self.group
 
-    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+    def cached(self, key: Hashable, make: Callable[[], T]) -> T:
         """What ``make`` gives, made by the first of the layers that ask for ``key``."""
-        if key not in self.made:
-            self.made[key] = make()
-        return cast(T, self.made[key])
+        if key not in self.cache:
+            self.cache[key] = make()
+        return cast(T, self.cache[key])
 
 
 def chunks_of(x: Tensor, spec: ChunkSpec, chunks: int) -> Tensor:

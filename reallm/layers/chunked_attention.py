@@ -101,9 +101,9 @@ class ChunkedAttention(nn.Module):
         """
         span = x.size(2)
         query, key, value = padded_sequence(self.in_proj(self.norm(x)), at).chunk(3, dim=-1)
-        angles = at.once((self.head_dim, query.dtype), lambda: self._angles(at, query.size(1) // span, span, query))
+        angles = at.cached((self.head_dim, query.dtype), lambda: self._angles(at, query.size(1) // span, span, query))
         rotated_query, rotated_key = (rotate(split_heads(y, self.heads), *angles) for y in (query, key))
-        left_angles = at.once(
+        left_angles = at.cached(
             ("left", self.head_dim, context.keys.dtype),
             lambda: rotary_angles(torch.arange(at.left, device=x.device), self.head_dim, dtype=context.keys.dtype),
         )
