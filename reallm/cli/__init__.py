@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from reallm import __version__
 from reallm.errors import InputError, how_to_get, nearest
+from reallm.memory import ran_out
 
 VERBS = {
     "data": "Make manifests of a corpus or your data.",
@@ -29,11 +30,6 @@ VERBS = {
     "config": "Check YAML files before training.",
     "check": "Run the contract tests on a component.",
 }
-
-
-def _out_of_memory(error: RuntimeError) -> bool:
-    """What torch says of an accelerator and of the processor; verbs that know what would fit have said it already."""
-    return type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
 
 
 UsageError: Any = typer.BadParameter.__base__  # Click's, which typer does not name
@@ -114,7 +110,7 @@ class LazyGroup(TyperGroup):
             print("reallm: interrupted", file=sys.stderr)
             raise SystemExit(130) from None
         except RuntimeError as error:
-            if not _out_of_memory(error):
+            if not ran_out(error):  # verbs that know what would fit have said it already
                 raise
             print(
                 f"reallm: error: not enough memory ({str(error).splitlines()[0]}): take a smaller model, or a device with more",

@@ -5,25 +5,32 @@ from contextlib import contextmanager
 from typing import Any
 
 from reallm.errors import InputError
+from reallm.memory import ran_out
 
 
 @contextmanager
-def memory_told(system: Any, device: str, jobs: int, streams: int = 0, precisions: bool = False) -> Iterator[None]:
+def memory_told(system: Any, device: str, jobs: int, streams: int = 0, precisions: bool = False, dask: str | None = None) -> Iterator[None]:
     """A lack of memory in here is an InputError that says which precision, number of jobs or of streams would fit.
 
     Args:
         system: what works, in each of ``jobs`` processes.
         streams: at a time in each; 0 = there is no such choice.
         precisions: whether there is an option --dtype.
+        dask: the scheduler whose workers do it; how much memory these have is not known here.
     """
-    from reallm.training.memory import ran_out
-
     try:
         yield
     except RuntimeError as error:
         if not ran_out(error):
             raise
+        if dask is not None:
+            raise _refusal_of_a_worker(error, dask, streams) from error
         raise _refusal(system, device, jobs, streams, precisions) from error
+
+
+def _refusal_of_a_worker(error: RuntimeError, dask: str, streams: int) -> InputError:
+    fix = f"fewer --streams than {streams}, or " if streams > 1 else ""
+    return InputError(f"not enough memory on a worker of --dask {dask} ({str(error).splitlines()[0]}): take {fix}workers with more memory")
 
 
 def _refusal(system: Any, device: str, jobs: int, streams: int, precisions: bool) -> InputError:

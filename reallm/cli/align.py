@@ -69,7 +69,7 @@ def align(
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("align", total=None)
-        with memory_told(teacher, device, workers.jobs):
+        with memory_told(teacher, device, workers.jobs, dask=dask):
             report = align_manifest(
                 cuts,
                 out,

@@ -100,7 +100,7 @@ def decode(
     console = Console(stderr=True)
     with Progress(*columns, transient=True, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("decode", total=len(manifest))
-        with memory_told(**lack):
+        with memory_told(**lack, dask=dask):
             shards = in_shards(decoder, manifest, decoder.shard, parts, key, workers, lambda count: bar.advance(task, count))
     facts: dict[str, Any] = {
         "system": spec_of(system).name,

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from reallm.errors import InputError, how_to_get, nearest
 from reallm.layers.endless_rotary import EndlessRotary
+from reallm.memory import free_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -215,21 +216,6 @@ def check_memory(weights: int, dtype: torch.dtype, what: Path) -> None:
             f"not enough memory for the {weights / 1e9:.2f} billion weights of {what}: "
             f"{str(dtype).removeprefix('torch.')} needs {wanted / GIB:.1f} GiB, {free / GIB:.1f} are free; {fix}"
         )
-
-
-def free_memory() -> float:
-    """Bytes that this process may still take; infinite where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError):
-        return math.inf
-    try:
-        control = Path("/sys/fs/cgroup")
-        free = min(free, int((control / "memory.max").read_text()) - int((control / "memory.current").read_text()))
-    except (OSError, ValueError):  # no control group, or one without a limit
-        pass
-    return free
 
 
 def windows(config: PretrainedConfig) -> dict[str, int]:

@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from torch.distributed import ReduceOp
 from torch.optim.lr_scheduler import LambdaLR
 
+from reallm.memory import ran_out
 from reallm.protocols import System
 from reallm.training.batches import EpochBatches
 from reallm.training.checkpoints import WholeCheckpointer
 from reallm.training.frozen import freeze
 from reallm.training.journal import Journal
-from reallm.training.memory import BatchMemory, ran_out
+from reallm.training.memory import BatchMemory
 from reallm.training.randomness import seed_position
 from reallm.training.settings import TrainingSettings
 from reallm.types import Batch

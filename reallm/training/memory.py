@@ -6,17 +6,12 @@ from typing import Any
 
 import torch
 
-from reallm.decoders._huggingface_llm import free_memory
 from reallm.errors import InputError
+from reallm.memory import free_memory
 from reallm.types import Batch
 
 ROOM = 0.9  # of what is free: allocators leave gaps
 GIB = 2**30
-
-
-def ran_out(error: RuntimeError) -> bool:
-    """Whether ``error`` says that there is no memory left. The CPU's allocator has no type of its own."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def no_room_for(system: torch.nn.Module, device: str) -> InputError:

@@ -9,11 +9,12 @@ from speechbrain.utils.epoch_loop import EpochCounter
 from torch.utils.data import DataLoader
 
 from reallm.errors import InputError
+from reallm.memory import ran_out
 from reallm.training.batches import EpochBatches, TrainingSource
 from reallm.training.brain import TrainingBrain, Validation
 from reallm.training.checkpoints import WholeCheckpointer
 from reallm.training.journal import Journal
-from reallm.training.memory import check_training, no_room_for, ran_out
+from reallm.training.memory import check_training, no_room_for
 from reallm.training.processes import rank, world_size
 from reallm.training.randomness import use_deterministic_algorithms
 from reallm.training.settings import TrainingSettings

@@ -24,6 +24,7 @@ PLACES = {
         "errors",
         "fingerprints",
         "jobs",
+        "memory",
         "registry",
         "resources",
         "config",

@@ -56,6 +56,13 @@ def test_what_would_fit_is_said(
         raise RuntimeError("shapes")
 
 
+def test_of_a_worker_of_a_cluster_no_numbers_are_said(system: SpeechReaLLM) -> None:
+    for streams, fix in ((9, "fewer --streams than 9, or workers with more memory"), (0, "workers with more memory")):
+        said = rf"^not enough memory on a worker of --dask tcp://there:1 \(CUDA out of memory. Tried to allocate 2.00 GiB.\): take {fix}$"
+        with pytest.raises(InputError, match=said), memory_told(system, "cpu", 1, streams, dask="tcp://there:1"):
+            full()
+
+
 def one_line(capsys: pytest.CaptureFixture[str]) -> str:
     said = capsys.readouterr().err
     assert said.startswith("reallm: error: not enough memory") and said.count("\n") == 1
