@@ -123,7 +123,7 @@ def by_asked_delay(curves: dict[str, list[Way]]) -> Iterator[str]:
         wer = f"{way.point.wer:.2f} ({way.low:.2f}–{way.high:.2f})"
         yield f"| {asked:g} | {name}{settings} | {way.point.delay_ms:.0f} | {wer} | {verdict} |"
     if judged:
-        yield f"\nThe model of any delay lies inside the interval of the model trained for one at {sum(judged)} of {len(judged)} delays."
+        yield f"\nThe model of any delay lies inside the interval of a model trained for one in {sum(judged)} of {len(judged)} comparisons."
 
 
 def draw(curves: dict[str, list[Way]], read: Read, title: str) -> Any:

@@ -12,7 +12,7 @@
 #   3 data    test strings of digits, as they are and at each speed
 #   4 decode  stream them through the digits model
 #   5 align   the teacher's times, if there is one
-#   6 long    strings joined in one stream: errors, memory and operations against its length, with a window and with full attention
+#   6 long    strings joined in one stream: errors, memory and operations against its length, as trained and with the window lifted
 #   7 report  tables and pictures, in EXP/report; those of stage long are there already
 # A stage that is done is skipped; a run that was stopped goes on where it was.
 set -euo pipefail
@@ -103,7 +103,7 @@ if stage long; then
   [ -z "$full_model" ] || full=(--model "full=$full_model")
   python "$here/../../tools/bench/joined_strings.py" "$exp/long/test.jsonl.gz" --out "$exp/report" --strings "$long_strings" \
     $(printf -- '--seconds %s ' $long_seconds) --between "$long_between" --between-strings "$long_between_strings" \
-    --model "window=$model" --model "window lifted=$model:0" "${full[@]}"
+    --if-they-attend --model "as trained=$model" --model "window lifted=$model:0" "${full[@]}"
   finish
 fi
 

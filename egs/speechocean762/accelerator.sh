@@ -28,8 +28,8 @@ work=/tmp/reallm     # there: where everything is written
 size=80m             # begin: 80m or 20m, of conf/accelerator
 device=cuda          # begin: cuda or cpu
 nj=16                # begin: CPU cores there
-minutes=24           # begin: from its start until all is done
-reserve=7            # begin: of these for all that is not training; half of them comes after it
+minutes=24.0         # begin: from its start until all is done
+reserve=7.0          # begin: of these for all that is not training; half of them comes after it
 shares="12 28 10 35 15" # begin: of the time for training: teacher on easy, synthetic, real speech; the system on synthetic, real
 hours=40.0           # begin: of synthetic training speech
 easy_hours=10.0      # begin: of speech by 40 voices that speak evenly
@@ -57,7 +57,8 @@ system=speech_reallm.1
 
 # Bytes of files and folders; of the clone, those of git's files.
 bytes() { du -cb "$@" | tail -n 1 | cut -f 1; }
-clone_bytes() { (cd "$root" && git ls-files -z --cached --others --exclude-standard | du -cb --files0-from=- 2>/dev/null | tail -n 1 | cut -f 1); }
+# A file that is deleted and not yet committed is none that du finds.
+clone_bytes() { (cd "$root" && git ls-files -z --cached --others --exclude-standard | { du -cb --files0-from=- 2>/dev/null || true; } | tail -n 1 | cut -f 1); }
 in_mib() { awk "BEGIN { printf \"%.1f MiB\", $1 / 1048576 }"; }
 
 pack() {

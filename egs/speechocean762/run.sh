@@ -28,7 +28,7 @@ exp=                # where everything is written (else exp/ here)
 stage=1             # first stage
 stop_stage=11       # last stage
 nj=2                # CPU cores to use
-dask=               # address of a dask scheduler: its workers prepare, align and decode
+dask=               # address of a dask scheduler: its workers prepare, speak, align and decode
 device=             # cpu or cuda (else: training takes an accelerator where there is one, the rest the CPU)
 from=               # another run's --exp, whose data, teacher and alignments are used
 conf=conf           # folder of the configurations
@@ -87,6 +87,10 @@ for system in $systems; do
 done
 for tunable in $tunables; do
   [[ $tunable == *=* ]] || _error "--tunables '$tunable': KEY=VALUE, such as time_jitter=1"
+  [[ " $systems " == *" speech_reallm "* ]] || _error "--tunables '$tunable': are for speech_reallm, which --systems '$systems' has not: leave one of the two out"
+  key=${tunable%%=*}
+  [[ " tokenizer_path train dev seed epochs minutes lr delay " != *" $key "* ]] || _error "--tunables '$tunable': other options set $key: see --help"
+  [[ $key =~ ^[a-z_]+$ ]] && grep -q "^$key:" "$here/$conf/speech_reallm.yaml" || _error "--tunables '$tunable': $conf/speech_reallm.yaml has no $key"
 done
 for test in $tests; do
   [[ $test =~ ^test-(adult|child|synthetic|digits)$ ]] || _error "--tests '$test': of test-adult, test-child, test-synthetic and test-digits"

@@ -1,9 +1,10 @@
-"""A recipe in a tree of its own, with a `reallm` and a `python` in place of the real ones."""
+"""A recipe in a tree of its own, with a `reallm` and a `python` in place of the real ones; and what its configurations build."""
 
 import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(path.parent.name for path in ROOT.glob("egs/*/run.sh"))
@@ -31,12 +32,12 @@ def copy_recipe(name: str, top: Path) -> Path:
     return folder / "run.sh"
 
 
-def run(recipe: Path, *options: str, refused: int = 0) -> subprocess.CompletedProcess[str]:
+def run(recipe: Path, *options: str, refused: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Runs it; the call whose number is ``refused`` ends with REFUSAL."""
     top = recipe.parents[2]
     environment = {**os.environ, "PATH": f"{top / 'bin'}:{os.environ['PATH']}", "CALLS": str(top / "calls"), "REFUSED": str(refused)}
     environment.pop("REALLM_DATA", None)
-    return subprocess.run(["bash", str(recipe), *options], env=environment, capture_output=True, text=True)
+    return subprocess.run(["bash", str(recipe), *options], env=environment, capture_output=True, text=True, cwd=cwd)
 
 
 def calls(script: Path, *options: str) -> list[str]:
@@ -46,3 +47,23 @@ def calls(script: Path, *options: str) -> list[str]:
     done = run(script, *options)
     assert done.returncode == 0, done.stderr
     return [line.replace(f"{script.parent}/", "") for line in (top / "calls").read_text().splitlines()]
+
+
+def write_pieces(folder: Path) -> Path:
+    """A tokenizer of 18 pieces."""
+    import sentencepiece
+
+    text = folder / "text"
+    text.write_text("\n".join(f"{first} {second}" for first in ("ONE", "TWO", "SIX") for second in ("CATS", "DOGS", "BIRDS")))
+    sentencepiece.SentencePieceTrainer.train(input=str(text), model_prefix=str(folder / "pieces"), vocab_size=18, minloglevel=2)
+    return folder / "pieces.model"
+
+
+def built_on_meta(conf: Path, pieces: Path) -> Any:
+    """The system of a configuration, whose weights have shapes alone."""
+    import torch
+
+    from reallm.config import load
+
+    with torch.device("meta"):
+        return load(conf, [f"tokenizer_path={pieces}"]).build("system")["system"]

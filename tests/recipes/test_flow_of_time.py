@@ -3,6 +3,7 @@
 import json
 import math
 import runpy
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.dummies.recipe import ROOT, calls, copy_recipe
+from tests.dummies.recipe import ROOT, calls, copy_recipe, run
 
 RECIPE = ROOT / "egs/flow_of_time"
 CLOCK = RECIPE / "local/clock.py"
@@ -48,6 +49,13 @@ def test_a_tiny_clock_is_trained_run_and_drawn(
     assert result["git"] == result["training"]["git"]
     assert f"tiny: 2 updates in {result['training']['seconds']:.0f} s by the clock, seed 1, at commit {result['git']}" in printed
     assert all((tmp_path / "report" / name).stat().st_size > 10000 for name in ("clock_drift.png", "clock_intervals.png"))
+    old = tmp_path / "old.json"  # of a clock that did not write down how it was trained
+    old.write_text(json.dumps({name: value for name, value in result.items() if name not in ("training", "git")}))
+    call(monkeypatch, local / "report_clock.py", f"old={old}", "--out", tmp_path / "report", "--at", 1)
+    assert "old: how it was trained is unknown; run at unknown.\n" in capsys.readouterr().out
+    (tmp_path / "training.json").unlink()
+    call(monkeypatch, local / "clock.py", "run", tmp_path, "--times", 1, "--out", old)
+    assert "training" not in json.loads(old.read_text())
 
 
 def test_strings_are_joined_with_a_window_without_it_and_with_a_model_that_never_had_one(tmp_path: Path) -> None:
@@ -59,10 +67,26 @@ def test_strings_are_joined_with_a_window_without_it_and_with_a_model_that_never
         "exp/long/test.jsonl.gz --out exp/report --strings 200 --seconds 1 --seconds 10 --seconds 50 --between 60 --between-strings 10"
     )
     packaged = "../../reallm/bundles/digits"
-    assert joined == f"../../tools/bench/joined_strings.py {measured} --model window={packaged} --model window lifted={packaged}:0"
+    models = f"--if-they-attend --model as trained={packaged} --model window lifted={packaged}:0"
+    assert joined == f"../../tools/bench/joined_strings.py {measured} {models}"
     (tmp_path / "full").mkdir()
     *_, again = calls(script, *options, "--full-model", str(tmp_path / "full"), "--long-seconds", "2")
     assert again.endswith(f" --model full={tmp_path / 'full'}") and "--seconds 2 --between" in again
+
+
+def test_the_commands_of_the_readme_follow_each_other(tmp_path: Path) -> None:
+    script = copy_recipe("flow_of_time", tmp_path)
+    for folder in ("digits/exp/ctc", "digits/exp/speech_reallm", "digits/exp.full/speech_reallm"):
+        (tmp_path / "egs" / folder).mkdir(parents=True)
+    text = (RECIPE / "README.md").read_text().replace("\\\n", "")
+    commands = [shlex.split(line, comments=True) for line in text.splitlines() if line.startswith("    egs/flow_of_time/run.sh ")]
+    assert len(commands) == 2
+    for command in commands:
+        done = run(script, *command[1:], cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert (script.parent / "exp.long/.done/long").exists() and not (script.parent / "exp.long/.done/report").exists()
+    last = (tmp_path / "calls").read_text().splitlines()[-1]
+    assert last.endswith("window lifted=egs/digits/exp/speech_reallm:0 --model full=egs/digits/exp.full/speech_reallm")
 
 
 def test_what_a_user_did_wrong_is_one_line(

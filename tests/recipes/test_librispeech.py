@@ -1,13 +1,10 @@
 """What egs/librispeech/run.sh calls for other systems and with alignments made elsewhere, with a `reallm` that only notes it."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
-from reallm.config import load
-from tests.dummies.recipe import ROOT, calls, run
+from tests.dummies.recipe import ROOT, built_on_meta, calls, run, write_pieces
 
 CONF = ROOT / "egs/librispeech/conf/small"
 RIVALS = ["ctc", "transducer", "aed", "decoder_only"]
@@ -56,17 +53,8 @@ def test_each_small_rival_is_one_command(recipe: Path, tmp_path: Path, system: s
 
 
 def test_small_systems_are_of_one_size_and_encoder(tmp_path: Path) -> None:
-    import sentencepiece
-
-    text = tmp_path / "text"
-    text.write_text("\n".join(f"{first} {second}" for first in ("ONE", "TWO", "SIX") for second in ("CATS", "DOGS", "BIRDS")))
-    sentencepiece.SentencePieceTrainer.train(input=str(text), model_prefix=str(tmp_path / "pieces"), vocab_size=18, minloglevel=2)
-
-    def built(name: str) -> Any:
-        with torch.device("meta"):
-            return load(CONF / f"{name}.yaml", [f"tokenizer_path={tmp_path / 'pieces.model'}"]).build("system")["system"]
-
-    systems = {name: built(name) for name in ("speech_reallm", *RIVALS)}
+    pieces = write_pieces(tmp_path)
+    systems = {name: built_on_meta(CONF / f"{name}.yaml", pieces) for name in ("speech_reallm", *RIVALS)}
     sizes = {name: sum(parameter.numel() for parameter in system.parameters()) for name, system in systems.items()}
     assert all(0.95 < size / sizes["speech_reallm"] < 1.1 for size in sizes.values()), sizes
     shapes = {name: {key: value.shape for key, value in system.encoder.state_dict().items()} for name, system in systems.items()}

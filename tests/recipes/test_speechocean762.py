@@ -58,6 +58,24 @@ def test_a_speech_reallm_with_other_tunables(recipe: Path) -> None:
 
 
 @CALLS
+def test_tunables_are_judged_before_anything_is_done(recipe: Path) -> None:
+    for given, systems, message in (
+        ("time_jitter=1 time_jiter=2", "speech_reallm", "'time_jiter=2': conf/speech_reallm.yaml has no time_jiter"),
+        ("system.delay=1", "speech_reallm", "'system.delay=1': conf/speech_reallm.yaml has no system.delay"),
+        ("delay=2", "speech_reallm", "'delay=2': other options set delay: see --help"),
+        ("time_jitter", "speech_reallm", "'time_jitter': KEY=VALUE, such as time_jitter=1"),
+        (
+            "time_jitter=1",
+            "ctc aed",
+            "'time_jitter=1': are for speech_reallm, which --systems 'ctc aed' has not: leave one of the two out",
+        ),
+    ):
+        done = run(recipe, "--data", "here", "--systems", systems, "--tunables", given)
+        assert (done.returncode, done.stderr) == (2, f"error: --tunables {message}\n")
+    assert not (recipe.parents[2] / "calls").exists()
+
+
+@CALLS
 def test_a_cluster_prepares_speaks_aligns_and_decodes(recipe: Path) -> None:
     address = "tcp://there:8786"
     made = calls(recipe, "--data", "here", "--systems", "ctc", "--seeds", "1", "--dask", address, "--device", "cuda")

@@ -50,11 +50,15 @@ def test_a_model_without_attention_is_refused_in_one_line(
         monkeypatch.setattr(sys, "argv", [str(part) for part in ("joined_strings.py", *options)])
         with pytest.raises(SystemExit) as refused:
             runpy.run_path(str(SCRIPT), run_name="__main__")
-    assert refused.value.code == 2
-    assert re.fullmatch(r"error: a .* has no decoder that attends: take a Speech ReaLLM with one\n", capsys.readouterr().err)
+        assert refused.value.code == 2
+        assert re.fullmatch(r"error: a .* has no decoder that attends: take a Speech ReaLLM with one\n", capsys.readouterr().err)
+        monkeypatch.setattr(sys, "argv", [*sys.argv, "--if-they-attend"])
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    said = r"levels is left out: a .* has no decoder that attends: [^\n]*\nnothing is measured: no model attends\n"
+    assert re.fullmatch(said, capsys.readouterr().out) and not (tmp_path / "out").exists()
 
 
-def test_models_are_named_and_attend_as_they_were_trained_or_otherwise(tmp_path: Path) -> None:
+def test_models_are_named_and_attend_as_they_were_trained_or_otherwise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from reallm.bundle import export
     from reallm.decoders.llama import LlamaDecoder
     from reallm.registry import spec_of
@@ -74,6 +78,9 @@ def test_models_are_named_and_attend_as_they_were_trained_or_otherwise(tmp_path:
     assert (short.name, short.window, short.attention) == ("short", 16, "window 16")
     assert (lifted.window, lifted.attention, whole.attention) == (0, "full (trained with window 16)", "full")
     assert lifted.system is short.system and len(known) == 2
+    asked = [f"{name}={tmp_path}/{place}" for name, place in (("as trained", "full"), ("window lifted", "full:0"), ("short", "short:1:16"))]
+    assert [(model.name, model.window) for model in names["models_of"](asked, False)] == [("as trained", 0), ("short", 16)]
+    assert capsys.readouterr().out == "window lifted is left out: it attends like 'as trained', full\n"
     for wrong in ("AT/full", "=AT/full", "full="):
         with pytest.raises(names["InputError"], match="write NAME=BUNDLE, or NAME=BUNDLE:WINDOW"):
             names["read_model"](wrong, known)
@@ -119,9 +126,15 @@ def test_rows_become_a_table_and_a_picture(tmp_path: Path) -> None:
         "state_mb": 0.5,
         "mflop_per_s": 97.0,
     }
-    kinds = [("0.5 s of silence", 0.5, 5.0), ("0.5 s of silence", 0.5, 50.0), ("60 s of tones", 60.0, 130.0)]
+    kinds = [("length", "0.5 s of silence", 5.0), ("length", "0.5 s of silence", 50.0), ("between", "0.5 s of silence", 9.0)]
+    kinds += [("between", "60 s of tones", 130.0)]
     models = [("window", "window 64"), ("lifted", "full (trained with window 64)"), ("full", "full")]
-    rows = [{**row, "between": b, "gap_s": g, "longest_s": s, "model": m, "attention": a} for b, g, s in kinds for m, a in models]
+    rows = [{**row, "sweep": w, "between": b, "longest_s": s, "model": m, "attention": a} for w, b, s in kinds for m, a in models]
     assert "| 60 s of tones | full | full | 1 | 130 | 10 | 30.00 | 1 / 2 / 0 | 0.50 | 97 |" in names["table"](json.loads(json.dumps(rows)))
-    names["picture"](rows).savefig(tmp_path / "joined.png")
+    picture = names["picture"](rows)
+    lines, bars = picture.axes[0].lines, picture.axes[3].patches
+    assert [list(line.get_xdata()) for line in lines] == [[5.0, 50.0]] * 3 and len(bars) == 3 * 3 * 2, (
+        "also with between as long as a pause"
+    )
+    picture.savefig(tmp_path / "joined.png")
     assert (tmp_path / "joined.png").stat().st_size > 10000

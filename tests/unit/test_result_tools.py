@@ -190,7 +190,7 @@ def test_a_model_of_any_delay_against_models_of_one(tmp_path: Path, run: Callabl
     )
     assert "| 0.16 | speech_reallm 1.00 M | 240 | 3.00 (2.50–3.50) | – |" in done.stdout, "a longer delay that does not pay is there"
     assert "| 0.16 | speech_reallm 1.00 M of any delay | 270 | 1.20 (2.50–3.50) | no |" in done.stdout
-    assert "inside the interval of the model trained for one at 1 of 2 delays" in done.stdout
+    assert "inside the interval of a model trained for one in 1 of 2 comparisons" in done.stdout
     write_delays(tmp_path / "unknown")
     said = run("delay_curve.py", tmp_path / "unknown").stdout
     assert "| 0.16 | speech_reallm 1.00 M of any delay | 270 | 1.20 (2.50–3.50) | none was trained for it |" in said

@@ -6,7 +6,7 @@
 For each model, whose decoder attends as it was trained, or to WINDOW positions (0 = full attention, with room for the whole stream):
 strings joined with short pauses to streams of --seconds at least; strings with --between seconds of silence, tones or noise between
 them; memory of a stream's state, and operations per second of audio. Without --model: the digits model as it is, and with its window
-lifted.
+lifted. A model that attends as one before does is not run again.
 Writes joined.json, joined.md and joined.png. `reallm data digits` makes the manifest.
 """
 
@@ -83,10 +83,14 @@ class Model(NamedTuple):
         return now if now == then else f"{now} (trained with {then})"
 
 
+class DoesNotAttend(InputError):
+    """A system whose decoder has no window that could be another."""
+
+
 def read_model(asked: str, known: dict[Path, Any]) -> Model:
     """NAME=BUNDLE[:WINDOW]; ``known`` are the systems loaded before.
 
-    Raises InputError for what is not written so, what is no bundle, and a system that does not attend.
+    Raises InputError for what is not written so, what is no bundle, and (DoesNotAttend) a system that does not attend.
     """
     name, equals, place = asked.partition("=")
     head, _, tail = place.rpartition(":")
@@ -97,9 +101,34 @@ def read_model(asked: str, known: dict[Path, Any]) -> Model:
         known[folder] = load_shared(folder)
     system = known[folder]
     if not hasattr(getattr(system, "decoder", None), "window"):
-        raise InputError(f"a {type(system).__name__} has no decoder that attends: take a Speech ReaLLM with one")
+        raise DoesNotAttend(f"a {type(system).__name__} has no decoder that attends: take a Speech ReaLLM with one")
     trained = system.decoder.window
     return Model(name, system, trained, int(tail) if head and tail.isdecimal() else trained)
+
+
+def models_of(asked: Sequence[str], if_they_attend: bool) -> list[Model]:
+    """Those that differ in what attends, and how. Raises InputError as :func:`read_model`, and for two of one name.
+
+    ``if_they_attend``: systems without a decoder that attends are left out, and said, in place of an error.
+    """
+    loaded: dict[Path, Any] = {}
+    models: list[Model] = []
+    for one in asked:
+        try:
+            model = read_model(one, loaded)
+        except DoesNotAttend as error:
+            if not if_they_attend:
+                raise
+            print(f"{one.partition('=')[0]} is left out: {error}")
+            continue
+        same = next((other for other in models if other.system is model.system and other.window == model.window), None)
+        if model.name in [other.name for other in models]:
+            raise InputError(f"--model: two of {', '.join(other.name for other in [*models, model])} have one name")
+        if same is None:
+            models.append(model)
+        else:
+            print(f"{model.name} is left out: it attends like '{same.name}', {model.attention}")
+    return models
 
 
 def attend(system: Any, window: int, seconds: float, room: int = 2) -> None:
@@ -186,7 +215,7 @@ def picture(rows: list[dict[str, Any]]) -> Any:
 
     figure = Figure(figsize=(9.0, 6.6), dpi=150, layout="constrained", facecolor="white")
     axes = figure.subplots(2, 2)
-    lengths = [row for row in rows if row["gap_s"] == PAUSE]
+    lengths, others = ([row for row in rows if row["sweep"] == sweep] for sweep in ("length", "between"))
     panels = [
         ("Word error rate", "%", "wer"),
         ("Memory of a stream", "MB", "state_mb"),
@@ -204,11 +233,11 @@ def picture(rows: list[dict[str, Any]]) -> Any:
         panel.xaxis.set_minor_locator(NullLocator())
         panel.set_ylim(bottom=0)
         style(panel, title, "longest stream, seconds", unit, grid="both")
-    kinds = list(dict.fromkeys(row["between"] for row in rows if row["gap_s"] != PAUSE))
+    kinds = list(dict.fromkeys(row["between"] for row in others))
     panel, width = axes[1, 1], 0.8 / len(models)
     shades = {"insertions": 1.0, "deletions": 0.6, "substitutions": 0.3}
     for number, (model, _) in enumerate(models):
-        found = {row["between"]: row for row in rows if row["gap_s"] != PAUSE and row["model"] == model}
+        found = {row["between"]: row for row in others if row["model"] == model}
         place, bottom = np.arange(len(kinds)) + (number - (len(models) - 1) / 2) * width, np.zeros(len(kinds))
         for name, alpha in shades.items():
             height = np.array([100 * found[kind][name] / found[kind]["words"] for kind in kinds])
@@ -231,17 +260,18 @@ def main() -> None:
     parser.add_argument(
         "--model", action="append", metavar="NAME=BUNDLE[:WINDOW]", help="a bundle, or an experiment with one; give it several times"
     )
+    parser.add_argument("--if-they-attend", action="store_true", help="leave out models that have no window that could be lifted")
     parser.add_argument("--seconds", type=float, action="append", help="least length of a stream; default: 1, 10, 50")
     parser.add_argument("--strings", type=int, default=20, help="how many of the manifest are joined")
     parser.add_argument("--between", type=float, default=60.0, help="seconds of silence, tones and noise")
     parser.add_argument("--between-strings", type=int, default=3, help="how many strings have these between them, in one stream")
     arguments = parser.parse_args()
-    asked = arguments.model or [f"window={published()}", f"window lifted={published()}:0"]
+    asked = arguments.model or [f"as trained={published()}", f"window lifted={published()}:0"]
     try:
-        loaded: dict[Path, Any] = {}
-        models = [read_model(one, loaded) for one in asked]
-        if len({model.name for model in models}) < len(models):
-            raise InputError(f"--model: two of {', '.join(model.name for model in models)} have one name")
+        models = models_of(asked, arguments.if_they_attend)
+        if not models:
+            print("nothing is measured: no model attends")
+            return
         rates = sorted({model.system.sample_rate for model in models})
         if len(rates) > 1:
             raise InputError(f"--model: models of {' and '.join(map(str, rates))} Hz: give those of one rate")
@@ -250,12 +280,13 @@ def main() -> None:
             (load_audio(cut, rate), text_of(cut)) for cut, _ in zip(read_cuts(arguments.manifest), range(arguments.strings), strict=False)
         ]
         rows = []
-        sweeps = [("silence", PAUSE, seconds, strings) for seconds in arguments.seconds or [1, 10, 50]]
-        sweeps += [(kind, arguments.between, math.inf, strings[: arguments.between_strings]) for kind in ("silence", "tones", "noise")]
-        for kind, gap, seconds, chosen in sweeps:
+        few = strings[: arguments.between_strings]
+        sweeps = [("length", "silence", PAUSE, seconds, strings) for seconds in arguments.seconds or [1, 10, 50]]
+        sweeps += [("between", kind, arguments.between, math.inf, few) for kind in ("silence", "tones", "noise")]
+        for sweep, kind, gap, seconds, chosen in sweeps:
             streams = list(joined(chosen, rate, seconds, kind, gap))
             for model in models:
-                rows.append({"between": f"{gap:g} s of {kind}", "gap_s": gap, **measure(model, streams)})
+                rows.append({"sweep": sweep, "between": f"{gap:g} s of {kind}", "gap_s": gap, **measure(model, streams)})
                 print(rows[-1], flush=True)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -68,9 +68,8 @@ def run(exp: Path, out: Path, times: int, seed: int = 1000) -> None:
     config = Config.read(exp / CONFIG)
     built: dict[str, Any] = config.build("system", "data")
     model, data = built["system"], built["data"]
-    for name in (WEIGHTS, TRAINING):
-        if not (exp / name).is_file():
-            raise InputError(f"no {exp / name}: train the clock first")
+    if not (exp / WEIGHTS).is_file():
+        raise InputError(f"no {exp / WEIGHTS}: train the clock first")
     model.decoder.load_state_dict(load_file(exp / WEIGHTS))
     model.decoder.eval()
     asked = [(Interval(k, prompt), noise) for k in data["trained"] + data["never"] for prompt in PROMPTS for noise in (0.0, data["noise"])]
@@ -83,7 +82,9 @@ def run(exp: Path, out: Path, times: int, seed: int = 1000) -> None:
         for (interval, noise), when in zip(asked, found, strict=True)
     ]
     facts = {"trained_inputs": data["inputs"], "inputs": inputs, "window": config.value("system", "decoder", "window", default=0)}
-    facts |= {"training": json.loads((exp / TRAINING).read_text()), "git": git_revision()}
+    facts["git"] = git_revision()
+    if (exp / TRAINING).is_file():
+        facts["training"] = json.loads((exp / TRAINING).read_text())
     with atomic_write(out) as file:
         json.dump({**facts, "streams": streams}, file)
     logger.info("%s: %d streams of %d inputs, %.1f s of one core", out, len(streams), inputs, seconds)

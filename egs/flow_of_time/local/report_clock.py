@@ -52,11 +52,17 @@ def numbers(found: Sequence[Kept]) -> list[str]:
 
 def caption(clocks: dict[str, Any]) -> str:
     """How each clock was made."""
-    trained = [(name, clock["training"], clock["git"]) for name, clock in clocks.items()]
     return "\n".join(
-        f"{name}: {training['updates']} updates in {training['seconds']:.0f} s by the clock, seed {training['seed']}, at commit "
-        f"{training['git']}; run at {git}."
-        for name, training, git in trained
+        f"{name}: {training_of(clock.get('training'))}; run at {clock.get('git', 'unknown')}." for name, clock in clocks.items()
+    )
+
+
+def training_of(training: dict[str, Any] | None) -> str:
+    """In words; None: it was not written down."""
+    if training is None:
+        return "how it was trained is unknown"
+    return (
+        f"{training['updates']} updates in {training['seconds']:.0f} s by the clock, seed {training['seed']}, at commit {training['git']}"
     )
 
 
