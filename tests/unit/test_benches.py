@@ -27,9 +27,10 @@ def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]
     """Runs a benchmark with options; what it wrote."""
     monkeypatch.syspath_prepend(str(BENCH))
 
-    def run(name: str, *options: object, config: str = "tiny") -> Any:
+    def run(name: str, *options: object, config: str | None = "tiny") -> Any:
         file = tmp_path / f"{name}.json"
-        given = [BENCH / f"{name}.py", "--config", config, "--repeats", 2, "--json", file, *options]
+        size = [] if config is None else ["--config", config]
+        given = [BENCH / f"{name}.py", *size, "--repeats", 2, "--json", file, *options]
         monkeypatch.setattr(sys, "argv", [str(part) for part in given])
         runpy.run_path(str(BENCH / f"{name}.py"), run_name="__main__")
         return json.loads(file.read_text())
@@ -104,7 +105,7 @@ def test_int8(bench: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureF
     write_cuts([make_cut(tmp_path, number) for number in range(3)], tmp_path / "test.jsonl.gz")
     export(SpeechReaLLM.tiny().eval(), tmp_path / "bundle", METADATA)
     options = (tmp_path / "test.jsonl.gz", "--model", tmp_path / "bundle", "--utterances", 2)
-    found = bench("int8", *options, config="digits")
+    found = bench("int8", *options, config=None)
     assert column(found, "side") == ["float32", "int8"] and column(found, "words") == [3, 3]  # 1 and 2
     assert found["notes"]["utterances"] == 2 and 0 <= found["notes"]["utterances_with_other_words"] <= 2
     assert column(found, "ratio")[0] == 1
@@ -112,8 +113,11 @@ def test_int8(bench: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureF
     for row in found["rows"]:
         assert 0 < row["ms_a_second"]["least"] < row["ms_a_second"]["most"], "two turns"
     with pytest.raises(SystemExit):
-        bench("int8", *options, "--utterances", 0, config="digits")
+        bench("int8", *options, "--utterances", 0, config=None)
     assert "--utterances is 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        bench("int8", *options, config="digits")
+    assert "unrecognized arguments: --config" in capsys.readouterr().err
 
 
 def test_align(bench: Callable[..., Any]) -> None:

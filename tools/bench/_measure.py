@@ -28,9 +28,10 @@ T = TypeVar("T")
 def parser(
     description: str | None, repeats: int, configs: Sequence[str] = ("80m", "tiny"), profiles: bool = False
 ) -> argparse.ArgumentParser:
-    """The options that all benchmarks have; ``--profile`` too where one ``profiles``."""
+    """The options that all benchmarks have; ``--config`` too where there are several, ``--profile`` where one ``profiles``."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--config", default=configs[0], choices=configs, help="the size of the models; tiny: to try the script")
+    if configs:
+        made.add_argument("--config", default=configs[0], choices=configs, help="the size of the models; tiny: to try the script")
     made.add_argument("--device", default="cpu", help="where all sides compute")
     made.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of the weights of all sides")
     made.add_argument("--threads", type=int, default=1, help="of torch")

@@ -27,7 +27,7 @@ from reallm.streaming.recognizer import Recognizer
 
 
 def main() -> None:
-    parser = _measure.parser(__doc__, repeats=3, configs=("digits",))
+    parser = _measure.parser(__doc__, repeats=3, configs=())
     parser.add_argument("manifest", type=Path, help="lhotse cuts with their texts")
     parser.add_argument("--model", type=Path, help="a bundle, or an experiment with one; default: the digits")
     parser.add_argument("--utterances", type=int, default=200, help="the first ones of the manifest")
