@@ -59,7 +59,13 @@ def assert_aligned(exp: Path, split: str) -> None:
         assert alignment is not None and meta is not None and meta["teacher"] == teacher_id(teacher)
         assert teacher.tokenizer.decode(alignment.token_ids.tolist()) == text_of(cut)
         start, end = alignment.start_samples, alignment.end_samples
-        assert start[0] >= 0 and (start <= end).all() and (end[:-1] <= start[1:]).all() and end[-1] <= cut.num_samples
+        assert (
+            start[0] >= 0
+            and (start <= end).all()
+            and (start[:-1] <= start[1:]).all()
+            and (end[:-1] <= end[1:]).all()
+            and end[-1] <= cut.num_samples
+        )
 
 
 def losses(exp: Path) -> list[float]:

@@ -206,7 +206,8 @@ def test_after_ten_hours_a_chunk_costs_and_says_what_it_did_at_first(which: str,
     assert late[TOKENS + said :] == first[said:]
     for of_young, of_old in costs:
         assert of_old.operators == of_young.operators and of_old.bytes == of_young.bytes
-    assert statistics.median(of_old.calls - of_young.calls for of_young, of_old in costs) == 0
+    # A few calls hang on which texts a beam holds; one for each token would be 40,000.
+    assert abs(statistics.median(of_old.calls - of_young.calls for of_young, of_old in costs)) < 100
     # A copy of the tokens alone would be 320,000 bytes at each chunk.
     assert abs(statistics.median(of_old.memory - of_young.memory for of_young, of_old in costs)) < 20_000
 
