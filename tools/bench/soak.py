@@ -146,8 +146,8 @@ class Client:
         await self.end(stream, chosen, len(samples))
 
     async def is_out_of_range(self, stream: AsyncStream, chosen: int) -> None:
-        await self.push(stream, self.utterances[chosen] * np.float32(1e30))
-        try:  # words that mean nothing, or an error: either is this stream's own
+        try:  # words that mean nothing, or an error, which a push may find already: either is this stream's own
+            await self.push(stream, self.utterances[chosen] * np.float32(1e30))
             await stream.finish()
         except InputError as error:
             if error is not stream.stream.error:
