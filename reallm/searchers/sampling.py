@@ -32,11 +32,18 @@ class SamplingSearcher(GreedySearcher):
     Args:
         temperature: divides the log-probabilities, that of BLANK less its penalty; towards 0 it becomes greedy search.
         seed: another seed draws other answers.
-        max_symbols, blank_penalty: as in greedy search.
+        max_symbols, blank_penalty, positions: as in greedy search.
     """
 
-    def __init__(self, temperature: float = 1.0, seed: int = 0, max_symbols: int = 10, blank_penalty: float = 0.0) -> None:
-        super().__init__(max_symbols, blank_penalty)
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        seed: int = 0,
+        max_symbols: int = 10,
+        blank_penalty: float = 0.0,
+        positions: int | None = None,
+    ) -> None:
+        super().__init__(max_symbols, blank_penalty, positions)
         if temperature <= 0:
             raise InputError(f"temperature {temperature}: must be above 0 (searcher 'greedy' is the limit)")
         self.temperature, self.seed = temperature, seed

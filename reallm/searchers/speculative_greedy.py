@@ -112,13 +112,13 @@ class SpeculativeGreedySearcher(GreedySearcher):
 
     Args:
         ahead: positions of a pass: best the speech embeddings of a chunk, and one.
-        max_symbols, blank_penalty: as in greedy search.
+        max_symbols, blank_penalty, positions: as in greedy search.
 
-    Raises InputError for an ``ahead`` or ``max_symbols`` below 1.
+    Raises InputError for an ``ahead``, ``max_symbols`` or ``positions`` below 1.
     """
 
-    def __init__(self, ahead: int = 5, max_symbols: int = 10, blank_penalty: float = 0.0) -> None:
-        super().__init__(max_symbols, blank_penalty)
+    def __init__(self, ahead: int = 5, max_symbols: int = 10, blank_penalty: float = 0.0, positions: int | None = None) -> None:
+        super().__init__(max_symbols, blank_penalty, positions)
         if ahead < 1:
             raise InputError(f"ahead {ahead}: a pass answers at least one position")
         self.ahead = ahead

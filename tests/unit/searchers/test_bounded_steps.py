@@ -16,6 +16,8 @@ from reallm.protocols import ResponseModel, RowOptions, to_the_end
 from reallm.registry import find
 from reallm.searchers.beam import BeamSearcher
 from reallm.searchers.greedy import GreedySearcher
+from reallm.searchers.sampling import SamplingSearcher
+from reallm.searchers.speculative_greedy import SpeculativeGreedySearcher
 
 CHUNK = 4
 
@@ -58,10 +60,9 @@ def search(searcher: Any, using: ResponseModel, x: Tensor, lens: Tensor, seed: i
 def test_the_answers_are_those_of_an_unbounded_search(name: str, interleaver: str, positions: int) -> None:
     using = model(interleaver)
     x, lens = embeddings(using.decoder, [13, 1, 8, 0])
-    searcher: Any = tiny(find("searcher", name))
-    whole = search(searcher, using, x, lens)
-    searcher.positions = positions
-    assert search(searcher, using, x, lens, seed=positions) == [
+    searcher: Any = find("searcher", name)
+    whole = search(searcher(max_symbols=3), using, x, lens)
+    assert search(searcher(max_symbols=3, positions=positions), using, x, lens, seed=positions) == [
         dataclasses.replace(one, tokens=[(token, frame, pytest.approx(score, abs=1e-9)) for token, frame, score in one.tokens])
         for one in whole
     ]
@@ -165,8 +166,9 @@ def test_whole_utterances_are_answered_in_one_step() -> None:
 
 
 def test_wrong_numbers_and_a_state_of_another_sort_are_refused() -> None:
-    with pytest.raises(InputError, match="positions 0: a step needs at least one"):
-        GreedySearcher(positions=0)
+    for searcher_of in (GreedySearcher, SamplingSearcher, SpeculativeGreedySearcher):
+        with pytest.raises(InputError, match="positions 0: a step needs at least one"):
+            searcher_of(positions=0)
     using = model()
     searcher = GreedySearcher()
     state = searcher.init_state(using, 1, CHUNK, dtype=torch.float64)
