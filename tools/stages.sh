@@ -3,7 +3,8 @@
 # Needs parse_options.sh and the variables exp, stage, stop_stage, force. A recipe reads:
 #
 #   begin data tokenizer train              # all stages in order: their numbers are 1, 2, 3
-#   settings seed delay                     # what $exp was made with may not change under it
+#   settings seed                           # what $exp was made with may not change under it
+#   since train delay epochs                # this may, until train or a later stage was begun
 #   reopens train systems                   # this may: stages from train on are gone through again
 #   . "$here/path.sh"                       # the set-up, once all is judged
 #   if stage train needs data tokenizer; then
@@ -132,19 +133,20 @@ begin() {
     exec 8>"$exp/.done/.lock"
     flock -n 8 || _error "another run is at work in '$exp': wait for it, or name another folder with --exp"
   fi
-  _current= _considered=
+  _current= _considered= _fresh=
   trap '_left $?' EXIT
 }
 
 # A mistake of the user's (exit code 2) was said in one line by whatever found it: that stays the last line.
 _left() {
   [ "$1" -ne 0 ] || [ -n "$_considered" ] || echo "nothing to do: stages '$stage' to '$stop_stage' are those of the run that --from names" >&2
+  if [ "$1" -eq 2 ] && [ -n "$_fresh" ]; then rm -f "$exp/.done/.begun.$_fresh"; fi # a wrong value, which may be corrected
   if [ -n "$_current" ] && [ "$1" -ne 0 ] && [ "$1" -ne 2 ]; then
     echo "stage $(_number "$_current") ($_current) did not finish; the same command goes on from here" >&2
   fi
   # Of a run that was refused before any stage was done, nothing stays.
   if [ "$1" -eq 2 ] && [ ${#_made[@]} -gt 0 ] && ! compgen -G "$exp/.done/*" >/dev/null; then
-    rm -f "$exp/.done/.lock" "$exp/.done/.settings"
+    rm -f "$exp/.done/.lock" "$exp/.done/.settings" "$exp"/.done/.begun.*
     rmdir -- "${_made[@]}" 2>/dev/null || true
   fi
 }
@@ -180,15 +182,35 @@ _keep() {
   mv "$file.new" "$file"
 }
 
-# settings NAME…: fails when one of these variables differs from what $exp was made with.
-settings() {
+# _same NAME…: fails when one of these variables differs from what $exp was made with.
+_same() {
   local name
   for name in "$@"; do
-    if _made_something && _knows "$name" && [ "$(_was "$name")" != "${!name}" ]; then
+    if _knows "$name" && [ "$(_was "$name")" != "${!name}" ]; then
       _error "'$exp' was made with $name=$(_was "$name"), not $name=${!name}: name another --exp"
     fi
   done
+}
+
+# settings NAME…: what all stages are made with, so that it may not change once something was made.
+settings() {
+  if _made_something; then _same "$@"; fi
   _keep "$@"
+}
+
+# _begun STAGE: whether it, or one after it, was begun.
+_begun() {
+  local each
+  for each in "${_stages[@]:$(_number "$1") - 1}"; do
+    if [ -e "$exp/.done/.begun.$each" ] || [ -e "$exp/.done/$each" ]; then return; fi
+  done
+  return 1
+}
+
+# since STAGE NAME…: what STAGE is the first to be made with, so that it may change until then.
+since() {
+  if _begun "$1"; then _same "${@:2}"; fi
+  _keep "${@:2}"
 }
 
 # reopens STAGE NAME…: where one of these variables differs from what $exp was made with, that stage and those after it are gone
@@ -220,7 +242,8 @@ stage() {
   done
   rm -f "$exp/.done/$name"
   for needed in "${_stages[@]:number}"; do rm -f "$exp/.done/$needed"; done
-  _current=$name _since=$SECONDS
+  _current=$name _since=$SECONDS _fresh=
+  [ -e "$exp/.done/.begun.$name" ] || { : >"$exp/.done/.begun.$name" && _fresh=$name; }
   echo "stage $number ($name)"
 }
 
@@ -230,5 +253,5 @@ finish() {
   echo "$(date -u +%Y-%m-%dT%H:%M:%SZ) $seconds s" >"$exp/.done/$_current.new"
   mv "$exp/.done/$_current.new" "$exp/.done/$_current"
   echo "stage $(_number "$_current") ($_current): $seconds s"
-  _current=
+  _current= _fresh=
 }

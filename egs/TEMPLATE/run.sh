@@ -45,7 +45,9 @@ delay_fits "$here/conf/speech_reallm.yaml"
 [ -z "$init" ] || [ -d "$init" ] || _error "--init '$init': no such folder: name a bundle or an experiment"
 
 begin data tokenizer teacher align train export decode score report
-settings seed delay init teacher teacher_epochs epochs
+settings seed
+since teacher teacher teacher_epochs
+since train delay init epochs
 . "$here/path.sh"
 share="--jobs $nj"
 [ -z "$dask" ] || share="--dask $dask"

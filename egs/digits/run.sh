@@ -81,8 +81,10 @@ base=${from:-$exp}
 # What data, teacher and alignments were made with is a matter of that run.
 [ -z "$from" ] || take_over align teacher held_out_speaker speeds synthetic_voices synthetic_share train_strings data_epochs test_strings dev_strings \
   teacher_epochs
-settings seed system delay training_delays interleaver attention teacher from realign held_out_speaker speeds synthetic_voices synthetic_share vocal_tract \
-  train_strings data_epochs test_strings dev_strings teacher_epochs epochs
+settings seed from held_out_speaker speeds synthetic_voices synthetic_share train_strings data_epochs test_strings dev_strings
+since teacher teacher teacher_epochs vocal_tract
+since align realign
+since train system delay training_delays interleaver attention epochs
 . "$here/path.sh"
 teacher_system=ctc
 [ "$teacher" = ctc ] || teacher_system=transducer

@@ -87,7 +87,11 @@ begin download data tokenizer teacher align train export decode score report
 base=${from:-$exp}
 # What data, teacher and alignments were made with is a matter of that run.
 [ -z "$from" ] || take_over align corpus subset synthetic text eval_utterances train_sets teacher teacher_epochs alignments features vocab
-settings corpus subset synthetic text eval_utterances train_sets system teacher alignments from conf features vocab seed delay teacher_epochs epochs
+settings corpus subset synthetic text eval_utterances train_sets from seed
+since data features conf system
+since tokenizer vocab
+since teacher teacher alignments teacher_epochs
+since train delay epochs
 reopens align parts
 . "$here/path.sh"
 on=${device:+--device $device}

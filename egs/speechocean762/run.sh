@@ -108,8 +108,12 @@ base=${from:-$exp}
 # What data, teacher and alignments were made with is a matter of that run.
 [ -z "$from" ] || take_over align data text digits hours voices easy_hours vocab dev_speakers speeds seed teacher teacher_easy_epochs \
   teacher_epochs teacher_finetune_epochs test_utterances
-settings data text digits hours voices easy_hours vocab dev_speakers speeds seed teacher teacher_easy_epochs teacher_epochs \
-  teacher_finetune_epochs test_utterances from conf pretrain_epochs finetune_epochs finetune_lr delay tunables
+settings data digits dev_speakers seed test_utterances from
+since synth text hours voices easy_hours
+since tokenizer vocab
+since teacher conf teacher teacher_easy_epochs teacher_epochs teacher_finetune_epochs speeds finetune_lr
+since pretrain pretrain_epochs delay tunables
+since finetune finetune_epochs
 reopens data tests
 reopens pretrain systems seeds
 reopens decode chunks limit

@@ -13,7 +13,7 @@ REFUSAL = "reallm: error: something is wrong: mend it"
 # Counts its calls, and refuses the one whose number is in $REFUSED.
 REALLM = f"""#!/usr/bin/env bash
 echo "$*" >>"$CALLS"
-[ "$(wc -l <"$CALLS")" != "$REFUSED" ] || {{ echo "{REFUSAL}" >&2; exit 2; }}
+[ "$(wc -l <"$CALLS")" != "$REFUSED" ] || {{ echo "{REFUSAL}" >&2; exit "$STATUS"; }}
 """
 
 
@@ -32,10 +32,11 @@ def copy_recipe(name: str, top: Path) -> Path:
     return folder / "run.sh"
 
 
-def run(recipe: Path, *options: str, refused: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Runs it; the call whose number is ``refused`` ends with REFUSAL."""
+def run(recipe: Path, *options: str, refused: int = 0, status: int = 2, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs it; the call whose number is ``refused`` ends with REFUSAL and exit code ``status``."""
     top = recipe.parents[2]
-    environment = {**os.environ, "PATH": f"{top / 'bin'}:{os.environ['PATH']}", "CALLS": str(top / "calls"), "REFUSED": str(refused)}
+    environment = {**os.environ, "PATH": f"{top / 'bin'}:{os.environ['PATH']}", "CALLS": str(top / "calls")}
+    environment |= {"REFUSED": str(refused), "STATUS": str(status)}
     environment.pop("REALLM_DATA", None)
     return subprocess.run(["bash", str(recipe), *options], env=environment, capture_output=True, text=True, cwd=cwd)
 

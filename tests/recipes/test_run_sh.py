@@ -85,6 +85,32 @@ def test_the_digits_are_aligned_by_what_was_trained_on_them(recipe: Path) -> Non
     assert (late.returncode, "stage 5 (train) needs stage 4 (align)" in late.stderr) == (2, True)
 
 
+@pytest.mark.parametrize("recipe", ["TEMPLATE", "digits", "librispeech", "speechocean762"], indirect=True)
+def test_options_of_a_stage_may_change_until_it_is_begun(recipe: Path) -> None:
+    exp = ["--exp", str(recipe.parent / "exp"), "--corpus" if "\ncorpus=" in recipe.read_text() else "--data", "somewhere"]
+    trained = "--pretrain-epochs" if recipe.parent.name == "speechocean762" else "--epochs"
+    assert run(recipe, *exp, "--stop-stage", "tokenizer").returncode == 0
+    assert run(recipe, *exp, "--stop-stage", "align", "--teacher-epochs", "7", "--delay", "0").returncode == 0
+    again = run(recipe, *exp, "--stop-stage", "align", "--teacher-epochs", "6")
+    assert (again.returncode, "was made with teacher_epochs=7, not teacher_epochs=6" in again.stderr) == (2, True)
+    options = [*exp, "--teacher-epochs", "7", "--delay", "1"]
+    (recipe.parents[2] / "calls").unlink()
+    failed = run(recipe, *options, trained, "9", refused=1, status=1)
+    assert failed.returncode == 1, "in the middle of a stage"
+    changed = run(recipe, *options, trained, "8")
+    assert (changed.returncode, f"{trained[2:].replace('-', '_')}=9, not " in changed.stderr) == (2, True)
+    assert run(recipe, *options, trained, "9").returncode == 0
+
+
+@pytest.mark.parametrize("recipe", ["digits"], indirect=True)
+def test_a_value_that_its_stage_refused_may_be_corrected(recipe: Path) -> None:
+    exp = ["--exp", str(recipe.parent / "exp")]
+    assert run(recipe, *exp, "--stop-stage", "tokenizer").returncode == 0
+    (recipe.parents[2] / "calls").unlink()
+    assert run(recipe, *exp, "--stop-stage", "teacher", "--teacher-epochs", "7", refused=1).returncode == 2
+    assert run(recipe, *exp, "--stop-stage", "teacher", "--teacher-epochs", "6").returncode == 0
+
+
 COMMON = [
     (["--epochs", "0"], "--epochs '0': a whole number from 1 on"),
     (["--teacher-epochs=0"], "--teacher-epochs '0': a whole number from 1 on"),
