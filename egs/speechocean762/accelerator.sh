@@ -138,7 +138,7 @@ work() {
   export VIRTUAL_ENV=$work/venv REALLM_DATA=$work/data PIP_NO_INDEX=1
   run() {
     "$work/tree/egs/speechocean762/run.sh" --conf "conf/accelerator/$size" --systems speech_reallm --seeds 1 --exp "$exp" --device "$device" \
-      --nj "$nj" --hours "$hours" --easy-hours "$easy_hours" --vocab "$vocab" --dev-speakers "$dev_speakers" --teacher-easy-lr 0.001 \
+      --nj "$nj" --hours "$hours" --easy-hours "$easy_hours" --vocab "$vocab" --dev-speakers "$dev_speakers" --teacher-easy-lr 0.001 --teacher-easy-batch 100 \
       --teacher-easy-epochs 40 --teacher-epochs 40 --teacher-finetune-epochs 40 --pretrain-epochs 40 --finetune-epochs 40 \
       --tests "test-adult test-child test-synthetic" --chunks "" --limit "$limit" "$@"
     echo "$(($(date +%s) - started)) s since the beginning"

@@ -30,6 +30,7 @@ stop_stage=11       # last stage
 nj=2                # CPU cores to use
 dask=               # address of a dask scheduler: its workers prepare, speak, align and decode
 device=             # cpu or cuda (else: training takes an accelerator where there is one, the rest the CPU)
+devices=1           # accelerators of this machine that train together; on the CPU, processes
 from=               # another run's --exp, whose data, teacher and alignments are used
 conf=conf           # folder of the configurations
 systems="ctc transducer aed aed_large decoder_only speech_reallm" # what is trained: conf/NAME.yaml
@@ -48,7 +49,8 @@ pretrain_epochs=4   # passes over the synthetic speech, of each system
 finetune_epochs=8   # passes over the real speech, at all --speeds, of each system
 speeds="0.9 1.1"    # that the real training speech is also played at; "" = none
 finetune_lr=0.0003  # highest learning rate of the passes over the real speech; before, it is that of the configuration
-teacher_easy_lr=0.003 # … over the easy speech
+teacher_easy_lr=0.002 # … over the easy speech
+teacher_easy_batch=30 # seconds of speech a batch there: few make many updates, and it is updates that leave the plateau
 minutes=            # of training at most: the teacher's on easy, synthetic and real speech, pretrain's, finetune's; none = the epochs' own
 delay=1             # token periods between the end of a token and its speech embedding
 tunables=           # of conf/speech_reallm.yaml, set otherwise, such as "time_jitter=1 blank_weight=0.5"
@@ -63,12 +65,13 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 exp=${exp:-$here/exp}
 . "$here/../../tools/stages.sh"
 
-whole 1 - nj vocab teacher_easy_epochs teacher_epochs teacher_finetune_epochs pretrain_epochs finetune_epochs test_utterances
+whole 1 - nj devices vocab teacher_easy_epochs teacher_epochs teacher_finetune_epochs pretrain_epochs finetune_epochs test_utterances
 whole 2 - dev_speakers
 whole 0 - seed voices limit
 number 0.001 - hours
 number 0.001 - easy_hours
 number 0 1 finetune_lr
+number 1 - teacher_easy_batch
 number 0 1 teacher_easy_lr
 numbers 0.001 1e6 minutes
 [[ $(wc -w <<<"$minutes") =~ ^[05]$ ]] || _error "--minutes '$minutes': five numbers"
@@ -111,7 +114,7 @@ base=${from:-$exp}
 settings data digits dev_speakers seed test_utterances from
 since synth text hours voices easy_hours
 since tokenizer vocab
-since teacher conf teacher teacher_easy_epochs teacher_epochs teacher_finetune_epochs speeds finetune_lr
+since teacher conf teacher teacher_easy_epochs teacher_easy_lr teacher_easy_batch teacher_epochs teacher_finetune_epochs speeds finetune_lr
 since pretrain pretrain_epochs delay tunables
 since finetune finetune_epochs
 reopens data tests
@@ -121,6 +124,7 @@ reopens decode chunks limit
 on=${device:+--device $device}
 share="--jobs $nj"
 [ -z "$dask" ] || share="--dask $dask"
+training="--devices $devices $on"
 # Processes do not share an accelerator.
 models="$share $on"
 [[ -n $dask || $device != cuda* ]] || models=$on
@@ -160,7 +164,7 @@ at_most() { [ -z "$minutes" ] || echo "--override minutes=${limits[$1 - 1]}"; }
 # train_teacher TRAIN DEV OPTION…
 train_teacher() {
   reallm train "$here/$conf/teacher_$teacher.yaml" --train "$exp/$1.jsonl.gz" --dev "$exp/$2.jsonl.gz" "${@:3}" --override seed="$seed" \
-    --override tokenizer_path="$pieces" $on
+    --override tokenizer_path="$pieces" $training
 }
 
 # train_system SYSTEM SEED OPTION…; only the Speech ReaLLM has a delay and --tunables.
@@ -169,7 +173,7 @@ train_system() {
   if [ "$1" = speech_reallm ]; then
     for changed in delay="$delay" $tunables; do options+=(--override "$changed"); done
   fi
-  reallm train "$here/$conf/$1.yaml" "${@:3}" "${options[@]}" $on
+  reallm train "$here/$conf/$1.yaml" "${@:3}" "${options[@]}" $training
 }
 
 pretrain() {
@@ -254,7 +258,7 @@ if [ -z "$from" ]; then
   if stage teacher needs tokenizer; then
     # From the wide variety of the synthetic speech alone it learns nothing in tens of hours.
     train_teacher easy/train easy/dev --exp "$exp/teacher/easy" --override epochs="$teacher_easy_epochs" --override lr="$teacher_easy_lr" \
-      --override batch_seconds=100 --override augmentation=null --override 'chunks=[null]' $(at_most 1)
+      --override batch_seconds="$teacher_easy_batch" --override augmentation=null --override 'chunks=[null]' $(at_most 1)
     train_teacher synth/train synth/dev --exp "$exp/teacher/pretrained" --init "$exp/teacher/easy" --override epochs="$teacher_epochs" $(at_most 2)
     at_speeds "$exp/data/train.jsonl.gz" "$exp/data/train_sp.jsonl.gz"
     train_teacher data/train_sp data/dev --exp "$exp/teacher" --init "$exp/teacher/pretrained" --override epochs="$teacher_finetune_epochs" \
