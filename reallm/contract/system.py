@@ -132,8 +132,8 @@ def training_batch(system: Any) -> Batch:
     return Batch([f"utterance-{row}" for row in rows], wav[rows], lens[rows], short, alignments)
 
 
-def seeded_loss(system: Any, batch: Batch) -> Tensor:
-    """The loss from a fixed seed, torch's generator left alone."""
+def seeded_loss(system: Any, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
+    """The loss from a fixed seed, torch's generator left alone, and what is logged with it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         loss, logged = system.loss(batch)
@@ -141,13 +141,13 @@ def seeded_loss(system: Any, batch: Batch) -> Tensor:
     plain = all(isinstance(v, float) or (isinstance(v, Tensor) and v.dim() == 0 and not v.requires_grad) for v in logged.values())
     require(plain, f"what is logged must be floats or detached scalars: {logged}")
     require(float(logged.get("targets", 0)) >= 1, f"what is logged lacks 'targets', the number that the loss is a mean over: {logged}")
-    return loss
+    return loss, logged
 
 
 def check_gradient_reaches_every_parameter(cls: Any) -> None:
     """The loss is finite and gives every parameter a gradient that is finite and not zero."""
     system = tiny(cls).train()
-    seeded_loss(system, training_batch(system)).backward()
+    seeded_loss(system, training_batch(system))[0].backward()
     require_gradients(system)
 
 
@@ -156,10 +156,26 @@ def check_loss_ignores_padding(cls: Any) -> None:
     """The loss of a batch does not depend on what lies in the padding of its audio."""
     system = tiny(cls)
     batch = training_batch(system)
-    loss = seeded_loss(system, batch)
+    loss, _ = seeded_loss(system, batch)
     beyond = ~length_mask(batch.wav_lens, batch.wav.size(1) + 999)
     batch.wav = torch.nn.functional.pad(batch.wav, (0, 999)).masked_fill(beyond, GARBAGE)
-    require_equal(seeded_loss(system, batch), loss, "the loss with other padding", 1e-9)
+    require_equal(seeded_loss(system, batch)[0], loss, "the loss with other padding", 1e-9)
+
+
+@torch.no_grad()
+def check_parts_of_a_batch_weigh_as_one(cls: Any) -> None:
+    """The losses of two parts of a batch, each times its ``targets``, are together the loss of the whole times its own."""
+    system = tiny(cls)
+    batch = training_batch(system)
+    weights, losses = [], []
+    for rows in (slice(0, 3), slice(0, 1), slice(1, 3)):
+        alignments = batch.alignments[rows] if batch.alignments else None
+        part = Batch(batch.ids[rows], batch.wav[rows], batch.wav_lens[rows], batch.texts[rows], alignments)
+        loss, logged = seeded_loss(system, part)
+        weights.append(float(logged["targets"]))
+        losses.append(loss.double() * weights[-1])
+    require(weights[0] == weights[1] + weights[2], f"targets: {weights[0]} of a batch, {weights[1]} and {weights[2]} of its parts")
+    require_equal((losses[1] + losses[2]) / weights[0], losses[0] / weights[0], "the loss of two parts as training weighs them", 1e-5)
 
 
 def check_token_span(cls: Any) -> None:
@@ -183,5 +199,6 @@ CHECKS = [
     check_state_algebra,
     check_gradient_reaches_every_parameter,
     check_loss_ignores_padding,
+    check_parts_of_a_batch_weigh_as_one,
     check_token_span,
 ]

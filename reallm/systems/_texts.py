@@ -30,7 +30,10 @@ def between_ends(token_ids: Tensor, lens: Tensor, end_id: int) -> tuple[Tensor, 
 
 
 def ctc_loss(log_probs: Tensor, lens: Tensor, token_ids: Tensor, token_lens: Tensor) -> Tensor:
-    """The CTC loss a token (Graves et al. 2006). log_probs (B, N, V), BLANK last, lens (B,); token_ids (B, U), token_lens (B,)."""
+    """The CTC loss (Graves et al. 2006), a sum over the texts: a system divides it by the ``targets`` of its own loss.
+
+    log_probs (B, N, V), BLANK last, lens (B,); token_ids (B, U), token_lens (B,).
+    """
     targets, blank_id = token_ids.to(log_probs.device), log_probs.size(2) - 1
     losses = F.ctc_loss(log_probs.transpose(0, 1), targets, lens, token_lens, blank_id, reduction="none", zero_infinity=True)
-    return losses.sum() / token_lens.sum().clamp(min=1)
+    return losses.sum()

@@ -80,14 +80,17 @@ class AED(TextModel):
         )
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """Cross-entropy of the text and its end, with CTC where it has a weight; raises InputError for unknown characters."""
+        """Cross-entropy of the text and its end, with CTC where it has a weight, both a target of the former (a token or an end).
+
+        Raises InputError for characters the tokenizer does not know.
+        """
         enc, enc_lens = self.hear(batch, None)
         token_ids, token_lens = padded_texts(self.tokenizer, batch.texts)
         inputs, targets = (t.to(enc.device) for t in between_ends(token_ids, token_lens, self.end_id))
         loss, stats = self.text_loss(self.decoder(inputs, self.decoder.remember(enc, enc_lens)), targets)
         if self.ctc_output is None:
             return loss, stats
-        aside = ctc_loss(torch.log_softmax(self.ctc_output(enc).float(), dim=-1), enc_lens, token_ids, token_lens)
+        aside = ctc_loss(torch.log_softmax(self.ctc_output(enc).float(), dim=-1), enc_lens, token_ids, token_lens) / stats["targets"]
         stats |= {"loss_text": loss.detach(), "loss_ctc": aside.detach()}
         return (1 - self.ctc_weight) * loss + self.ctc_weight * aside, stats
 

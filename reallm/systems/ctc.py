@@ -72,8 +72,8 @@ class CTC(AcousticModel):
         """The CTC loss a token; the texts are all that it needs. Raises InputError for characters the tokenizer does not know."""
         enc, enc_lens = self.hear(batch, self.draw_chunk())
         token_ids, token_lens = padded_texts(self.tokenizer, batch.texts)
-        loss = ctc_loss(self._log_probs(enc), enc_lens, token_ids, token_lens)
-        return loss, {"targets": token_lens.sum().clamp(min=1)}
+        targets = token_lens.sum().clamp(min=1)
+        return ctc_loss(self._log_probs(enc), enc_lens, token_ids, token_lens) / targets, {"targets": targets}
 
     @torch.inference_mode()
     def log_probs(self, batch: Batch) -> tuple[Tensor, Tensor]:

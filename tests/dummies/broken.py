@@ -22,6 +22,7 @@ from reallm.protocols import TextState
 from reallm.searchers.greedy import GreedySearcher
 from reallm.streaming.geometry import Geometry
 from reallm.streaming.state import StreamingState
+from reallm.systems.aed import AED
 from reallm.systems.ctc import CTC
 from reallm.tokenizers.character import CharacterTokenizer
 
@@ -301,6 +302,15 @@ class UncountedLoss(CTC):
 
     def loss(self, batch):
         return super().loss(batch)[0], {}
+
+
+class MeanOfMeans(AED):
+    """A part of its loss is a mean over something else than its targets."""
+
+    def loss(self, batch):
+        loss, stats = super().loss(batch)
+        tokens = sum(len(self.tokenizer.encode(text)) for text in batch.texts)
+        return loss + self.ctc_weight * stats["loss_ctc"] * (stats["targets"] / tokens - 1), stats
 
 
 class AlteredAdapter(ConvolutionalAdapter):

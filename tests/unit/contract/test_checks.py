@@ -46,6 +46,7 @@ MISTAKES = [
     ("tokenizer", broken.Swallower, "check_unknown_characters"),
     ("system", broken.NoFlush, "check_streaming_equals_offline"),
     ("system", broken.PaddingLoss, "check_loss_ignores_padding"),
+    ("system", broken.MeanOfMeans, "check_parts_of_a_batch_weigh_as_one"),
     ("system", broken.UncountedLoss, "check_gradient_reaches_every_parameter"),
     ("adapter", broken.AlteredAdapter, "check_is_rebuilt_from_its_spec"),
     ("adapter", broken.UnsteadyAdapter, "check_checkpoint_round_trip"),
