@@ -14,6 +14,7 @@ from reallm.protocols import Adapter, ChunkSpec, Decoder, Encoder, Frontend, Int
 from reallm.registry import find, register
 from reallm.streaming.state import StreamingState
 from reallm.systems._acoustic import AcousticModel, AcousticState, Samples, check_decoder
+from reallm.systems._scheduled_sampling import with_own_answers
 from reallm.systems.reallm import ReaLLM
 from reallm.types import Batch, Emission, Scored, Seconds
 
@@ -53,6 +54,8 @@ class SpeechReaLLM(AcousticModel):
         blank_weight: see ReaLLM.
         time_jitter: token periods by which, in training alone, the end of each token is moved at most, to and fro: see
             interleavers/_jitter.py. 0: none is.
+        scheduled_sampling: p, the probability with which, in training alone, an answer that is fed back is the decoder's own instead of the
+            true one: see systems/_scheduled_sampling.py. It costs one more pass of the decoder, without gradient. 0: none is.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class SpeechReaLLM(AcousticModel):
         training_delays: Sequence[int] | None = None,
         blank_weight: float = 1.0,
         time_jitter: int = 0,
+        scheduled_sampling: float = 0.0,
     ) -> None:
         delays = (delay, delay) if training_delays is None else tuple(training_delays)
         flush_periods = max(delay, *delays) if flush_periods is None else flush_periods
@@ -86,6 +90,8 @@ class SpeechReaLLM(AcousticModel):
                 f"flush_periods {flush_periods} at least the most"
             )
         at_least(0, time_jitter=time_jitter)
+        if not 0 <= scheduled_sampling <= 1:
+            raise InputError(f"scheduled_sampling {scheduled_sampling} is no probability: from 0, which feeds true answers, to 1")
         check_decoder(encoder, adapter, decoder, tokenizer, "BLANK")
         if interleaver.blank_id != tokenizer.vocab_size:
             raise InputError(f"blank_id {interleaver.blank_id} must be {tokenizer.vocab_size}: the id after the tokenizer's tokens")
@@ -98,7 +104,7 @@ class SpeechReaLLM(AcousticModel):
             )
         self.adapter, self.decoder, self.interleaver, self.searcher = adapter, decoder, interleaver, searcher
         self.delay, self.label_smoothing, self.blank_weight, self.time_jitter = delay, label_smoothing, blank_weight, time_jitter
-        self.delays = delays
+        self.delays, self.scheduled_sampling = delays, scheduled_sampling
         _ = self._model  # refuses the settings that are its own
         self.delay_embedding = None if training_delays is None else nn.Embedding(delays[1] - delays[0] + 1, decoder.input_dim)
         if self.delay_embedding is not None:
@@ -156,7 +162,10 @@ class SpeechReaLLM(AcousticModel):
                 for each, length, late in zip(alignments, lens, delay, strict=True)
             ]
         laid_out = self.interleaver.build(alignments, lens, delay, self.period_samples)
-        return self._model.loss(self._told(speech, delay.to(speech.device)), laid_out)
+        told, model = self._told(speech, delay.to(speech.device)), self._model
+        if self.training and self.scheduled_sampling:
+            laid_out = with_own_answers(model, told, laid_out, self.scheduled_sampling)
+        return model.loss(told, laid_out)
 
     def _told(self, speech: Tensor, delay: Tensor) -> Tensor:
         """speech (B, M, D_lm) with the delays (B,) that its rows are to keep."""
