@@ -49,12 +49,12 @@ def test_streaming_systems_alone_are_decoded_with_other_chunks(recipe: Path) -> 
 
 @CALLS
 def test_a_speech_reallm_with_other_tunables(recipe: Path) -> None:
-    made = calls(recipe, "--data", "here", "--seeds", "1", "--tunables", "time_jitter=1 blank_weight=0.5")
+    made = calls(recipe, "--data", "here", "--seeds", "1", "--tunables", "time_jitter=1 scheduled_sampling=0.25")
     trained = {line.split()[1]: line for line in made if line.startswith("train ")}
-    changed = "--override delay=1 --override time_jitter=1 --override blank_weight=0.5"
+    changed = "--override delay=1 --override time_jitter=1 --override scheduled_sampling=0.25"
     assert [changed in line for line in trained.values()] == ["speech_reallm" in name for name in trained]
     for name in ("speechocean762", "TEMPLATE", "digits"):
-        load(ROOT / f"egs/{name}/conf/speech_reallm.yaml", ["time_jitter=1", "blank_weight=0.5"])
+        load(ROOT / f"egs/{name}/conf/speech_reallm.yaml", ["time_jitter=1", "scheduled_sampling=0.25", "blank_weight=0.5"])
 
 
 @CALLS
