@@ -58,6 +58,7 @@ chunks="4 8 16"     # encoder frames of 40 ms: the streaming systems are decoded
 tests="test-adult test-child test-synthetic test-digits" # what is decoded and scored
 test_utterances=300 # of test-synthetic and test-digits
 limit=0             # decode the first so many utterances of each test only; 0 = all
+every=1             # decode one of so many utterances of test-adult and test-child only: some of each speaker
 force=false         # run again what is done
 . "$(dirname "${BASH_SOURCE[0]}")/../../tools/parse_options.sh" "$@"
 
@@ -65,7 +66,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 exp=${exp:-$here/exp}
 . "$here/../../tools/stages.sh"
 
-whole 1 - nj devices vocab teacher_easy_epochs teacher_epochs teacher_finetune_epochs pretrain_epochs finetune_epochs test_utterances
+whole 1 - nj devices vocab teacher_easy_epochs teacher_epochs teacher_finetune_epochs pretrain_epochs finetune_epochs test_utterances every
 whole 2 - dev_speakers
 whole 0 - seed voices limit
 number 0.001 - hours
@@ -119,7 +120,7 @@ since pretrain pretrain_epochs delay tunables
 since finetune finetune_epochs
 reopens data tests
 reopens pretrain systems seeds
-reopens decode chunks limit
+reopens decode chunks limit every
 . "$here/path.sh"
 on=${device:+--device $device}
 share="--jobs $nj"
@@ -211,6 +212,7 @@ decode() {
   while read -r test chunk name <&3; do
     options=()
     [ "$limit" = 0 ] || options+=(--limit "$limit")
+    [[ $test != test-adult && $test != test-child ]] || options+=(--every "$every")
     [ "$name" = "$test" ] || options+=(--set encoder.chunk_size="$chunk")
     reallm decode "$(bundle "$1" "$test")" --cuts "$(manifest "$test")" --out "$exp/$1/decode/$name" "${options[@]}" $models
   done 3< <(decodings "$2")

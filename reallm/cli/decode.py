@@ -17,6 +17,7 @@ def decode(
     piece_ms: Annotated[float, typer.Option(help="Audio is pushed in pieces of so many milliseconds.")] = 20.0,
     streams: Annotated[int, typer.Option(min=1, help="Utterances decoded at a time.")] = 32,
     limit: Annotated[int | None, typer.Option(min=1, help="Decode the first so many utterances only.")] = None,
+    every: Annotated[int, typer.Option(min=1, help="Decode one of so many utterances only, from the first on, before --limit.")] = 1,
     average: Annotated[int | None, typer.Option(min=1, help="Average so many checkpoints of EXP; default: its bundle.")] = None,
     beam: Annotated[int | None, typer.Option(min=1, help="Search with so many hypotheses; default: as the model was exported.")] = None,
     n_best: Annotated[
@@ -68,7 +69,7 @@ def decode(
     from reallm.streaming.measurement import real_time_factor
 
     workers = Workers(jobs, dask)
-    manifest = list(read_cuts(cuts))[:limit]
+    manifest = list(read_cuts(cuts))[::every][:limit]
     known = any(text_of(cut).split() for cut in manifest)
     system: Any = load_system(model, average)
     delays = delays_of(system)
@@ -90,7 +91,7 @@ def decode(
     decoder = ShardDecoder(system, streams, piece_ms / 1000, input_rate, n_best or 0, compare_offline)
     parts = out.resolve().with_name(f".{out.resolve().name}.parts")
     key = decoder.key(cuts, settings)
-    asked = {"model": str(model), "utterances": len(manifest), "rtf_utterances": rtf_utterances}
+    asked = {"model": str(model), "utterances": len(manifest), "rtf_utterances": rtf_utterances, "every": every}
     made_by = fingerprints.of_json({**key, **asked, "reallm": [__version__, git_revision()]})
     if finished(out, made_by, known):
         shutil.rmtree(parts, ignore_errors=True)
@@ -117,6 +118,8 @@ def decode(
     }
     if n_best:
         facts["n_best"] = n_best
+    if every > 1:
+        facts["every"] = every
     if rtf_utterances:
         facts["rtf"] = round(real_time_factor(system, [decoder.audio(cut) for cut in manifest[:rtf_utterances]], piece_ms / 1000), 4)
     if compare_offline:

@@ -28,8 +28,8 @@ def score(
     recognized = read_hypotheses(hyps)
     facts = decoding_facts(hyps.parent)
     decoded = {utterance.id for utterance in recognized}
-    everything = list(read_cuts(cuts))
-    # A decoding with --limit is scored on what it decoded: the first cuts of the manifest.
+    # A decoding with --every or --limit is scored on what it decoded: those cuts, and the first of them.
+    everything = list(read_cuts(cuts))[:: facts.get("every", 1)]
     scored = everything[: len(recognized)] if {cut.id for cut in everything[: len(recognized)]} == decoded else everything
     if times is not None:
         scored, timed = _timed(scored, times)

@@ -9,6 +9,7 @@ from tests.dummies.recipe import ROOT, calls, run
 
 CALLS = pytest.mark.parametrize("recipe", ["speechocean762"], indirect=True)
 SYSTEMS = ["ctc", "transducer", "aed", "aed_large", "decoder_only", "speech_reallm"]
+TESTS = ["test-adult", "test-child", "test-synthetic", "test-digits"]
 
 
 def option(line: str, name: str) -> str:
@@ -94,6 +95,14 @@ def test_the_time_of_each_training_is_limited_by_a_key_of_every_configuration(re
     assert minutes == ["1", "2", "3", *["4"] * len(SYSTEMS), *["5.5"] * len(SYSTEMS)] and len(trained) == len(minutes)
     for name in ("teacher_ctc", "teacher_rnnt", *SYSTEMS):
         assert load(ROOT / f"egs/speechocean762/conf/{name}.yaml", ["minutes=0.5"]).build("training")["training"].minutes == 0.5
+
+
+@CALLS
+def test_one_of_so_many_real_utterances_is_decoded(recipe: Path) -> None:
+    made = calls(recipe, "--data", "here", "--systems", "ctc", "--seeds", "1", "--every", "5")
+    decoded = {option(line, "--out").split("/")[-1]: option_or_none(line, "--every") for line in made if line.startswith("decode ")}
+    some = {"test-adult", "test-child"}
+    assert decoded == {f"{test}{chunk}": "5" if test in some else None for test in TESTS for chunk in ("", ".chunk4", ".chunk16")}
 
 
 @CALLS

@@ -85,6 +85,19 @@ def test_cuts_without_words_are_decoded_and_not_scored(bundle: Path, manifest: P
     assert sorted(path.name for path in out.iterdir()) == ["decode.json", "hyps.jsonl"], "those of an older decoding are gone"
 
 
+def test_one_of_so_many_is_decoded_and_scored_alone(bundle: Path, manifest: Path, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "out"
+    options = ["--cuts", manifest, "--out", out, "--rtf-utterances", 0]
+    assert run("decode", bundle, *options, "--every", 5) == 0
+    assert [json.loads(line)["id"] for line in (out / "hyps.jsonl").read_text().splitlines()] == ["string-00", "string-05", "string-10"]
+    results = json.loads((out / "results.json").read_text())
+    assert (results["wer"], results["every"]) == (0.0, 5)
+    assert run("score", out / "hyps.jsonl", "--cuts", manifest, "--out", tmp_path / "again.json") == 0
+    assert json.loads((tmp_path / "again.json").read_text())["words"] == results["words"]
+    assert run("decode", bundle, *options, "--every", 4, "--limit", 3) == 0, "which is another decoding, of as many"
+    assert [json.loads(line)["id"] for line in (out / "hyps.jsonl").read_text().splitlines()] == ["string-00", "string-04", "string-08"]
+
+
 def test_times_that_are_not_known_have_no_errors(bundle: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LevelSystem, "times_known", False, raising=False)
     out = tmp_path / "out"
