@@ -27,7 +27,7 @@ nj=2                # CPU cores to use
 seed=1              # of everything that is drawn
 system=speech_reallm # what is trained: conf/NAME.yaml, one that has a delay
 delay=0             # token periods between the end of a token and its speech embedding
-training_delays=    # one model for all delays from the least to the most, of which streams choose: "0 3"
+training_delays=    # one model for all delays from the least to the most, of which streams choose: "0 4"
 interleaver=blank   # how speech and text become one sequence: a file of hparams/interleaver
 attention=window    # of the decoder: to its last 64 positions, or full, to all of a stream of 512 at most
 teacher=ctc         # what aligns and gives the first encoder: ctc, or rnnt (the system 'transducer')
@@ -67,7 +67,7 @@ delay_fits "$here/conf/$system.yaml"
   _error "--attention '$attention': $system has no decoder whose window could be left out: leave the option out"
 least=$delay most=$delay
 if [ -n "$training_delays" ]; then
-  [[ $training_delays =~ ^([0-9]{1,3})\ ([0-9]{1,3})$ ]] || _error "--training-delays '$training_delays': the least and the most, such as '0 3'"
+  [[ $training_delays =~ ^([0-9]{1,3})\ ([0-9]{1,3})$ ]] || _error "--training-delays '$training_delays': the least and the most, such as '0 4'"
   least=${BASH_REMATCH[1]} most=${BASH_REMATCH[2]}
   [ "$least" -le "$delay" ] && [ "$delay" -le "$most" ] || _error "--delay '$delay': not from $least to $most, the --training-delays"
   (delay=$most && delay_fits "$here/conf/$system.yaml")

@@ -116,7 +116,7 @@ COMMON = [
     (["--teacher-epochs=0"], "--teacher-epochs '0': a whole number from 1 on"),
     (["--nj", "0"], "--nj '0': a whole number from 1 on"),
     (["--config", "wrong.sh"], "--seed 'three': a whole number from 0 on"),
-    (["--delay", "5"], "--delay '5': at most "),
+    (["--delay", "9"], "--delay '9': at most "),
     (["--dask", "foo"], "--dask 'foo': the address of a scheduler, such as tcp://HOST:8786"),
 ]
 OWN = {
@@ -132,9 +132,9 @@ OWN = {
         (["--interleaver", "chunk"], "--interleaver 'chunk': blank or blank_fed or chunk_eos or delayed_stream"),
         (["--attention", "some"], "--attention 'some': window or full"),
         (["--attention", "full", "--system", "speech_reallm_llm"], "--attention 'full': speech_reallm_llm has no decoder whose window "),
-        (["--training-delays", "3"], "--training-delays '3': the least and the most, such as '0 3'"),
+        (["--training-delays", "3"], "--training-delays '3': the least and the most, such as '0 4'"),
         (["--training-delays", "1 3"], "--delay '0': not from 1 to 3, the --training-delays"),
-        (["--training-delays", "0 9"], "--delay '9': at most 3"),
+        (["--training-delays", "0 9"], "--delay '9': at most 5"),
         (["--realign", "nowhere"], "--realign 'nowhere': needs --from, the run whose data and teacher are used"),
     ],
     "flow_of_time": [
@@ -200,9 +200,9 @@ def test_an_option_out_of_its_range_is_told_before_the_first_stage(recipe: Path)
 @pytest.mark.parametrize("recipe", ["digits"], indirect=True)
 def test_the_digits_are_interleaved_in_another_way(recipe: Path) -> None:
     exp = recipe.parent / "exp"
-    assert run(recipe, "--exp", str(exp), "--interleaver", "chunk_eos", "--training-delays", "0 3").returncode == 0
+    assert run(recipe, "--exp", str(exp), "--interleaver", "chunk_eos", "--training-delays", "0 4").returncode == 0
     made = (recipe.parents[2] / "calls").read_text()
-    assert f"train {exp}/speech_reallm.yaml " in made and "--override training_delays=[0,3]" in made
+    assert f"train {exp}/speech_reallm.yaml " in made and "--override training_delays=[0,4]" in made
     swapped = (exp / "speech_reallm.yaml").read_text()
     assert f"interleaver: !include:{recipe.parent}/conf/../../../hparams/interleaver/chunk_eos.yaml" in swapped
     assert swapped.count(f"!include:{recipe.parent}/conf/../../../hparams/") == swapped.count("!include:")
@@ -221,6 +221,6 @@ def test_the_decoder_of_the_digits_attends_to_all(recipe: Path, interleaver: str
 
 @pytest.mark.parametrize("recipe", ["digits"], indirect=True)
 def test_options_at_the_ends_of_their_ranges(recipe: Path) -> None:
-    done = run(recipe, "--vocal-tract", "3e-1", "--speeds", "0.5 2", "--delay", "3", "--seed", "08", "--stop-stage", "data")
+    done = run(recipe, "--vocal-tract", "3e-1", "--speeds", "0.5 2", "--delay", "5", "--seed", "08", "--stop-stage", "data")
     assert (done.returncode, done.stderr) == (0, "")
     assert "--speed 0.5 --speed 2" in (recipe.parents[2] / "calls").read_text()

@@ -57,7 +57,7 @@ def problems(conf: Path, old: str, new: str) -> list[str]:
         ("decoder_layers: 4", "decoder_layers: 0", "decoder: layers is 0: at least 1"),
         ("sample_rate: 8000", "sample_rate: 8010", "frontend: shift_ms 10.0 is 80.1 samples at 8010 Hz"),
         ("vocal_tract: 0.0", "vocal_tract: 5", "frontend: vocal_tract 5: choose a share from 0 to 0.3"),
-        ("delay: 0", "delay: 4", "system: delay 4, flush_periods 3: needs 0 <= delay <= flush_periods"),
+        ("delay: 0", "delay: 6", "system: delay 6, flush_periods 5: needs 0 <= delay <= flush_periods"),
         ("dim: 144 ", "dim: 143 ", "encoder: 4 heads of a model of width 143"),
         ("    output_dim: !ref <decoder_dim>", "    output_dim: 96", "system: widths do not fit: encoder 144"),
         ("    input_dim: !ref <mels>", "    input_dim: 80", "system: the encoder's input_dim 80 must be the frontend's 40"),
