@@ -138,8 +138,8 @@ def test_each_position_is_drawn_by_itself_and_from_the_seed_alone(probability: f
     taken = (first == own)[could].double()
     assert bool(((first == own) | (first == laid_out.token_ids)).all())
     assert abs(float(taken.mean()) - probability) < 4 * (probability * (1 - probability) / taken.numel()) ** 0.5
-    rows = ((first == own) & could).sum(1)
-    assert len(set(rows.tolist())) > 2, "not whole rows"
+    some, not_all = ((first == own) & could).any(1), ((first != own) & could).any(1)
+    assert int((some & not_all).sum()) > 20, "not whole rows"
 
 
 def batch_of(system: Any) -> Batch:
