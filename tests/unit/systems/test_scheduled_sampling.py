@@ -117,7 +117,7 @@ def test_a_pretrained_llm_that_cannot_read_blank() -> None:
     embeddings, laid_out = laid_out_of(model)
     fed = with_own_answers(model, embeddings, laid_out, 1.0)
     assert bool((fed.token_ids < BLANK).all()) and int((fed.token_ids != laid_out.token_ids).sum()) > 8
-    model.loss(embeddings, fed)[0].backward()  # type: ignore[no-untyped-call]
+    model.loss(embeddings, fed)[0].backward()
     decoder: Any = model.decoder
     assert all(parameter.grad is not None for parameter in decoder.parameters())
 
@@ -177,8 +177,12 @@ def passes(system: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         assert logits.requires_grad == torch.is_grad_enabled()
         return logits
 
+    def clearing() -> None:
+        seen.extend(["cache cleared"] if seen else [])
+        clear()
+
     monkeypatch.setattr(system.decoder, "forward", noting)
-    monkeypatch.setattr(torch, "clear_autocast_cache", lambda: (seen.append("cache cleared") if seen else None, clear()))
+    monkeypatch.setattr(torch, "clear_autocast_cache", clearing)
     return seen
 
 
@@ -240,7 +244,8 @@ def test_outside_training_nothing_is_sampled(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_batch_in_which_nothing_is_said() -> None:
     system = system_with(scheduled_sampling=1.0)
-    none = Alignment(*(torch.zeros(0, dtype=torch.int64) for _ in range(3)), torch.zeros(0).double(), 8000)
+    nothing = torch.zeros(0, dtype=torch.int64)
+    none = Alignment(nothing, nothing, nothing, nothing.double(), 8000)
     batch = replace(batch_of(system), alignments=[none, none])
     assert torch.equal(trained(system, batch)[0], trained(system_with(), batch)[0])
 
