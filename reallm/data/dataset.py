@@ -18,12 +18,13 @@ from lhotse.cut import Cut
 from lhotse.serialization import deserialize_item
 from torch.utils.data import DataLoader, Dataset
 
-from reallm.data.alignments import token_alignment, token_meta
+from reallm.data.alignments import TOKEN, token_alignment, token_meta
 from reallm.data.augmentation import Augmentation
 from reallm.data.cuts import load_audio, read_lines, read_raw_lines, speaker_of, supervisions_of, text_of
 from reallm.data.features import stored_features
 from reallm.data.sampler import BatchSampler, duration_of, schedule
 from reallm.errors import InputError, at_least
+from reallm.protocols import Tokenizer
 from reallm.types import Alignment, Batch
 
 
@@ -35,6 +36,27 @@ def _refuse_foreign(meta: dict[str, Any] | None, tokenizer: str | None, name: st
         raise InputError(f"cut '{name}' has no token alignment: run `reallm align` on its manifest first")
     if meta["tokenizer"] != tokenizer:
         raise InputError(f"cut '{name}' was aligned with tokenizer {meta['tokenizer']}, not with {tokenizer}: run `reallm align` again")
+
+
+def _refuse_changed(supervision: dict[str, Any], name: str, tokenizer: Tokenizer) -> None:
+    """Raises InputError where the text of an aligned supervision is not the one that was aligned, as ``tokenizer`` writes it.
+
+    White space is left out: merged supervisions have none between the last token of one and the first of the next.
+    """
+    text = supervision.get("text") or ""
+    aligned = "".join(item[0] for item in (supervision.get("alignment") or {}).get(TOKEN, ()))
+    if _without_spaces(text) == _without_spaces(aligned):
+        return
+    try:  # a vocabulary may normalize texts
+        written = tokenizer.decode(tokenizer.encode(text))
+    except InputError:
+        written = text  # with characters that no alignment of this tokenizer can have
+    if _without_spaces(written) != _without_spaces(aligned):
+        raise InputError(f"cut '{name}' says {text!r}, and was aligned as {aligned.strip()!r}: run `reallm align` on its manifest again")
+
+
+def _without_spaces(text: str) -> str:
+    return "".join(text.split())
 
 
 def _alignments(cuts: Sequence[Cut], sample_rate: int, tokenizer: str | None) -> list[Alignment] | None:
@@ -200,14 +222,17 @@ class TrainingData:
         other.features = "online"
         return other
 
-    def transcripts(self) -> Iterator[tuple[str, str]]:
+    def transcripts(self, tokenizer: Tokenizer) -> Iterator[tuple[str, str]]:
         """Id and text of every supervision, without audio.
 
-        Raises InputError for a supervision without the alignments that training needs.
+        Raises InputError for a supervision without the alignments that training needs, and for one whose text was changed since it was
+        aligned with ``tokenizer``.
         """
         for line in read_lines(self.path):
             for supervision in supervisions_of(line):
                 _refuse_foreign((supervision.get("custom") or {}).get("token_alignment"), self.tokenizer, line["id"])
+                if self.tokenizer is not None:
+                    _refuse_changed(supervision, line["id"], tokenizer)
                 yield line["id"], supervision.get("text") or ""
 
     def _stored(self, epoch: int) -> int | None:

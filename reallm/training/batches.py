@@ -26,8 +26,8 @@ class TrainingSource(Protocol):
 class TranscribedSource(Protocol):
     """A source whose transcripts can be read before training begins."""
 
-    def transcripts(self) -> Iterable[tuple[str, str]]:
-        """Id and text of every utterance. Raises InputError for one that cannot be trained on."""
+    def transcripts(self, tokenizer: Tokenizer, /) -> Iterable[tuple[str, str]]:
+        """Id and text of every utterance. Raises InputError for one that cannot be trained on with ``tokenizer``."""
 
 
 @runtime_checkable
@@ -38,10 +38,11 @@ class ManifestSource(Protocol):
 
 
 def refuse_transcripts(source: TrainingSource, tokenizer: Tokenizer | None) -> None:
-    """Raises InputError for the first transcript that ``tokenizer`` cannot encode: not hours later, in the middle of an epoch."""
+    """Raises InputError for the first transcript that ``tokenizer`` cannot encode, or that was changed since it was aligned: not hours
+    later, in the middle of an epoch, or never."""
     if tokenizer is None or not isinstance(source, TranscribedSource):
         return
-    for name, text in source.transcripts():
+    for name, text in source.transcripts(tokenizer):
         try:
             tokenizer.encode(text)
         except InputError as error:

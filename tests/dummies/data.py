@@ -10,6 +10,7 @@ import torch
 from lhotse import MonoCut, Recording, SupervisionSegment
 from lhotse.cut import Cut
 
+from reallm.aligners.retokenize import token_pieces
 from reallm.data.alignments import with_token_alignment
 from reallm.data.corpora.digits import DigitsOptions, prepare
 from reallm.data.cuts import text_of
@@ -70,5 +71,5 @@ def aligned_evenly(cuts: Iterable[Cut], tokenizer: Any) -> list[Cut]:
         edges = torch.linspace(0, cut.num_samples, len(ids) + 1).long()
         alignment = Alignment(torch.tensor(ids), edges[:-1], edges[1:], torch.zeros(len(ids)).double(), cut.sampling_rate)
         meta = {"tokenizer": tokenizer.fingerprint, "backend": "even", "version": "1"}
-        aligned.append(with_token_alignment(cut, alignment, [tokenizer.decode([i]) for i in ids], meta))
+        aligned.append(with_token_alignment(cut, alignment, token_pieces(tokenizer, ids), meta))
     return aligned

@@ -4,19 +4,26 @@ import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from lhotse.cut import Cut
+from lhotse.utils import fastcopy
+from sentencepiece import SentencePieceTrainer
 
-from reallm.data.alignments import with_token_alignment, with_words, words
+from reallm.aligners.corpus import align_cuts
+from reallm.aligners.word_times import NoTeacher
+from reallm.data.alignments import merge_supervisions, token_meta, with_token_alignment, with_words, words
 from reallm.data.augmentation import AdditiveNoise, Chain, Equalizer, Gain
 from reallm.data.cuts import read_cuts, text_of, write_cuts
 from reallm.data.dataset import TrainingData, load_batch
 from reallm.errors import InputError
+from reallm.registry import find
+from reallm.tokenizers.character import CharacterTokenizer
 from reallm.types import Alignment, Batch
-from tests.dummies.data import write_corpus
+from tests.dummies.data import aligned_evenly, silent_cut, write_corpus
 
 RATE = 8000
 NOISY = Chain([Gain(), Equalizer(probability=0.7), AdditiveNoise(probability=0.7)])
@@ -135,12 +142,74 @@ def test_alignments_of_the_right_tokenizer(manifests: Path) -> None:
 
 def test_transcripts_are_known_before_training(manifests: Path, tmp_path: Path) -> None:
     cuts = list(read_cuts(manifests / "train.jsonl.gz"))
-    assert list(make(manifests / "train.jsonl.gz").transcripts()) == [(c.id, text_of(c)) for c in cuts]
-    write_cuts([*map(align, cuts[:-1]), cuts[-1]], tmp_path / "all-but-one.jsonl.gz")
+    tokenizer = CharacterTokenizer.train(map(text_of, cuts), tmp_path / "characters.json")
+    assert list(make(manifests / "train.jsonl.gz").transcripts(tokenizer)) == [(c.id, text_of(c)) for c in cuts]
+    write_cuts([*aligned_evenly(cuts[:-1], tokenizer), cuts[-1]], tmp_path / "all-but-one.jsonl.gz")
     with pytest.raises(InputError, match=f"cut '{cuts[-1].id}' has no token alignment"):
-        list(make(tmp_path / "all-but-one.jsonl.gz", tokenizer="abc").transcripts())
-    with pytest.raises(InputError, match=f"cut '{cuts[0].id}' was aligned with tokenizer abc, not with other"):
-        list(make(tmp_path / "all-but-one.jsonl.gz", tokenizer="other").transcripts())
+        list(make(tmp_path / "all-but-one.jsonl.gz", tokenizer=tokenizer.fingerprint).transcripts(tokenizer))
+    with pytest.raises(InputError, match=f"cut '{cuts[0].id}' was aligned with tokenizer {tokenizer.fingerprint}, not with other"):
+        list(make(tmp_path / "all-but-one.jsonl.gz", tokenizer="other").transcripts(tokenizer))
+
+
+@pytest.mark.parametrize("text", ["a lazy dog", "the fox jump", "The Fox jumps", "der Füchse", ""])
+def test_a_transcript_that_was_changed_since_it_was_aligned(text: str, tmp_path: Path) -> None:
+    tokenizer = CharacterTokenizer.tiny(tmp_path)
+    first, second = aligned_evenly(
+        [silent_cut(tmp_path, "a", 2, "the fox jumps"), silent_cut(tmp_path, "b", 2, "the fox jumps")], tokenizer
+    )
+    second.supervisions[0].text = text
+    write_cuts([first, second], tmp_path / "cuts.jsonl.gz")
+    with pytest.raises(InputError) as raised:
+        list(make(tmp_path / "cuts.jsonl.gz", tokenizer=tokenizer.fingerprint).transcripts(tokenizer))
+    assert str(raised.value) == f"cut 'b' says {text!r}, and was aligned as 'the fox jumps': run `reallm align` on its manifest again"
+    assert len(list(make(tmp_path / "cuts.jsonl.gz").transcripts(tokenizer))) == 2, "who needs no alignment may have another"
+
+
+SAID = "THE  Ärzte saw 3 naïve FIsh "
+
+
+def tokenizers(folder: Path) -> dict[str, Any]:
+    """Of each kind, and one that changes texts."""
+    plain = " ".join(SAID.split())
+    sentencepiece = find("tokenizer", "sentencepiece")
+    options = {"model_type": "unigram", "vocab_size": 19, "hard_vocab_limit": False, "minloglevel": 2}
+    with (folder / "folding.model").open("wb") as file:  # the normalization that many published models have: "fi" of the ligature, no case
+        SentencePieceTrainer.train(sentence_iterator=iter([plain] * 9), model_writer=file, normalization_rule_name="nmt_nfkc_cf", **options)
+    return {
+        "character": find("tokenizer", "character").train([SAID], folder / "characters.json"),
+        "word": find("tokenizer", "word").train([SAID], folder / "words.json"),
+        "sentencepiece": sentencepiece.train([SAID] * 9, folder / "pieces.model", vocab_size=20),
+        "bytes": sentencepiece.tiny(folder),
+        "byte-level": find("tokenizer", "huggingface").tiny(folder),
+        "folding": sentencepiece(folder / "folding.model"),
+    }
+
+
+@pytest.mark.parametrize("name", ["character", "word", "sentencepiece", "bytes", "byte-level", "folding"])
+def test_transcripts_fit_what_alignment_and_lhotse_make_of_them(name: str, tmp_path: Path) -> None:
+    tokenizer, other = tokenizers(tmp_path)[name], tokenizers(tmp_path)["character"]
+    cuts = [silent_cut(tmp_path, name, 4, SAID) for name in ("a", "b")]
+    words = SAID.casefold().replace("3", "<unk>").split()
+    (tmp_path / "times.ctm").write_text("".join(f"{cut.id} 1 {n / 2} 0.4 {word}\n" for cut in cuts for n, word in enumerate(words)))
+    times = find("aligner", "ctm")(tmp_path / "times.ctm")
+    aligned, found = align_cuts(cuts, NoTeacher(tokenizer, RATE), times, {"tokenizer": "it"})
+    assert not found.failures
+    if name != "folding":  # whose text is another one: nothing is carried to it
+        carried, _ = align_cuts(cuts, NoTeacher(other, RATE), times, {"tokenizer": "it"}, tokenizer=tokenizer)
+        assert [cut.supervisions[0].custom["token_ids"] for cut in carried] == [cut.supervisions[0].custom["token_ids"] for cut in aligned]
+        aligned += carried
+    a, b = aligned[0], fastcopy(aligned[1], id="other")
+    changed = [
+        *aligned,
+        a.perturb_speed(0.9),
+        a.append(b).pad(12.0),
+        merge_supervisions(a.append(b)),
+        a.truncate(offset=0.7, duration=1.0),
+        a.mix(b, offset_other_by=0.5),
+    ]
+    write_cuts(changed, tmp_path / "cuts.jsonl.gz")
+    data = make(tmp_path / "cuts.jsonl.gz", tokenizer=token_meta(a)["tokenizer"])
+    assert len(list(data.transcripts(tokenizer))) == len(changed) + 2
 
 
 def test_manifests_that_cannot_be_trained_on(manifests: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from reallm.errors import InputError
+from reallm.protocols import Tokenizer
 from reallm.tokenizers.character import CharacterTokenizer
 from reallm.training.batches import EpochBatches, refuse_transcripts
 from tests.dummies.training import TinyData
@@ -48,7 +49,7 @@ def test_an_epoch_that_is_consumed_loads_nothing() -> None:
 
 
 class Transcribed(TinyData):
-    def transcripts(self) -> Iterator[tuple[str, str]]:
+    def transcripts(self, tokenizer: Tokenizer) -> Iterator[tuple[str, str]]:
         yield from [("a", "one two"), ("b", "zwölf 12")]
 
 
