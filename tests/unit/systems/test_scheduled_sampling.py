@@ -1,6 +1,9 @@
 """Own answers fed in training: against a decoder that takes one position at a time, and that all else stays as it was."""
 
+import functools
+from collections.abc import Iterator
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +22,9 @@ from reallm.searchers.greedy import GreedySearcher
 from reallm.systems._scheduled_sampling import with_own_answers
 from reallm.systems.reallm import ReaLLM, Responses
 from reallm.systems.speech_reallm import SpeechReaLLM
+from reallm.training.schedules import WarmupCosine
+from reallm.training.settings import TrainingSettings
+from reallm.training.trainer import train
 from reallm.types import Alignment, Batch, Interleaved
 
 BLANK = 10
@@ -248,6 +254,46 @@ def test_a_batch_in_which_nothing_is_said() -> None:
     none = Alignment(nothing, nothing, nothing, nothing.double(), 8000)
     batch = replace(batch_of(system), alignments=[none, none])
     assert torch.equal(trained(system, batch)[0], trained(system_with(), batch)[0])
+
+
+class Stop(Exception):
+    pass
+
+
+class AlignedData:
+    """One batch, three times an epoch; the run is killed after ``last`` of them."""
+
+    def __init__(self, batch: Batch, last: int = 6) -> None:
+        self.batch, self.left = batch, last
+
+    def batches(self, epoch: int) -> int:
+        return 3
+
+    def loader(self, epoch: int, start: int = 0, step: int = 1) -> Iterator[Batch]:
+        for _ in range(start, 3, step):
+            self.left -= 1
+            if self.left < 0:
+                raise Stop
+            yield self.batch
+
+
+def test_a_run_that_was_killed_goes_on_with_the_same_numbers(tmp_path: Path) -> None:
+    optimizer = functools.partial(torch.optim.SGD, lr=0.1)
+    settings = TrainingSettings(epochs=2, optimizer=optimizer, schedule=WarmupCosine(warmup=1), checkpoint_every=1, log_every=1)
+
+    def run(name: str, last: int = 6, probability: float = 0.5) -> dict[str, Tensor]:
+        (tmp_path / name).mkdir(exist_ok=True)
+        system = system_with(scheduled_sampling=probability)
+        train(system, settings, AlignedData(batch_of(system), last), tmp_path / name, progressbar=False)
+        weights: dict[str, Tensor] = system.state_dict()
+        return weights
+
+    whole = run("whole")
+    with pytest.raises(Stop):
+        run("killed", last=4)
+    resumed, other = run("killed", last=2), run("other", probability=0.1)
+    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+    assert not all(torch.equal(other[name], value) for name, value in whole.items())
 
 
 @pytest.mark.parametrize("probability", [-0.1, 1.5, float("nan")])
