@@ -89,6 +89,7 @@ class Emission:
     speech_ends: SpeechEnds | None = None  # of streams that asked for it; None = who recognizes does not know
     pending: Tensor | None = None  # (B,) bool, rows whose answers go on in the next step, with audio or without; None = none ever
     full: Tensor | None = None  # (B,) bool, those of them that have no room for another chunk before that; likewise
+    lost: Tensor | None = None  # (B,) bool, rows for which nothing could be found, since their scores are NaN; None = its tokens show that
 
 
 @dataclass

@@ -91,7 +91,7 @@ def _spellings(phrase: str, tokenizer: Tokenizer) -> tuple[list[int], list[int],
     try:
         alone = tokenizer.encode(text)
     except InputError as error:
-        raise InputError(f"phrase {phrase!r}: {str(error).rpartition(':')[0]}: leave it out, or spell it otherwise") from None
+        raise InputError(f"phrase {phrase!r}: {error}; or leave the phrase out, or spell it otherwise") from error
     inside = _behind(text.split()[0], " " + text, tokenizer) or alone
     glued = _behind(text[0], text, tokenizer) if _is_unspaced(text[0]) else None
     return inside, alone, [glued] if glued else []
@@ -231,7 +231,11 @@ class PhraseList:
 class PhraseTable:
     """The phrases of all streams of a searcher: equal lists are there once, and leave with the last stream that has them.
 
-    It has room for the most that were ever there at a time. Streams that choose no list have the ``default``, which is none.
+    Streams that choose no list have the ``default``, which is none.
+
+    A state takes 8 · (V + 1) bytes, and a list has a state or so for each of its tokens. The table is made larger, by the double at least,
+    when lists find no room between others, and never smaller: it has room for the most that were there at a time. A list may take LARGEST;
+    how many different ones there are at a time is bounded by the number of streams alone.
     """
 
     def __init__(self) -> None:
@@ -299,6 +303,9 @@ class PhraseTable:
         """The table on a device; None where there is no list. A step goes on with what it was given."""
         if not self._lists:
             return None
+        table = self._table
+        if table is not None and table.gain.device == device:
+            return table  # without the lock, which is held while another one is made: all streams would wait for one that brings phrases
         with _lock:
             if self._table is not None and self._table.gain.device != device:
                 self._table = Table(*(tensor.to(device) for tensor in self._table))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from reallm.layers.full_precision import audio_dtype
+from reallm.memory import ran_out
 from reallm.protocols import StreamingSystem, keeps_n_best
 from reallm.searchers._hypotheses import Hypotheses
 from reallm.streaming.captured_step import CapturedStep, captures
@@ -44,6 +45,8 @@ class BatchedStep:
             them and for the other, until it is known which row it is that cannot be decoded. Without it all rows of the step fail.
             Of no use where steps are captured (see captured_step.py), in which no Python runs that could raise.
         like: another one of the same arguments, with which it shares what is not the states'. They are not to step at a time.
+
+    Raises RuntimeError where there is no memory for the states, or for a step that is captured.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class BatchedStep:
             self._initial: Any = system.init_state(1, device, dtype) if like is None else like._initial
             self._captured: CapturedStep | None = None
             if captures(system, device) and (like is None or like._captured is not None):
-                self._captured = _captured(system, batch, device, dtype)
+                self._captured = _captured(system, batch, device, dtype, None if like is None else like._captured)
             self.state = system.init_state(batch, device, dtype) if self._captured is None else self._captured.state
             self._kept: KeptRows | None = None
             if isolates and self._captured is None:
@@ -141,11 +144,15 @@ class BatchedStep:
         return [] if self._n_best is None else list(self._n_best(emitted, self.state, row))
 
 
-def _captured(system: StreamingSystem, batch: int, device: torch.device, dtype: torch.dtype) -> CapturedStep | None:
+def _captured(
+    system: StreamingSystem, batch: int, device: torch.device, dtype: torch.dtype, like: CapturedStep | None
+) -> CapturedStep | None:
     """None where the capture fails: what a searcher says of itself, a component beside it may not keep."""
     try:
-        return CapturedStep(system, system.init_state(batch, device, dtype), system.chunk_samples, audio_dtype(dtype))
+        return CapturedStep(system, system.init_state(batch, device, dtype), system.chunk_samples, audio_dtype(dtype), like)
     except RuntimeError as error:
+        if ran_out(error):  # so would steps that are not captured, but later
+            raise
         name = getattr(system, "component_name", type(system).__name__)
         logger.warning("the steps of system '%s' are not captured, and take longer: %s", name, error)
         return None

@@ -55,14 +55,20 @@ class CapturedStep:
         state: of B new streams. Its tensors are those that are written into from now on.
         size: S_c.
         audio_dtype: of wav.
+        like: another one of the same arguments, with which it shares the memory that a step takes beside the state. They are not to step
+            at a time.
 
-    Raises RuntimeError where the step cannot be captured.
+    Raises RuntimeError where the step cannot be captured, torch.OutOfMemoryError where it finds no memory.
     """
 
     @torch.inference_mode()
-    def __init__(self, system: StreamingSystem, state: StreamingState, size: int, audio_dtype: torch.dtype) -> None:
+    def __init__(
+        self, system: StreamingSystem, state: StreamingState, size: int, audio_dtype: torch.dtype, like: "CapturedStep | None" = None
+    ) -> None:
         self._system, self.state = system, _apart(state)
         batch, self._device = tensors(state)[0].size(0), tensors(state)[0].device
+        # Graphs run one at a time, and what one has put out is read before the next one runs: so all may compute in the same memory.
+        self._pool: Any = None if like is None else like._pool
         with self._there():
             self._prepare(batch, size, audio_dtype)
 
@@ -79,8 +85,15 @@ class CapturedStep:
         self._replays: dict[tuple[bool, bool], Callable[[], Packed]] = {}  # by whether a row may end, and may have phrases
         self._phrases: Table | None = None  # that of the replays
         self._packed: Tensor | None = None  # on the host
+        self._capture_all()
+
+    def _capture_all(self) -> None:
         if self._device.type == "cuda":
-            self._warm_up()
+            if self._pool is None:
+                self._pool = torch.cuda.graph_pool_handle()
+                self._warm_up()
+            for ends in (True, False):
+                self._replay(ends)
 
     def _pinned(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         return torch.zeros(shape, dtype=dtype, pin_memory=self._device.type == "cuda")
@@ -160,7 +173,7 @@ class CapturedStep:
 
             return plainly
         graph = torch.cuda.CUDAGraph()
-        with known(), torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may use the device
+        with known(), torch.cuda.graph(graph, self._pool, capture_error_mode="thread_local"):  # other threads may use the device
             packed = self._run()
 
         def replay() -> Packed:
@@ -178,8 +191,6 @@ class CapturedStep:
             for _ in range(WARM_UP):
                 self._run()
         torch.cuda.current_stream(self._device).wait_stream(stream)
-        for ends in (True, False):
-            self._replay(ends)
 
 
 def _apart(state: S) -> S:

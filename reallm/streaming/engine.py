@@ -27,23 +27,31 @@ stream's audio is that stream's ``error``.
 
 Without ``start`` (or ``with``) there is no worker, and nothing is decoded but by ``step``, ``decode``, and what waits: ``finish`` and
 a ``push`` into a full queue.
+
+What is called when a future of the engine is done (``add_done_callback``) runs in the thread that brought it about, mostly the worker,
+and holds no lock: it may use the engine and its streams, but in the worker it cannot wait for what the worker is yet to do.
 """
 
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future
 from typing import Any, NamedTuple, Self, TypeVar, Unpack
 
 import numpy as np
+import torch
 
 from reallm.errors import InputError, at_least
+from reallm.memory import ran_out
 from reallm.protocols import StreamingSystem, System, streams
 from reallm.streaming.batched_step import BatchedStep, Heard
 from reallm.streaming.engine_push import push_many
 from reallm.streaming.engine_slots import FreeSlots
-from reallm.streaming.engine_stream import EngineStream
+from reallm.streaming.engine_stream import EngineStream, give_back
+from reallm.streaming.kept_errors import anew, caused
+from reallm.streaming.late_results import LateResults
 from reallm.streaming.options import Choices, Chosen, StreamOptions, choose
 from reallm.streaming.recognizer import parameter_of
 from reallm.streaming.sample_ring import Integers, Mask, SampleRing
@@ -64,7 +72,8 @@ class _Group(NamedTuple):
 
 
 class Engine:
-    """Decodes up to ``slots`` streams, in groups. Memory is constant but for the transcripts.
+    """Decodes up to ``slots`` streams, in groups. Memory is constant but for the transcripts, which grow with what is said, and for the
+    phrases of streams: there is room for the most that were there at a time (searchers/_biasing.py, PhraseTable).
 
     All methods may be called from any thread.
 
@@ -82,7 +91,8 @@ class Engine:
             where a step costs about the same whatever its rows.
         clock: seconds, for the time-out and for the phases of streams.
 
-    Raises InputError for what is no system, does not stream or is in training mode, and for numbers out of range.
+    Raises InputError for what is no system, does not stream or is in training mode, for numbers out of range, and where the device has no
+    memory for so many slots.
     """
 
     def __init__(
@@ -107,11 +117,8 @@ class Engine:
         self.group = size = min(slots, group or (GROUP if parameter.device.type == "cpu" else slots))
         rows = -(-slots // size) * size  # B
         self._ring = SampleRing(rows, chunk, self._most + round(RESAMPLED * system.sample_rate), size)
-        like: BatchedStep | None = None
         self._groups: list[_Group] = []
-        for row in range(0, rows, size):
-            like = BatchedStep(self.system, size, parameter.device, parameter.dtype, isolates, like)
-            self._groups.append(_Group(slice(row, row + size), like, Choices(size)))
+        self._allocate(rows, parameter, isolates)
         self._used, self._fresh, self._awaited = (np.zeros(rows, dtype=np.bool_) for _ in range(3))
         self._generation = np.zeros(rows, dtype=np.int64)  # of the row's stream: what was decoded for another one is dropped
         self._brought_at = np.zeros(rows)
@@ -121,18 +128,36 @@ class Engine:
         self._joining: deque[tuple[Future[EngineStream], Chosen | None]] = deque()
         self._lock = threading.Lock()  # of all of the above but the states, and never held while the system steps
         self._turn = threading.Lock()  # of the states: one step at a time
+        self._results = LateResults()  # of futures that users hold; entered before any lock
         self._wake = threading.Event()
         self._worker: threading.Thread | None = None
         self._over: InputError | None = None
 
+    def _allocate(self, rows: int, parameter: torch.Tensor, isolates: bool) -> None:
+        """The groups of ``rows``. Raises InputError where there is no memory for all of them."""
+        like: BatchedStep | None = None
+        try:
+            for row in range(0, rows, self.group):
+                like = BatchedStep(self.system, self.group, parameter.device, parameter.dtype, isolates, like)
+                self._groups.append(_Group(slice(row, row + self.group), like, Choices(self.group)))
+        except RuntimeError as error:
+            if not ran_out(error):
+                raise
+            fitted = len(self._groups) * self.group
+            fix = f"{fitted} fitted, slots={fitted}" if fitted else f"not one group fitted, group={max(1, self.group // 2)}"
+            raise InputError(
+                f"not enough memory on {parameter.device} for {self.slots} slots in groups of {self.group}, each of which takes its states "
+                f"and what a step of its rows computes: {fix} or fewer may do"
+            ) from error
+
     # The worker
 
     def start(self) -> Self:
-        """Decode in a thread from now on."""
+        """Decode in a thread from now on, until ``close``, or until nobody has the engine any more and all its streams have ended."""
         with self._lock:
             self._refuse_over()
             if self._worker is None:
-                self._worker = threading.Thread(target=self._work, name="reallm-engine", daemon=True)
+                self._worker = threading.Thread(target=_work, args=(weakref.ref(self), self._wake), name="reallm-engine", daemon=True)
                 self._worker.start()
         return self
 
@@ -149,33 +174,26 @@ class Engine:
             self._worker.join()
 
     def _end(self, reason: InputError) -> None:
-        with self._lock:
+        with self._results, self._lock:
             if self._over is None:
                 self._over = reason
             while self._joining:  # first, or they would get the slots of the streams that end
-                self._settle(self._joining.popleft()[0], error=reason)
+                self._results.give(self._joining.popleft()[0], error=anew(reason))
             for stream in [stream for stream in self._streams if stream is not None]:
                 stream._fail(reason)
         self._wake.set()
 
     def _refuse_over(self) -> None:
         if self._over is not None:
-            raise self._over.with_traceback(None)  # or each raise would make it longer
+            raise anew(self._over)
 
-    def _work(self) -> None:
-        while True:
-            self._wake.clear()
-            if self._over is not None:
-                return
-            try:
-                busy = self.step()
-            except Exception as error:  # a bug: whoever waits must not wait for ever
-                reason = InputError(f"the engine stopped at an error of its own: {error!r}")
-                reason.__cause__ = error
-                self._end(reason)
-                raise
-            if not busy:
-                self._wake.wait(POLL)
+    def _step_or_end(self) -> bool:
+        """``step`` for the worker. After an error, which is a bug, whoever waits must not wait for ever."""
+        try:
+            return self.step()
+        except Exception as error:
+            self._end(caused(f"the engine stopped at an error of its own: {error!r}", error))
+            raise
 
     # Streams that come and go
 
@@ -198,16 +216,17 @@ class Engine:
         joining = self.stream_soon(**options)
         try:
             return self._wait(joining, timeout)
-        except (TimeoutError, InputError):
-            if joining.cancel():
-                raise
-            return joining.result()
+        except BaseException:  # KeyboardInterrupt too: nobody would have the stream
+            give_back(joining)
+            raise
 
     def stream_soon(self, **options: Unpack[StreamOptions]) -> "Future[EngineStream]":
         """``stream``, as a future. Raises InputError as it does."""
-        chosen = choose(self.system, **options)
+        return self._join(choose(self.system, **options))
+
+    def _join(self, chosen: Chosen | None) -> "Future[EngineStream]":
         joining: Future[EngineStream] = Future()
-        with self._lock:
+        with self._results, self._lock:
             self._refuse_over()
             self._joining = deque(waiting for waiting in self._joining if not waiting[0].cancelled())
             if not len(self._free) and len(self._joining) >= self._max_waiting:
@@ -227,7 +246,7 @@ class Engine:
                 row = self._free.take(self._clock() * self.system.sample_rate / self.system.chunk_samples % 1)
                 self._streams[row] = stream = EngineStream(self, row, chosen)
                 self._begin(row, chosen)
-                joining.set_result(stream)
+                self._results.give(joining, stream)
 
     def _begin(self, row: int, chosen: Chosen | None) -> None:
         self._ring.begin(row)
@@ -281,7 +300,7 @@ class Engine:
 
         Streams whose answers a bounded search has not finished (GreedySearcher.positions) go on in it, with a chunk or without.
         """
-        with self._turn:
+        with self._results, self._turn:
             with self._lock:
                 self._reclaim_idle()
                 oldest = self._ring.oldest()
@@ -339,27 +358,32 @@ class Engine:
     # Waiting
 
     def _wait(self, future: "Future[T]", timeout: Seconds | None) -> T:
-        """The result of ``future``; where there is no worker, the caller does its work. Raises TimeoutError."""
-        if self.is_running:
-            return future.result(timeout)
+        """The result of ``future``; where there is no worker, the caller does its work. Raises TimeoutError, and the future's error."""
         until = None if timeout is None else time.monotonic() + timeout
-        while not future.done():
+        while not (self.is_running or self._results.owes(future) or future.done()):
             if until is not None and time.monotonic() >= until:
                 raise TimeoutError(f"{timeout:g} s went by")
-            if not self.step() and not future.done():
+            if not (self.step() or self._results.owes(future) or future.done()):  # in this order: what is owed no more is done
                 raise InputError("this would wait for ever, since nothing is ready and the engine has no worker: call start()")
+        if threading.current_thread() is self._worker and not future.done():
+            raise InputError("the engine's worker calls this, and would wait for itself: wait in another thread")
+        error = future.exception(None if until is None else max(0.0, until - time.monotonic()))  # not ``result``: others may get it too
+        if isinstance(error, InputError):
+            raise anew(error)
         return future.result()
 
-    @staticmethod
-    def _settle(future: "Future[Any]", result: Any = None, error: Exception | None = None) -> None:
-        """Tell who waits, if anybody still does."""
-        try:
-            if error is None:
-                future.set_result(result)
-            else:
-                future.set_exception(error)
-        except InvalidStateError:
-            pass
+
+def _work(having: "weakref.ref[Engine]", wake: threading.Event) -> None:
+    """Decode for as long as somebody has the engine, or it has streams, until it is over."""
+    while True:
+        wake.clear()
+        engine = having()
+        if engine is None or engine._over is not None:
+            return
+        if not engine._step_or_end():
+            if not engine.active:
+                del engine
+            wake.wait(POLL)
 
 
 def _streaming(system: Any) -> StreamingSystem:

@@ -1,4 +1,4 @@
-"""The engine's streams for asyncio: nothing here keeps the event loop waiting.
+"""The engine's streams for asyncio: no coroutine keeps the event loop waiting for a slot, for room in a queue, or for words.
 
 ::
 
@@ -6,17 +6,23 @@
         async with await open_stream(engine) as stream:
             await stream.push(samples, sample_rate)
             print((await stream.finish()).text)
+
+What the loop itself does is short: it resamples what is pushed, and waits for the engine's lock, which no step holds while the system
+computes, but each for as long as it takes to tell the streams what was said; with a beam, also to read the hypotheses of streams that end.
+Phrases are compiled in another thread.
 """
 
 import asyncio
+from functools import partial
 from typing import Any, Self, Unpack
 
 from reallm.errors import InputError
 from reallm.streaming.audio_input import as_mono
 from reallm.streaming.engine import Engine
-from reallm.streaming.engine_stream import EngineStream
+from reallm.streaming.engine_stream import EngineStream, give_back
+from reallm.streaming.kept_errors import anew
 from reallm.streaming.listener import Partial
-from reallm.streaming.options import StreamOptions
+from reallm.streaming.options import StreamOptions, choose
 from reallm.types import Hypothesis
 
 
@@ -27,12 +33,12 @@ async def open_stream(engine: Engine, **options: Unpack[StreamOptions]) -> "Asyn
     """
     if not engine.is_running:
         raise InputError("asyncio needs an engine that decodes in a thread: call engine.start(), or use it in a `with`")
-    joining = engine.stream_soon(**options)
+    choosing = partial(choose, engine.system, **options)
+    joining = engine._join(await asyncio.to_thread(choosing) if options.get("phrases") else choosing())
     try:
         return AsyncStream(await asyncio.wrap_future(joining))
     except asyncio.CancelledError:
-        if not joining.cancel() and not joining.cancelled():
-            joining.result().close()
+        give_back(joining)
         raise
 
 
@@ -69,7 +75,10 @@ class AsyncStream:
 
     async def finish(self) -> Hypothesis:
         """End the stream and return all its words. See EngineStream.finish."""
-        return await asyncio.shield(asyncio.wrap_future(self.stream.finish_soon()))
+        try:
+            return await asyncio.shield(asyncio.wrap_future(self.stream.finish_soon()))
+        except InputError as error:  # others may get it too
+            raise anew(error.with_traceback(None)) from error.__cause__
 
     def reset(self) -> None:
         """See EngineStream.reset."""

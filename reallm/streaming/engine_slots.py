@@ -1,9 +1,10 @@
 """Which slot a new stream gets. Slots lie in groups that are decoded together: streams whose chunks are full at a time belong in one.
 
-A live stream brings a chunk as often as a chunk lasts, and always at the same point of that time: its *phase*, which is known when it
-joins. Streams at random phases in a group would have a step of their own each, in which the other rows rest; streams of nearly one phase
-are ready in one step, or wait little for it. So each group has a phase of its own, and a new stream goes to the nearest one with a free
-slot. The phases are those of van der Corput, 0, 1/2, 1/4, 3/4, 1/8 …, of which any number that is in use spreads evenly over the chunk.
+A live stream brings a chunk as often as a chunk lasts, and always at the same point of that time: its *phase*. It is taken to be that of
+the moment when the stream joins, as if it began to push then; of one that begins later it is another one, which costs speed alone.
+Streams at random phases in a group would have a step of their own each, in which the other rows rest; streams of nearly one phase are
+ready in one step, or wait little for it. So each group has a phase of its own, and a new stream goes to the nearest one with a free slot.
+The phases are those of van der Corput, 0, 1/2, 1/4, 3/4, 1/8 …, of which any number that is in use spreads evenly over the chunk.
 
 Groups come into use in this order, while more than half of the slots in use are taken: a few streams, and those that bring recordings as
 fast as they are taken, share few groups, whose steps then have few rows that rest.

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 from reallm.errors import InputError
 from reallm.streaming.audio_input import as_mono
 from reallm.streaming.intake import Intake
-from reallm.streaming.listener import Listener, Partial, at_capacity
+from reallm.streaming.kept_errors import anew, caused
+from reallm.streaming.listener import NAN_SCORES, Listener, Partial, at_capacity
 from reallm.streaming.options import Chosen
 from reallm.streaming.readback import Rows
 from reallm.streaming.resampler import Audio
@@ -99,15 +100,18 @@ class EngineStream:
                 left = None if until is None else until - time.monotonic()
                 if left is not None and left <= 0:
                     return taken
+                waiter = self._room_soon()
                 try:
-                    self._engine._wait(self._room_soon(), left)
+                    self._engine._wait(waiter, left)
                 except TimeoutError:
                     return taken
+                finally:
+                    waiter.cancel()  # where nobody waits any more, or it would be kept for as long as the machine is behind
 
     def _offer(self, mono: Audio, sample_rate: int, epoch: int) -> int:
         """Take as many samples (S,) as there is room for."""
         engine = self._engine
-        with self._input:
+        with engine._results, self._input:
             with engine._lock:
                 row = self._refuse(epoch)
                 engine._brought_at[row] = engine._clock()
@@ -135,7 +139,7 @@ class EngineStream:
         """The row, where the stream may go on. Raises InputError where it may not."""
         reason = self._error or self._reclaimed
         if reason is not None:
-            raise reason.with_traceback(None)  # or each raise would make it longer
+            raise anew(reason)
         if self._row is None or self._input_over:
             raise InputError("this stream is finished: get a new one from engine.stream()")
         if epoch != self._epoch:
@@ -149,7 +153,7 @@ class EngineStream:
             if self._row is None or self._input_over or self._room(self._row) > 0:
                 waiter.set_result(None)
             else:
-                self._waiters.append(waiter)
+                self._waiters = [*(one for one in self._waiters if not one.done()), waiter]
                 self._engine._awaited[self._row] = True
         return waiter
 
@@ -179,7 +183,7 @@ class EngineStream:
 
     def finish_soon(self) -> "Future[Hypothesis]":
         """``finish``, as a future, which others share: it is not to be cancelled."""
-        with self._input, self._engine._lock:
+        with self._engine._results, self._input, self._engine._lock:
             self._end_input()
         self._engine._wake.set()
         return self._final
@@ -200,7 +204,7 @@ class EngineStream:
 
         Raises InputError when the stream is finished or has an ``error``.
         """
-        with self._input, self._engine._lock:
+        with self._engine._results, self._input, self._engine._lock:
             row = self._refuse(self._epoch)
             self._epoch += 1
             self._intake, self._listener = Intake(self._engine.system.sample_rate), Listener(self._engine.system)
@@ -209,7 +213,7 @@ class EngineStream:
 
     def close(self) -> None:
         """Give the slot back; what is not decoded yet is dropped."""
-        with self._engine._lock:
+        with self._engine._results, self._engine._lock:
             self._leave(InputError("this stream was closed before its end: it has no final result"))
 
     # What the engine tells, with its lock held
@@ -220,7 +224,7 @@ class EngineStream:
         assert row is not None
         self._tell()
         if rows.is_nan[at]:
-            self._fail(InputError("the model's scores became NaN: the audio, or a weight, is out of the range of its numbers"))
+            self._fail(InputError(NAN_SCORES))
             return
         self._listener.hear(rows, at, self.accepted, engine._ring.written(row))
         if rows.exhausted[at]:
@@ -231,9 +235,7 @@ class EngineStream:
             self._leave(None)
 
     def _fail_at(self, error: Exception) -> None:
-        reason = InputError(f"the stream could not be decoded any further: {error!r}")
-        reason.__cause__ = error
-        self._fail(reason)
+        self._fail(caused(f"the stream could not be decoded any further: {error!r}", error))
 
     def _fail(self, reason: InputError) -> None:
         self._error = reason
@@ -251,7 +253,10 @@ class EngineStream:
         if self._row is None:
             return
         row, self._row, self._chosen = self._row, None, None
-        self._engine._settle(self._final, self._listener.current() if reason is None else None, reason)
+        if reason is None:
+            self._engine._results.give(self._final, self._listener.current())
+        else:
+            self._engine._results.give(self._final, error=anew(reason))
         self._tell()
         self._engine._release(row)
 
@@ -259,6 +264,17 @@ class EngineStream:
         """Wake up who waits for room."""
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
-            self._engine._settle(waiter)
+            self._engine._results.give(waiter)
         if self._row is not None:
             self._engine._awaited[self._row] = False
+
+
+def give_back(joining: "Future[EngineStream]") -> None:
+    """Whoever waited for a stream does not want it any more: the slot is free, or will be as soon as the stream gets it."""
+
+    def close(joined: "Future[EngineStream]") -> None:
+        if not joined.cancelled() and joined.exception() is None:
+            joined.result().close()
+
+    if not joining.cancel():
+        joining.add_done_callback(close)

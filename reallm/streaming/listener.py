@@ -9,6 +9,9 @@ from reallm.streaming.transcript import Transcript
 from reallm.types import Hypothesis, Scored, ScoredText, Seconds
 
 
+# Why a stream ends whose scores compare with nothing any more: what it would say from then on means nothing.
+NAN_SCORES = "the model's scores became NaN: the audio, or a weight, is out of the range of its numbers"
+
 class Partial(NamedTuple):
     """What a stream has recognized so far."""
 

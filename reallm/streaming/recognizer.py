@@ -28,7 +28,8 @@ from reallm.protocols import StreamingSystem, System, keeps_n_best, streams
 from reallm.streaming.audio_input import as_mono
 from reallm.streaming.batched_step import pending_of
 from reallm.streaming.intake import Intake
-from reallm.streaming.listener import Listener, Partial, at_capacity
+from reallm.streaming.kept_errors import anew
+from reallm.streaming.listener import NAN_SCORES, Listener, Partial, at_capacity
 from reallm.streaming.options import Choices, Chosen, StreamOptions, choose
 from reallm.streaming.readback import Rows
 from reallm.streaming.sample_queue import SampleQueue
@@ -86,7 +87,7 @@ class Stream:
 
     def _refuse_failed(self) -> None:
         if self._error is not None:
-            raise self._error
+            raise anew(self._error)
 
     def _refuse_ended(self) -> None:
         self._refuse_failed()
@@ -178,6 +179,9 @@ class Stream:
         accepted = self.accepted
         self._pending, self._full = bool(rows.pending[row]), bool(rows.full[row])
         final = self._flushed and not self._pending
+        if rows.is_nan[row]:
+            self._fail(NAN_SCORES)
+            return
         self._listener.hear(rows, row, accepted, self._queued)
         if rows.exhausted[row]:
             self._fail(at_capacity(accepted))
@@ -299,7 +303,7 @@ class AnyRecognizer(ABC):
 
 
 class Recognizer(AnyRecognizer):
-    """Decodes up to ``max_streams`` streams in one batch, of any ages. Memory is constant but for the transcripts.
+    """Decodes up to ``max_streams`` streams in one batch, of any ages. Memory is constant but for transcripts and phrases, see Engine.
 
     Args:
         system: a trained system that streams, in eval mode.

@@ -44,7 +44,7 @@ def search_texts(
         beam: K.
         length_power: see above.
 
-    Returns an emission whose frames are all 0.
+    Returns an emission whose frames are all 0. Utterances whose scores are NaN are ``lost``.
     """
     rows, device = limits.size(0), limits.device
     longest = int(limits.max()) if rows else 0
@@ -101,6 +101,7 @@ def search_texts(
         origin = (first_row + parent).flatten()
         if not torch.equal(origin, torch.arange(rows * beam, device=device)):
             state = select(state, origin)
+    best.lost = best_score == NEVER  # a text ends at its limit at the latest, unless no score is a number
     return best
 
 

@@ -4,6 +4,7 @@ import copy
 import gc
 import itertools
 import pickle
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from reallm.errors import InputError
+from reallm.searchers import _biasing
 from reallm.searchers._biasing import NO_PHRASES, PhraseTable, compile_phrases
 from reallm.tokenizers.character import CharacterTokenizer
 from reallm.tokenizers.huggingface import HuggingFaceTokenizer
@@ -100,7 +102,7 @@ def test_scripts_without_spaces_have_their_phrases_anywhere(tmp_path: Path) -> N
 
 def test_phrases_that_cannot_be_spelled_are_named_with_their_characters(tmp_path: Path, letters: CharacterTokenizer) -> None:
     for phrases, said in (
-        (["a", "añb"], r"^phrase 'añb': 'ñ' \(U\+00F1 LATIN SMALL LETTER N WITH TILDE\) in 'añb' not known to .*: leave it out, or"),
+        (["a", "añb"], r"^phrase 'añb': 'ñ' \(U\+00F1 LATIN SMALL LETTER N WITH TILDE\) in 'añb' not known to .*; or leave the phrase out"),
         (["a", "  "], r"^phrase '  ' is empty: leave it out"),
     ):
         with pytest.raises(InputError, match=said):
@@ -113,6 +115,27 @@ def test_phrases_that_cannot_be_spelled_are_named_with_their_characters(tmp_path
     for bonus in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(InputError, match=r"^phrase_bonus .*: log-probability that a word of a phrase is given, above 0"):
             table.add(["ab"], bonus, letters)
+
+
+def test_a_tokenizers_own_words_about_a_phrase_are_kept_whole() -> None:
+    class Plugin(CharacterTokenizer):
+        def encode(self, text: str) -> list[int]:
+            raise InputError("no colon in this")
+
+    with pytest.raises(InputError, match=r"^phrase 'ab': no colon in this; or leave the phrase out") as caught:
+        compile_phrases(["ab"], 1.0, Plugin.tiny())
+    assert isinstance(caught.value.__cause__, InputError)
+
+
+def test_streams_go_on_while_a_table_is_made_larger(letters: CharacterTokenizer) -> None:
+    table, device, found = PhraseTable(), torch.device("cpu"), list[object]()
+    held = table.add(["a"], 1.0, letters)
+    with _biasing._lock:  # as by whoever makes it
+        asking = threading.Thread(target=lambda: found.append(table.on(device)), daemon=True)
+        asking.start()
+        asking.join(30.0)
+        assert len(found) == 1
+    assert found[0] is table.on(device) is not None and held is not None
 
 
 def test_more_than_fits_is_refused(letters: CharacterTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:

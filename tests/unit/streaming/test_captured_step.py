@@ -1,7 +1,7 @@
 """A step over tensors that stay where they are gives what a step gives; on a processor all but the capture is what an accelerator runs."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from reallm.errors import InputError
 from reallm.streaming import batched_step
 from reallm.streaming.batched_step import BatchedStep
 from reallm.streaming.captured_step import CapturedStep, captures
@@ -215,6 +216,59 @@ def test_steps_that_cannot_be_captured_are_taken_as_they_are(monkeypatch: pytest
     stream = engine.stream()
     stream.push(noise(1, 7000), 8000)
     assert stream.finish().token_ids == alone(talkative_system("speech_reallm"), noise(1, 7000)).token_ids
+
+
+@pytest.mark.parametrize(
+    ("fitting", "said"),
+    [
+        (2, r"for 8 slots in groups of 2, .*: 4 fitted, slots=4 or fewer may do$"),
+        (0, r"for 8 slots in groups of 2, .*: not one group fitted, group=1 or fewer may do$"),
+    ],
+)
+def test_no_memory_is_no_reason_for_slow_steps(fitting: int, said: str, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    made = list[CapturedStep]()
+
+    def bounded_memory(*arguments: Any) -> CapturedStep:
+        if len(made) == fitting:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        made.append(CapturedStep(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(batched_step, "captures", lambda system, device: True)
+    monkeypatch.setattr(batched_step, "CapturedStep", bounded_memory)
+    with caplog.at_level("WARNING", "reallm"), pytest.raises(InputError, match=rf"^not enough memory on cpu {said}") as caught:
+        Engine(bounded("speech_reallm"), slots=8, group=2)
+    assert isinstance(caught.value.__cause__, torch.OutOfMemoryError) and not caplog.records
+
+
+def test_all_graphs_of_an_engine_compute_in_the_same_memory_and_what_is_shared_is_warmed_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pools, warmed = [], []
+
+    @contextmanager
+    def graph(graph: Any, pool: Any, capture_error_mode: str) -> Iterator[None]:
+        pools.append(pool)
+        yield
+
+    on_cuda, prepare = torch.device("cuda"), CapturedStep._prepare
+
+    def imagined(step: CapturedStep, *arguments: Any) -> None:
+        prepare(step, *arguments)  # on the processor
+        step._device = on_cuda
+        monkeypatch.setattr(step, "_table", lambda: None)
+        monkeypatch.setattr(step, "_pinned", torch.zeros)
+        monkeypatch.setattr(step, "_warm_up", lambda: warmed.append(step))
+        with torch.device("cpu"):
+            CapturedStep._capture_all(step)
+
+    monkeypatch.setattr(CapturedStep, "_there", lambda step: nullcontext())
+    monkeypatch.setattr(CapturedStep, "_prepare", imagined)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
+    monkeypatch.setattr(batched_step, "captures", lambda system, device: True)
+    engine = Engine(bounded("speech_reallm"), slots=6, group=2)
+    assert len(pools) == 2 * 3 and pools[0] is not None and all(pool is pools[0] for pool in pools)
+    assert warmed == [engine._groups[0].batch._captured]
 
 
 @torch.inference_mode()

@@ -1,7 +1,9 @@
 """The engine's worker: clients in threads and in asyncio, who wait for slots, for room, for words, and for nothing when it ends."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,8 +12,8 @@ import numpy as np
 import pytest
 
 from reallm.errors import InputError
-from reallm.streaming.engine import Engine
-from reallm.streaming.engine_async import open_stream
+from reallm.streaming.engine import POLL, Engine
+from reallm.streaming.engine_async import AsyncStream, open_stream
 from reallm.streaming.resampler import Audio
 from reallm.tokenizers.character import CharacterTokenizer
 from tests.dummies.engine_systems import alone, noise, talkative_system
@@ -98,6 +100,88 @@ def test_asyncio_clients_that_give_up() -> None:
             assert engine.active == 0, "who gave up waiting for a slot got none"
 
     asyncio.run(asyncio.wait_for(scene(), PATIENCE))
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_who_is_interrupted_while_waiting_for_a_slot_gets_none(joined: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(levels(), slots=1, max_waiting=2)
+    holder = None if joined else engine.stream()
+
+    def interrupted(*arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(engine, "_wait", interrupted)
+        engine.stream()
+    if holder is not None:
+        holder.close()
+    assert engine.active == 0
+    stream = engine.stream()
+    stream.push(say([4]), 8000)
+    assert stream.finish().text == "four"
+
+
+def test_pushes_that_time_out_leave_nothing_behind() -> None:
+    system, begun, go_on = stuck(levels())
+    with Engine(system, slots=1, queue=0.4) as engine:
+        stream = engine.stream()
+        stream.push(say([1, 2]), 8000, timeout=0)
+        assert begun.wait(PATIENCE)
+        while stream.push(np.zeros(8000, dtype=np.float32), 8000, timeout=0):
+            pass
+        for _ in range(20):
+            assert stream.push(np.zeros(8000, dtype=np.float32), 8000, timeout=0.001) == 0
+        assert len(stream._waiters) == 1
+
+        async def give_up() -> None:
+            for _ in range(5):
+                with pytest.raises(asyncio.TimeoutError):
+                    await asyncio.wait_for(AsyncStream(stream).push(np.zeros(8000, dtype=np.float32), 8000), 0.01)
+
+        asyncio.run(give_up())
+        assert len(stream._waiters) == 1
+        go_on.set()
+        assert stream.push(np.zeros(8000, dtype=np.float32), 8000, PATIENCE) == 8000, "whoever goes on waiting is told"
+
+
+def test_an_engine_that_nobody_has_any_more_ends_when_its_streams_have() -> None:
+    engine = Engine(levels(), slots=2).start()
+    worker, alive = engine._worker, weakref.ref(engine)
+    stream = engine.stream()
+    stream.push(say([5, 2]), 8000)
+    final = stream.finish_soon()
+    del engine, stream
+    assert final.result(PATIENCE).text == text_of([5, 2]), "who waits for words gets them"
+    assert worker is not None
+    worker.join(PATIENCE)
+    gc.collect()
+    assert not worker.is_alive() and alive() is None
+    held = Engine(levels(), slots=1, idle_timeout=None).start().stream()
+    threading.Event().wait(1.5 * POLL)
+    gc.collect()
+    held.push(say([3]), 8000)
+    assert held.finish(PATIENCE).text == "three", "who has a stream has the engine"
+
+
+def test_phrases_are_compiled_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    system, threads = talkative_system("speech_reallm"), dict[str, threading.Thread]()
+    add = system.searcher.phrases.add
+
+    def noted(phrases: list[str], *rest: Any) -> Any:
+        threads[phrases[0]] = threading.current_thread()
+        return add(phrases, *rest)
+
+    monkeypatch.setattr(system.searcher.phrases, "add", noted)
+
+    async def scene() -> None:
+        with Engine(system, slots=2, max_waiting=1) as engine:
+            async with await open_stream(engine, phrases=["ab"]), await open_stream(engine):
+                with pytest.raises(asyncio.TimeoutError):
+                    await asyncio.wait_for(open_stream(engine, phrases=["ba"]), 0.2)
+            assert engine.active == 0
+
+    asyncio.run(scene())
+    assert "ab" in threads and threading.main_thread() not in threads.values()
 
 
 def in_thread(function: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from reallm.contract.system import talkative
 from reallm.errors import InputError
+from reallm.registry import find
 from reallm.streaming.offline import OfflineRecognizer, recognizer_for
 from reallm.streaming.recognizer import Recognizer, Stream
 from reallm.tokenizers.character import CharacterTokenizer
 from reallm.types import Hypothesis
+from tests.dummies.engine_systems import alone, noise, talkative_system
 from tests.dummies.recognizer import LevelSystem, no_memory, say, text_of
 
 DIGITS = [3, 1, 4, 1, 5, 2, 6]
@@ -194,6 +197,37 @@ def test_bad_audio_is_refused_and_leaves_the_stream_as_it_was(system: LevelSyste
     assert stream.result().text == "four"
     with pytest.raises(InputError, match="finished"):
         stream.accept_waveform(audio, 8000)
+
+
+@pytest.mark.parametrize("which", ["speech_reallm", "transducer beam", "ctc"])
+def test_scores_that_become_nan_fail_their_stream_and_leave_nothing_in_the_slot(which: str) -> None:
+    recognizer, audio = Recognizer(talkative_system(which), max_streams=2), noise(4, 9000)
+    sick, healthy = recognizer.stream(), recognizer.stream()
+    sick.accept_waveform(np.full(9000, 3e38, dtype=np.float32), 8000)
+    healthy.accept_waveform(audio, 8000)
+    recognizer.decode()
+    for use in (sick.result, sick.partial, sick.finish, lambda: sick.accept_waveform(audio, 8000)):
+        with pytest.raises(InputError, match=r"^the model's scores became NaN"):
+            use()
+    assert (sick.current().text, sick.is_final, sick.is_ready) == ("", False, False)
+    expected = alone(recognizer.system, audio).text
+    again = recognizer.stream()
+    again.accept_waveform(audio, 8000)
+    assert [stream.finish().text for stream in (healthy, again)] == [expected, expected] and expected
+
+
+@pytest.mark.parametrize("name", ["aed", "decoder_only"])
+def test_scores_that_become_nan_fail_a_whole_utterance(name: str) -> None:
+    system = talkative(find("system", name))
+    recognizer = OfflineRecognizer(system, max_streams=2)
+    silent = recognizer.stream().finish()
+    assert silent.is_final, "no audio is no error"
+    for parameter in system.parameters():
+        parameter.data.fill_(np.nan)
+    stream = recognizer.stream()
+    stream.accept_waveform(noise(1, 3000), 8000)
+    with pytest.raises(InputError, match=r"^the model's scores became NaN"):
+        stream.finish()
 
 
 def test_types_and_channels(system: LevelSystem) -> None:
