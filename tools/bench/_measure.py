@@ -124,13 +124,17 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return float(np.percentile(np.asarray(values), percent))
 
 
-def bandwidth(device: str, dtype: torch.dtype, repeats: int = 5) -> float:
-    """Bytes a second that a product of a matrix and a vector reads: what weights are read with. Far more than any cache holds."""
+def bandwidth(device: str, repeats: int = 5) -> float:
+    """Bytes a second that a product of a float32 matrix and a vector reads: what weights are read with. Far more than any cache holds.
+
+    Of float32 whatever the weights are, since bytes are bytes: torch's product of one in bfloat16 takes longer than reading it does, and so
+    does a sum.
+    """
     on_cuda = torch.device(device).type == "cuda"
     megabytes, columns, calls = (2048, 4096, 20) if on_cuda else (256, 1024, 1)  # as many calls as make their launch count for nothing
-    matrix = torch.ones(megabytes * 2**20 // dtype.itemsize // columns, columns, device=device, dtype=dtype)
-    vector = torch.ones(columns, device=device, dtype=dtype)
-    return matrix.numel() * dtype.itemsize / _seconds_a_call(device, lambda: matrix @ vector, calls, repeats)
+    matrix = torch.ones(megabytes * 2**20 // torch.float32.itemsize // columns, columns, device=device)
+    vector = torch.ones(columns, device=device)
+    return matrix.numel() * torch.float32.itemsize / _seconds_a_call(device, lambda: matrix @ vector, calls, repeats)
 
 
 def arithmetic(device: str, dtype: torch.dtype, repeats: int = 5) -> float:

@@ -47,7 +47,7 @@ def bench(arguments: argparse.Namespace, report: _measure.Report) -> None:
         if parameter.dim() > 1:
             parameter.mul_(2)  # as unlike as the answers of a trained model
     model, llama = ResponseModel(decoder, system.interleaver), llama_of(decoder)
-    bandwidth, timer = _measure.bandwidth(arguments.device, decoder.output.weight.dtype), _measure.Timer.of(arguments)
+    bandwidth, timer = _measure.bandwidth(arguments.device), _measure.Timer.of(arguments)
     limit = bandwidth / weight_bytes(decoder)
     report.note(bandwidth_gb_a_second=bandwidth / 1e9, positions_a_second_by_weight_reading=limit)
     for rows in arguments.rows:

@@ -58,7 +58,7 @@ def main() -> None:
 
 def bench(arguments: argparse.Namespace, report: _measure.Report) -> None:
     """Measure."""
-    timer, bandwidth = _measure.Timer.of(arguments), _measure.bandwidth(arguments.device, getattr(torch, arguments.dtype))
+    timer, bandwidth = _measure.Timer.of(arguments), _measure.bandwidth(arguments.device)
     report.note(bandwidth_gb_a_second=bandwidth / 1e9)
     for chunk in arguments.chunks:
         sides = make_sides(arguments, chunk)

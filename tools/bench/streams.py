@@ -22,8 +22,9 @@ the speed, so that no other turn has them. Of a step that is captured and replay
 ``--profile`` tells them apart.
 
 Two limits are printed first: how many streams' keys and values this machine reads beside the weights, and for how many it has the
-arithmetic; at the end, how much of them was reached. ``digits`` is the bundle that comes with the toolkit; 80m has random weights, and says
-4 tokens a second.
+arithmetic; at the end, how much of them was reached. ``digits`` is the bundle that comes with the toolkit, which says nothing to noise, so
+that neither tokens nor words are in its numbers; 80m has random weights, and says 4 tokens a second. The engine does not isolate streams
+from each other's errors (``isolates=False``), which would copy the states of those that each step decodes.
 """
 
 import argparse
@@ -37,10 +38,14 @@ from typing import Any
 import _measure
 import numpy as np
 import torch
-from _models import TOKENS_A_SECOND, Paced, build, paced, weight_bytes
+from _models import TOKENS_A_SECOND, Paced, build, paced, parameters, weight_bytes
 
 from reallm.bundle import load, published
 from reallm.errors import InputError, at_least
+from reallm.layers.int8_linear import with_int8_weights
+from reallm.protocols import ChunkSpec
+from reallm.searchers.greedy import GreedySearcher
+from reallm.searchers.speculative_greedy import SpeculativeGreedySearcher
 from reallm.streaming.engine import Engine
 from reallm.streaming.state import tensors
 
@@ -56,6 +61,9 @@ def main() -> None:
     parser.add_argument("--least", type=int, default=1, help="the first B")
     parser.add_argument("--most", type=int, default=4096, help="the last B")
     parser.add_argument("--group", type=int, help="slots of the engine that are decoded together; default: as the engine has it")
+    parser.add_argument("--chunk", type=int, metavar="FRAMES", help="chunk size, encoder frames; default: the system's own")
+    parser.add_argument("--search", default="greedy", choices=["greedy", "speculative"], help="greedy: one position a pass of the decoder")
+    parser.add_argument("--int8", action="store_true", help="int8 weights, on a processor")
     parser.add_argument("--positions", type=int, help="of the decoder in a step, see GreedySearcher; default: until all rows are done")
     parser.add_argument("--resolution", type=float, default=0.1, help="between the B that holds and the one that fails, as a share of it")
     _measure.run(parser, bench)
@@ -67,9 +75,7 @@ def bench(arguments: argparse.Namespace, report: _measure.Report) -> None:
     at_least(1, **{"--least": arguments.least, "--most": arguments.most, "--positions": positions})
     if not 0 < arguments.resolution < 1:
         raise InputError(f"--resolution {arguments.resolution}: between 0 and 1")
-    system: Any = load(published()) if arguments.config == "digits" else paced(build(arguments.config))
-    system.to(arguments.device, getattr(torch, arguments.dtype)).eval()
-    system.searcher.positions = arguments.positions
+    system = system_of(arguments)
     chunk = system.chunk_samples / system.sample_rate
     if arguments.seconds < 2 * chunk:
         raise InputError(f"--seconds {arguments.seconds}: at least two chunks, {2 * chunk:g} s")
@@ -86,6 +92,23 @@ def bench(arguments: argparse.Namespace, report: _measure.Report) -> None:
     if arguments.profile is not None:
         live = LiveStreams(system, max(1, holds), arguments)
         _measure.profile(arguments, {f"{live.batch} streams": lambda: live.turn(arguments.seconds)})
+
+
+def system_of(arguments: argparse.Namespace) -> Any:
+    """What the streams are heard by: the digits as they are, and random weights made to say 4 tokens a second."""
+    digits = arguments.config == "digits"
+    system: Any = load(published()) if digits else build(arguments.config)
+    system.to(arguments.device, getattr(torch, arguments.dtype)).eval()
+    if arguments.chunk is not None:
+        at_least(1, **{"--chunk": arguments.chunk})
+        system.encoder.chunk = ChunkSpec(arguments.chunk, system.encoder.chunk.left)
+    kept = {"max_symbols": system.searcher.max_symbols, "blank_penalty": system.searcher.blank_penalty, "positions": arguments.positions}
+    if arguments.search == "speculative":
+        system.searcher = SpeculativeGreedySearcher(system.encoder.chunk.size // system.adapter.stride + 1, **kept)
+    else:
+        system.searcher = GreedySearcher(**kept)
+    system = with_int8_weights(system) if arguments.int8 else system
+    return system if digits else paced(system)
 
 
 def bisect(holds: Callable[[int], bool], least: int, most: int, resolution: float) -> tuple[int, int | None]:
@@ -107,22 +130,30 @@ def bisect(holds: Callable[[int], bool], least: int, most: int, resolution: floa
 
 
 def limits(system: Any, arguments: argparse.Namespace, report: _measure.Report) -> dict[str, float]:
-    """How many streams this machine has the bandwidth and the arithmetic for, if all of a chunk is one step."""
+    """How many streams this machine has the bandwidth and the arithmetic for, if all of a chunk is one step.
+
+    The arithmetic is that of products in ``--dtype``, of int8 weights too.
+    """
     dtype = getattr(torch, arguments.dtype)
-    bandwidth, arithmetic = _measure.bandwidth(arguments.device, dtype), _measure.arithmetic(arguments.device, dtype)
+    bandwidth, arithmetic = _measure.bandwidth(arguments.device), _measure.arithmetic(arguments.device, dtype)
     frames, chunks = system.sample_rate / system.frame_samples, system.sample_rate / system.chunk_samples
     positions = system.sample_rate / system.period_samples + TOKENS_A_SECOND
     encoder, decoder = weight_bytes(system.encoder, system.adapter), weight_bytes(system.decoder)
-    size = next(system.parameters()).element_size()
+    products = frames * (weights(system.encoder) + weights(system.adapter)) + positions * weights(system.decoder)
     state = system.decoder.init_state(1, "meta", dtype)
     ring = sum(tensor.numel() * tensor.element_size() for tensor in tensors(state))
     left = max(0.0, 1 - (chunks * encoder + positions * decoder) / bandwidth)  # of each second, when the weights are read
     most = {
         "streams_by_bandwidth": left * bandwidth / (positions * ring),
-        "streams_by_arithmetic": arithmetic / (2 * (frames * encoder + positions * decoder) / size),
+        "streams_by_arithmetic": arithmetic / (2 * products),
     }
     report.note(**most, bandwidth_gb_a_second=bandwidth / 1e9, arithmetic_gflop_a_second=arithmetic / 1e9)
     return most
+
+
+def weights(module: torch.nn.Module) -> int:
+    """Of products, one a row: all but embeddings."""
+    return parameters(module) - sum(part.weight.numel() for part in module.modules() if isinstance(part, torch.nn.Embedding))
 
 
 def filling(system: Any) -> float:
