@@ -11,6 +11,10 @@ class InputError(ValueError):
     """
 
 
+class CapacityError(InputError):
+    """A stream or a sequence needs more positions than its decoder has room for."""
+
+
 def at_least(least: float, **values: float) -> None:
     """Raises InputError for the first of the named values that is below ``least``."""
     for name, value in values.items():

@@ -176,8 +176,9 @@ class Interleaver(Protocol):
 class Decoder(Protocol):
     """A decoder-only language model over a stream of input embeddings.
 
-    One whose streams cannot go on for ever has an attribute ``capacity``, the most positions of a stream (0 = any number). One that cannot
-    embed BLANK, its last id, has an attribute ``reads_blank``, which is False.
+    One whose streams cannot go on for ever has an attribute ``capacity``, the most positions of a stream (0 = any number), and, where
+    another setting gives no room, ``more_room``: what does, as advice. One that cannot embed BLANK, its last id, has an attribute
+    ``reads_blank``, which is False.
     """
 
     input_dim: int  # D_lm
@@ -249,6 +250,11 @@ class Searcher(Protocol):
         A search that answers a bounded number of positions in a step says which rows are not done, a final one among them, in
         ``Emission.pending``, and goes on with them in the next step; see ``to_the_end``.
         """
+
+
+def more_room(decoder: Any) -> str:
+    """What to do, beside making it shorter, about a stream that is longer than the decoder has room for."""
+    return getattr(decoder, "more_room", None) or "raise the capacity or give the decoder a window"
 
 
 def require_reads_blank(decoder: Decoder, who: str) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from reallm.decoders import _huggingface_llm as llms
 from reallm.errors import InputError, at_least
 from reallm.layers.causal_attention import window_mask
+from reallm.protocols import more_room
 from reallm.registry import register, spec_of
 from reallm.streaming.host import require_all
 from reallm.streaming.state import StreamingState
@@ -221,11 +222,8 @@ class HuggingFaceDecoder(nn.Module):
         assert not (self.training and self.gradient_checkpointing), "it would leave the rings out"
         position = state.position
         if self.capacity:
-            fix = f"raise capacity to at most {self.positions}" if self.positions else "raise capacity, or give a window"
-            if self.capacity == self.positions:
-                fix = f"{self.llm.config.model_type}'s table has no more, end it sooner or take an LLM with rotary positions"
             room = ~active | (position < self.capacity)
-            require_all(room, f"a stream is longer than the {self.capacity} positions of full attention: {fix}")
+            require_all(room, f"a stream is longer than the {self.capacity} positions of full attention: {more_room(self)}")
         size = self.window or self.capacity
         age = (position.unsqueeze(1) - torch.arange(size, device=inputs.device)) % size  # (B, W), of what will lie in each slot
         filled = age <= position.unsqueeze(1)
@@ -234,6 +232,14 @@ class HuggingFaceDecoder(nn.Module):
         at = position.clamp(max=self.positions - 1) if self.positions else position  # a full row, which rests, has no position
         logits = self._run(inputs.unsqueeze(1), masks, at.unsqueeze(1), past_key_values=cache, use_cache=True)
         return logits[:, 0], RingState(position + active, state.keys, state.values)
+
+    @property
+    def more_room(self) -> str | None:
+        """See protocols.Decoder: a table of positions cannot be made longer, and goes with no window."""
+        if not self.positions:
+            return None
+        table = f"{self.llm.config.model_type}'s table of {self.positions} positions"
+        return f"raise the capacity up to {table}" if self.capacity < self.positions else f"take an LLM without {table}, such as Llama"
 
     def _limit(self, own: int) -> int:
         """Positions that a layer with a sliding window of its own attends to; 0 = all."""

@@ -228,7 +228,7 @@ class EngineStream:
             return
         self._listener.hear(rows, at, self.accepted, engine._ring.written(row))
         if rows.exhausted[at]:
-            self._fail(InputError(at_capacity(self.accepted)))
+            self._fail(at_capacity(self.accepted, engine.system))
         elif final:
             self._listener.is_final = True
             self._listener.rank(engine._n_best(row, self._listener.current().token_ids))

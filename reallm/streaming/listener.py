@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from reallm.protocols import System
+from reallm.errors import CapacityError
+from reallm.protocols import System, more_room
 from reallm.streaming.readback import Rows
 from reallm.streaming.transcript import Transcript
 from reallm.types import Hypothesis, Scored, ScoredText, Seconds
@@ -71,9 +72,7 @@ class Listener:
         self.current().n_best = [ScoredText(*item) for item in texts.items()]
 
 
-def at_capacity(accepted: Seconds) -> str:
-    """Why a stream ends whose decoder has no room for more."""
-    return (
-        f"the stream ends after {accepted:.1f} s, at the decoder's capacity: split the audio, raise the capacity, or give the "
-        "decoder a window"
-    )
+def at_capacity(accepted: Seconds, system: System) -> CapacityError:
+    """Why a stream of the system ends whose decoder has no room for more."""
+    advice = more_room(getattr(system, "decoder", None))
+    return CapacityError(f"the stream ends after {accepted:.1f} s, at the decoder's capacity: split the audio, or {advice}")

@@ -94,8 +94,8 @@ class Stream:
         if self._input_over or self._closed:
             raise InputError("this stream is finished: get a new one from recognizer.stream()")
 
-    def _fail(self, reason: str) -> None:
-        self._error = InputError(reason)
+    def _fail(self, reason: InputError) -> None:
+        self._error = reason
         self.close()
 
     @property
@@ -117,7 +117,7 @@ class Stream:
         self._queued += len(samples)
         reason = self._recognizer._refusal(len(self._queue))
         if reason is not None:
-            self._fail(reason)
+            self._fail(InputError(reason))
 
     def input_finished(self) -> None:
         """There is no more audio: what is needed to bring out the last word is queued behind it. Nothing is decoded yet."""
@@ -180,11 +180,11 @@ class Stream:
         self._pending, self._full = bool(rows.pending[row]), bool(rows.full[row])
         final = self._flushed and not self._pending
         if rows.is_nan[row]:
-            self._fail(NAN_SCORES)
+            self._fail(InputError(NAN_SCORES))
             return
         self._listener.hear(rows, row, accepted, self._queued)
         if rows.exhausted[row]:
-            self._fail(at_capacity(accepted))
+            self._fail(at_capacity(accepted, self._recognizer.system))
         self._listener.is_final = final and self._error is None
         self._tail = [] if final else rows.tail(row)
 

@@ -24,7 +24,7 @@ def stream_utterances(
     Yields (key, final result, seconds of audio) as utterances end. Each stream is decoded as soon as a piece makes a chunk
     whole, so that its words' ``emitted_at`` is what a live user would see; streams wait for each other between chunks only.
 
-    Raises InputError for a piece that is not above 0, and for an utterance that the decoder has no room for.
+    Raises InputError for a piece that is not above 0, and its kind CapacityError for an utterance that the decoder has no room for.
     """
     if not piece > 0:
         raise InputError(f"a piece of {piece} s: give more than 0")
@@ -43,8 +43,9 @@ def stream_utterances(
             utterance.push_until_ready()
         recognizer.step()
         for utterance in active:
-            if utterance.stream.error is not None:
-                raise InputError(f"utterance '{utterance.key}': {utterance.stream.error}")
+            error = utterance.stream.error
+            if error is not None:
+                raise type(error)(f"utterance '{utterance.key}': {error}")
         for utterance in [u for u in active if u.stream.is_final]:
             active.remove(utterance)
             yield utterance.key, utterance.stream.finish(), utterance.stream.accepted

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reallm.errors import InputError
-from reallm.protocols import ResponseModel, Searcher, require_reads_blank, to_the_end
+from reallm.errors import CapacityError, InputError
+from reallm.protocols import ResponseModel, Searcher, more_room, require_reads_blank, to_the_end
 from reallm.streaming.state import StreamingState
 from reallm.types import Alignment, Emission, Interleaved
 
@@ -57,7 +57,17 @@ class ReaLLM(ResponseModel):
             require_reads_blank(self.decoder, f"interleaver '{name}'")
 
     def lay_out(self, responses: Sequence[Responses], lens: Tensor) -> Interleaved:
-        """The training sequences of B streams of ``lens`` (B,) inputs. Raises InputError for an answer after the last input."""
+        """The training sequences of B streams of ``lens`` (B,) inputs.
+
+        Raises InputError for answers that are not in order, and for one at an input that there is not.
+        """
+        for row, (response, inputs) in enumerate(zip(responses, lens.tolist(), strict=True)):
+            at = response.at.tolist()
+            if at != sorted(at):
+                raise InputError(f"stream {row}: its answers are at inputs {at}, not in the order of the inputs: sort them")
+            if at and not 0 <= at[0] <= at[-1] < inputs:
+                wrong = at[0] if at[0] < 0 else at[-1]
+                raise InputError(f"stream {row}: an answer at input {wrong} of {inputs}, which are counted from 0")
         answers = [Alignment(r.token_ids, r.at, r.at + 1, torch.zeros(r.at.numel(), dtype=torch.float64), 1) for r in responses]
         return self.interleaver.build(answers, lens.cpu(), torch.zeros(len(answers), dtype=torch.int64), period_samples=1)
 
@@ -111,13 +121,13 @@ class ReaLLM(ResponseModel):
         return self.searcher.step(self, embeddings, lens, final, state)
 
     def respond(self, embeddings: Tensor, lens: Tensor) -> Emission:
-        """The answers to whole streams (B, M, D). Raises InputError for one that is longer than the decoder's capacity."""
+        """The answers to whole streams (B, M, D). Raises CapacityError for one that is longer than the decoder's capacity."""
         whole = replace(self, searcher=to_the_end(self.searcher))
         state = whole.init_state(embeddings.size(0), embeddings.size(1), embeddings.device, embeddings.dtype)
         emission, _ = whole.step(embeddings, lens, torch.ones_like(lens, dtype=torch.bool), state)
         if emission.exhausted is not None and bool(emission.exhausted.any()):
-            raise InputError(
-                f"utterance {int(emission.exhausted.nonzero()[0])} of {len(lens)} needs more than the decoder's capacity of "
-                f"{self.capacity} positions: split it, raise the capacity, or give the decoder a window"
+            raise CapacityError(
+                f"stream {int(emission.exhausted.nonzero()[0])} of {len(lens)} needs more than the decoder's capacity of "
+                f"{self.capacity} positions: split it, or {more_room(self.decoder)}"
             )
         return emission

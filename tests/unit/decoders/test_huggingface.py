@@ -15,11 +15,13 @@ from reallm.bundle import export, load
 from reallm.contract.decoder import CHECKS
 from reallm.decoders import _huggingface_llm as llms
 from reallm.decoders.huggingface import HuggingFaceDecoder
-from reallm.errors import InputError
+from reallm.errors import CapacityError, InputError
 from reallm.interleavers.blank import BlankInterleaver
 from reallm.layers.endless_rotary import EndlessRotary
 from reallm.registry import find
 from reallm.searchers.greedy import GreedySearcher
+from reallm.streaming.engine import Engine
+from reallm.streaming.recognizer import Recognizer
 from reallm.systems.reallm import ReaLLM
 from reallm.training.initialize import take_weights
 
@@ -270,7 +272,13 @@ def test_angles_go_on_where_those_of_the_model_end() -> None:
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize(("capacity", "fix"), [(3, "raise capacity to at most 32"), (32, "gpt2's table has no more, end it sooner")])
+@pytest.mark.parametrize(
+    ("capacity", "fix"),
+    [
+        (3, "raise the capacity up to gpt2's table of 32 positions"),
+        (32, "take an LLM without gpt2's table of 32 positions, such as Llama"),
+    ],
+)
 def test_a_stream_longer_than_the_table_of_positions(capacity: int, fix: str, folders: dict[str, Path]) -> None:
     decoder = decoder_of("gpt2", folders, capacity=capacity).eval()
     assert decoder.capacity == capacity
@@ -281,6 +289,31 @@ def test_a_stream_longer_than_the_table_of_positions(capacity: int, fix: str, fo
         decoder.step(torch.randn(1, 16), active, state)
     _, resting = decoder.step(torch.randn(1, 16), ~active, state)
     assert resting.position.tolist() == [capacity]
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("name", "options", "advice"),
+    [
+        ("gpt2", {"capacity": 32}, "take an LLM without gpt2's table of 32 positions, such as Llama"),
+        ("gpt2", {"capacity": 12}, "raise the capacity up to gpt2's table of 32 positions"),
+        ("llama_full", {}, "raise the capacity or give the decoder a window"),
+    ],
+)
+def test_what_a_user_reads_whose_stream_is_longer_than_the_llm_has_room_for(
+    name: str, options: dict[str, int], advice: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    system = system_of(decoder_of(name, folders, **options), tmp_path)
+    with pytest.raises(CapacityError, match=f"^stream 0 of 1 needs more than .* positions: split it, or {advice}$"):
+        system.recognize(torch.randn(1, 80000), torch.tensor([80000]))
+    audio, refused = 0.1 * torch.randn(80000), pytest.raises(CapacityError, match=f"the decoder's capacity: split the audio, or {advice}$")
+    stream, other = Recognizer(system).stream(), Engine(system, slots=1).stream()
+    with refused:
+        stream.accept_waveform(audio, 8000)
+        stream.finish()
+    with refused:
+        other.push(audio, 8000)
+        other.finish()
 
 
 def test_sequences_and_settings_beyond_the_table_of_positions(folders: dict[str, Path]) -> None:

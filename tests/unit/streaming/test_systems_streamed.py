@@ -8,7 +8,7 @@ import soxr
 import torch
 
 from reallm.contract.system import audio, talkative
-from reallm.errors import InputError
+from reallm.errors import CapacityError, InputError
 from reallm.registry import catalogue, find
 from reallm.streaming.measurement import offline_mismatches
 from reallm.streaming.offline import recognizer_for
@@ -92,11 +92,11 @@ def test_a_stream_that_comes_to_the_decoders_capacity_ends_alone() -> None:
     assert 0 < len(cut.current().text) < len(whole) and whole.startswith(cut.current().text)
     assert not cut.is_final
     for use in (lambda: cut.accept_waveform(short, 8000), cut.result, lambda: recognizer.finish(streams)):
-        with pytest.raises(InputError, match=r"the stream ends after 4\.0 s, at the decoder's capacity: split the audio"):
+        with pytest.raises(CapacityError, match=r"the stream ends after 4\.0 s, at the decoder's capacity: split the audio, or raise "):
             use()
     assert other.is_final and other.current().text == expected
     assert [text(recognizer, short), text(recognizer, short)] == [expected, expected], "the slots are free again"
-    with pytest.raises(InputError, match=r"utterance 'long': the stream ends after .* s, at the decoder's capacity"):
+    with pytest.raises(CapacityError, match=r"^utterance 'long': the stream ends after .* s, at the decoder's capacity: split the audio, or "):
         list(stream_utterances(recognizer, [("short", short, 8000), ("long", long, 8000)]))
-    with pytest.raises(InputError, match="utterance 1 of 2 needs more than the decoder's capacity of 40 positions"):
+    with pytest.raises(InputError, match="stream 1 of 2 needs more than the decoder's capacity of 40 positions"):
         system.recognize(torch.tensor(np.stack([long, long])), torch.tensor([len(short), len(long)]))

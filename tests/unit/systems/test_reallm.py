@@ -65,8 +65,14 @@ def test_answers_do_not_depend_on_the_pieces_that_a_stream_comes_in(searcher: An
 
 def test_refuses_an_answer_after_the_last_input_and_a_stream_beyond_the_capacity() -> None:
     model = build(decoder=LlamaDecoder(BLANK + 1, dim=DIM, layers=2, heads=2, window=0, capacity=6))
-    with pytest.raises(InputError, match="due at speech embedding 4 of 3"):
-        model.lay_out([Responses(torch.tensor([1]), torch.tensor([3]))], torch.tensor([3]))
+    said = Responses(torch.tensor([1]), torch.tensor([0]))
+    for at, message in (
+        ([3], "an answer at input 3 of 3, which are counted from 0"),
+        ([-1], "an answer at input -1 of 3, which are counted from 0"),
+        ([2, 1], r"its answers are at inputs \[2, 1\], not in the order of the inputs: sort them"),
+    ):
+        with pytest.raises(InputError, match=f"^stream 1: {message}$"):
+            model.lay_out([said, Responses(torch.tensor([1] * len(at)), torch.tensor(at))], torch.tensor([3, 3]))
     with pytest.raises(InputError, match="capacity of 6 positions"):
         model.respond(streams(1, 7), torch.tensor([7]))
 
