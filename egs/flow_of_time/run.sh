@@ -14,7 +14,7 @@
 #   5 align   the teacher's times, if there is one
 #   6 long    strings joined in one stream: errors, memory and operations against its length, as trained and with the window lifted
 #   7 report  tables and pictures, in EXP/report; those of stage long are there already
-# A stage that is done is skipped; a run that was stopped goes on where it was.
+# A stage that is done is skipped; a run that was stopped goes on where it was, stage long at the next row of its table.
 set -euo pipefail
 
 data=                                      # folder of the recordings (else $REALLM_DATA/fsdd, or a download)
@@ -32,7 +32,7 @@ test_strings=100                           # strings of digits at each speed
 speeds="0.7 0.8 0.9 1.1 1.2 1.3 1.4"       # of the audio, beside 1
 full_model=                                # a digits bundle trained with full attention, or an experiment with one; none: a row less
 long_strings=200                           # strings that are joined
-long_seconds="1 10 50"                     # least lengths of a stream of them
+long_seconds="1 10 90"                     # least lengths of a stream of them: the longest training string has 8.7
 long_between=60                            # seconds of silence, tones and noise between strings
 long_between_strings=10                    # strings that have these between them, in one stream
 force=false                                # run again what is done
@@ -98,6 +98,7 @@ if stage align needs data; then
 fi
 
 if stage long; then
+  [ "$force" = false ] || rm -f "$exp/report/joined.json" # whose rows would be taken as they are
   reallm data digits ${data:+--data "$data"} --out "$exp/long" --train-strings 1 --epochs 1 --dev-strings 1 --test-strings "$long_strings"
   full=()
   [ -z "$full_model" ] || full=(--model "full=$full_model")

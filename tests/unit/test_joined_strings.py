@@ -5,6 +5,7 @@ import re
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,12 +91,13 @@ def test_the_strings_of_a_manifest_are_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from reallm.bundle import export
+    from reallm.registry import spec_of
     from reallm.searchers.greedy import GreedySearcher
     from reallm.systems.speech_reallm import SpeechReaLLM
 
     write_cuts([make_cut(tmp_path, number) for number in range(2)], tmp_path / "test.jsonl.gz")
-    system = SpeechReaLLM.tiny().eval()
-    system.searcher = GreedySearcher(blank_penalty=-100.0)  # says nothing: quick
+    quiet = GreedySearcher(blank_penalty=-100.0)  # says nothing: quick
+    system = SpeechReaLLM(**{**spec_of(SpeechReaLLM.tiny()).kwargs, "searcher": quiet}).eval()
     export(system, tmp_path / "tiny", {"training_data": "none", "license": "CC0"})
     models = ["--model", f"window={tmp_path / 'tiny'}", "--model", f"lifted={tmp_path / 'tiny'}:0"]
     options = [tmp_path / "test.jsonl.gz", "--out", tmp_path / "out", "--seconds", 1, "--between", 0.1, *models]
@@ -106,12 +108,67 @@ def test_the_strings_of_a_manifest_are_measured(
     written = json.loads((tmp_path / "out/joined.json").read_text())
     assert [(row["model"], row["window"]) for row in written["rows"]] == [("window", 16), ("lifted", 0)] * 4
     text = (tmp_path / "out/joined.md").read_text()
-    assert text.startswith(f"2 strings; commit {written['git']}. ") and "| lifted | full (trained with window 16) |" in text
+    assert text.startswith(f"2 strings; commit {written['rows'][0]['git']}. ") and "| lifted | full (trained with window 16) |" in text
+    assert capsys.readouterr().out.splitlines()[:10] == text.splitlines()[2:]
+    goes_on_at_the_next_row(tmp_path / "out/joined.json", names, monkeypatch, capsys)
     monkeypatch.setattr(sys, "argv", [*sys.argv, "--model", f"lifted={tmp_path / 'tiny'}:8"])
     capsys.readouterr()
     with pytest.raises(SystemExit):
         names["main"]()
     assert capsys.readouterr().err == "error: --model: two of window, lifted, lifted have one name\n"
+
+
+def goes_on_at_the_next_row(file: Path, names: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is in ``file`` after a run that was killed at its second row, and what the next run measures."""
+    before = json.loads(file.read_text())["rows"]
+    changed = [{**before[0], "bundle": "of another model"}, {**before[5], "wer": 77.0}]
+    file.write_text(json.dumps({"rows": changed}))
+    measured: list[str] = []
+
+    def measure(model: Any, streams: Any) -> dict[str, Any]:
+        measured.append(model.name)
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        return {name: before[0][name] for name in before[0] if name not in ("sweep", "model")}
+
+    monkeypatch.setitem(names["main"].__globals__, "measure", measure)
+    with pytest.raises(KeyboardInterrupt):
+        names["main"]()
+    killed = json.loads(file.read_text())["rows"]
+    assert [row["bundle"] == before[0]["bundle"] for row in killed] == [True, True], "the row of another model is made anew"
+    assert [row["wer"] for row in killed] == [before[0]["wer"], 77.0], "the row that comes later is kept"
+    assert capsys.readouterr().out.startswith(f"1 of 8 rows are in {file}\n")
+    names["main"]()
+    assert capsys.readouterr().out.startswith(f"2 of 8 rows are in {file}\n") and len(measured) == 2 + 6
+    assert [row["wer"] == 77.0 for row in json.loads(file.read_text())["rows"]] == [number == 5 for number in range(8)]
+
+
+def test_full_attention_that_has_too_little_room_gets_more_and_says_so_and_no_other_error_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from reallm.errors import CapacityError, InputError
+    from reallm.systems.speech_reallm import SpeechReaLLM
+
+    names = runpy.run_path(str(SCRIPT))
+    system, rooms = SpeechReaLLM.tiny().eval(), []
+    streams = [("one", np.zeros(8000, dtype=np.float32), 8000)]
+
+    def heard(system: Any, streams: Any) -> Any:
+        rooms.append(system.decoder.capacity)
+        raise (CapacityError if "full" in wrong else InputError)(wrong)
+
+    monkeypatch.setitem(names["measure"].__globals__, "heard", heard)
+    for wrong, window, tried in (("it is full", 0, 3), ("no such file", 0, 1), ("it is full", 16, 1)):
+        rooms.clear()
+        with pytest.raises(InputError, match=wrong):
+            names["measure"](names["Model"]("lifted", system, "", 16, window), streams)
+        assert len(rooms) == tried and rooms == sorted(rooms)
+        said = capsys.readouterr().out
+        assert said.count("lifted: it is full. It is decoded again, with room for more than ") == tried - 1
+    system.decoder.window, system.decoder.capacity = 0, 10
+    with pytest.raises(CapacityError, match="utterance 'one': the stream ends after "):
+        monkeypatch.undo()
+        names["heard"](system, [("one", np.zeros(80000, dtype=np.float32), 8000)])
 
 
 def test_rows_become_a_table_and_a_picture(tmp_path: Path) -> None:
@@ -130,7 +187,9 @@ def test_rows_become_a_table_and_a_picture(tmp_path: Path) -> None:
     kinds += [("between", "60 s of tones", 130.0)]
     models = [("window", "window 64"), ("lifted", "full (trained with window 64)"), ("full", "full")]
     rows = [{**row, "sweep": w, "between": b, "longest_s": s, "model": m, "attention": a} for w, b, s in kinds for m, a in models]
-    assert "| 60 s of tones | full | full | 1 | 130 | 10 | 30.00 | 1 / 2 / 0 | 0.50 | 97 |" in names["table"](json.loads(json.dumps(rows)))
+    assert "| 60 s of tones | full | full | 1 | 130 | 10 | 30.00 | 1 / 2 / 0 | 0.50 | 97 |" in [
+        names["line_of"](row) for row in json.loads(json.dumps(rows))
+    ]
     picture = names["picture"](rows)
     lines, bars = picture.axes[0].lines, picture.axes[3].patches
     assert [list(line.get_xdata()) for line in lines] == [[5.0, 50.0]] * 3 and len(bars) == 3 * 3 * 2, (

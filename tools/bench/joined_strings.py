@@ -7,10 +7,12 @@ For each model, whose decoder attends as it was trained, or to WINDOW positions 
 strings joined with short pauses to streams of --seconds at least; strings with --between seconds of silence, tones or noise between
 them; memory of a stream's state, and operations per second of audio. Without --model: the digits model as it is, and with its window
 lifted. A model that attends as one before does is not run again.
-Writes joined.json, joined.md and joined.png. `reallm data digits` makes the manifest.
+Writes joined.json after each row, and goes on from there: a row of the same strings, lengths and model is not measured again. At the end
+joined.md and joined.png. `reallm data digits` makes the manifest.
 """
 
 import argparse
+import hashlib
 import json
 import math
 import sys
@@ -24,9 +26,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from reallm.bundle import load_shared, published
+from reallm.bundle.layout import DESCRIPTION
 from reallm.data.cuts import load_audio, read_cuts, text_of
 from reallm.data.files import atomic_write
-from reallm.errors import InputError
+from reallm.errors import CapacityError, InputError
+from reallm.fingerprints import of_file, of_json
 from reallm.metrics.plots import BLUE, GREEN, GREY, INK, ORANGE, RED, style
 from reallm.metrics.provenance import git_revision
 from reallm.metrics.word_errors import ErrorCounts, align_words
@@ -73,6 +77,7 @@ class Model(NamedTuple):
 
     name: str
     system: Any
+    fingerprint: str  # of its bundle
     trained: int  # window, in positions; 0 = full attention
     window: int  # likewise, here
 
@@ -103,7 +108,9 @@ def read_model(asked: str, known: dict[Path, Any]) -> Model:
     if not hasattr(getattr(system, "decoder", None), "window"):
         raise DoesNotAttend(f"a {type(system).__name__} has no decoder that attends: take a Speech ReaLLM with one")
     trained = system.decoder.window
-    return Model(name, system, trained, int(tail) if head and tail.isdecimal() else trained)
+    bundle = folder if (folder / DESCRIPTION).is_file() else folder / "bundle"
+    fingerprint = of_json({file.name: of_file(file) for file in bundle.iterdir() if file.is_file()})
+    return Model(name, system, fingerprint, trained, int(tail) if head and tail.isdecimal() else trained)
 
 
 def models_of(asked: Sequence[str], if_they_attend: bool) -> list[Model]:
@@ -153,24 +160,33 @@ def cost(system: Any) -> tuple[float, float]:
     return size, counter.get_total_flops() / 1e6 * system.sample_rate / (chunks * samples)
 
 
+def heard(system: Any, streams: list[tuple[str, Audio, int]]) -> ErrorCounts:
+    """The errors of all streams together."""
+    counts = ErrorCounts()
+    for text, hypothesis, _ in stream_utterances(Recognizer(system, min(8, len(streams))), iter(streams), 1.0):
+        counts.add(align_words(text.split(), hypothesis.text.split()))
+    return counts
+
+
 def measure(model: Model, streams: list[tuple[str, Audio, int]]) -> dict[str, Any]:
-    """The errors of all streams together, and the cost of the longest."""
+    """The errors of all streams together, and the cost of the longest.
+
+    Full attention has room for two positions a speech embedding. Where a stream says more than fits, that is printed, and it is
+    decoded again with more room, up to what no stream needs more of: responses of the most tokens at every speech embedding.
+    """
     longest = max(len(samples) / rate for _, samples, rate in streams)
-    system = model.system
-    for room in (2, 4, 8, 16):
+    system, most = model.system, 2 + model.system.searcher.max_symbols
+    for room in sorted({2, 4, 8, most}):
         attend(system, model.window, longest, room)
-        counts = ErrorCounts()
         try:
-            for text, hypothesis, _ in stream_utterances(Recognizer(system, min(8, len(streams))), iter(streams), 1.0):
-                counts.add(align_words(text.split(), hypothesis.text.split()))
+            counts = heard(system, streams)
             break
-        except InputError:
-            if model.window or room == 16:  # else it said more than there was room for
+        except CapacityError as error:
+            if model.window or room >= most:
                 raise
+            print(f"{model.name}: {error}. It is decoded again, with room for more than {room} positions a speech embedding", flush=True)
     megabytes, operations = cost(system)
     return {
-        "model": model.name,
-        "attention": model.attention,
         "window": model.window,
         "streams": len(streams),
         "longest_s": round(longest, 1),
@@ -184,27 +200,66 @@ def measure(model: Model, streams: list[tuple[str, Audio, int]]) -> dict[str, An
     }
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """A line for each measurement."""
-    head = [
-        "between strings",
-        "model",
-        "attention",
-        "streams",
-        "longest, s",
-        "words",
-        "WER %",
-        "ins / del / sub",
-        "state, MB",
-        "Mflop per s of audio",
-    ]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for row in rows:
-        cells = [row["between"], row["model"], row["attention"], str(row["streams"]), f"{row['longest_s']:g}"]
-        cells += [str(row["words"]), f"{row['wer']:.2f}", f"{row['insertions']} / {row['deletions']} / {row['substitutions']}"]
-        cells += [f"{row['state_mb']:.2f}", f"{row['mflop_per_s']:.0f}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def read_rows(file: Path) -> list[dict[str, Any]]:
+    """What was measured before; nothing, where there is no file. Raises InputError for one that is not of this tool."""
+    try:
+        rows: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["rows"]
+    except FileNotFoundError:
+        return []
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} is not what this tool writes ({error}): move it away") from None
+    return rows
+
+
+HEAD = ["between strings", "model", "attention", "streams", "longest, s", "words", "WER %", "ins / del / sub", "state, MB"]
+HEAD += ["Mflop per s of audio"]
+HEADING = "| " + " | ".join(HEAD) + " |\n|" + "---|" * len(HEAD)
+
+
+def line_of(row: dict[str, Any]) -> str:
+    """The line of the table for one measurement."""
+    cells = [row["between"], row["model"], row["attention"], str(row["streams"]), f"{row['longest_s']:g}"]
+    cells += [str(row["words"]), f"{row['wer']:.2f}", f"{row['insertions']} / {row['deletions']} / {row['substitutions']}"]
+    cells += [f"{row['state_mb']:.2f}", f"{row['mflop_per_s']:.0f}"]
+    return "| " + " | ".join(cells) + " |"
+
+
+class Sweep(NamedTuple):
+    """What is joined, and how: a line of the table for each model."""
+
+    axis: str  # of the picture: "length" or "between"
+    kind: str  # of what lies between strings
+    gap: float  # seconds of that
+    seconds: float  # that a stream has at least; infinite = one stream of all strings
+    strings: list[tuple[Audio, str]]
+
+    def row(self, model: Model) -> dict[str, Any]:
+        """What a measurement is of: one of equal content need not be made again."""
+        digest = hashlib.sha256()
+        for samples, text in self.strings:
+            digest.update(f"{len(samples)}\0{text}\0".encode() + samples.tobytes())
+        of_strings = {"at_least_s": self.seconds if math.isfinite(self.seconds) else None, "strings": digest.hexdigest()}
+        of_model = {"model": model.name, "attention": model.attention, "bundle": model.fingerprint}
+        return {"sweep": self.axis, "between": f"{self.gap:g} s of {self.kind}", "gap_s": self.gap, **of_strings, **of_model}
+
+
+def measure_all(sweeps: list[Sweep], models: list[Model], rate: int, manifest: Path, file: Path) -> list[dict[str, Any]]:
+    """All rows, each printed and written to ``file`` as soon as it is known; those that are there already are not measured again."""
+    before = read_rows(file)
+    wanted = [(sweep, model, sweep.row(model)) for sweep in sweeps for model in models]
+    rows = [next((row for row in before if what.items() <= row.items()), None) for *_, what in wanted]
+    if any(rows):
+        print(f"{sum(map(bool, rows))} of {len(rows)} rows are in {file}")
+    print(HEADING)
+    for number, (sweep, model, what) in enumerate(wanted):
+        row = rows[number]
+        if row is None:
+            streams = list(joined(sweep.strings, rate, sweep.seconds, sweep.kind, sweep.gap))
+            row = rows[number] = {**what, **measure(model, streams), "git": git_revision()}
+            with atomic_write(file) as opened:
+                json.dump({"manifest": str(manifest.resolve()), "rows": list(filter(None, rows))}, opened, indent=1)
+        print(line_of(row), flush=True)
+    return list(filter(None, rows))
 
 
 def picture(rows: list[dict[str, Any]]) -> Any:
@@ -261,7 +316,7 @@ def main() -> None:
         "--model", action="append", metavar="NAME=BUNDLE[:WINDOW]", help="a bundle, or an experiment with one; give it several times"
     )
     parser.add_argument("--if-they-attend", action="store_true", help="leave out models that have no window that could be lifted")
-    parser.add_argument("--seconds", type=float, action="append", help="least length of a stream; default: 1, 10, 50")
+    parser.add_argument("--seconds", type=float, action="append", help="least length of a stream; default: 1, 10, 90")
     parser.add_argument("--strings", type=int, default=20, help="how many of the manifest are joined")
     parser.add_argument("--between", type=float, default=60.0, help="seconds of silence, tones and noise")
     parser.add_argument("--between-strings", type=int, default=3, help="how many strings have these between them, in one stream")
@@ -279,25 +334,19 @@ def main() -> None:
         strings = [
             (load_audio(cut, rate), text_of(cut)) for cut, _ in zip(read_cuts(arguments.manifest), range(arguments.strings), strict=False)
         ]
-        rows = []
         few = strings[: arguments.between_strings]
-        sweeps = [("length", "silence", PAUSE, seconds, strings) for seconds in arguments.seconds or [1, 10, 50]]
-        sweeps += [("between", kind, arguments.between, math.inf, few) for kind in ("silence", "tones", "noise")]
-        for sweep, kind, gap, seconds, chosen in sweeps:
-            streams = list(joined(chosen, rate, seconds, kind, gap))
-            for model in models:
-                rows.append({"sweep": sweep, "between": f"{gap:g} s of {kind}", "gap_s": gap, **measure(model, streams)})
-                print(rows[-1], flush=True)
+        sweeps = [Sweep("length", "silence", PAUSE, seconds, strings) for seconds in arguments.seconds or [1.0, 10.0, 90.0]]
+        sweeps += [Sweep("between", kind, arguments.between, math.inf, few) for kind in ("silence", "tones", "noise")]
+        rows = measure_all(sweeps, models, rate, arguments.manifest, arguments.out / "joined.json")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    caption = f'{len(strings)} strings; commit {git_revision()}. "Trained with": attention that the model met here first.\n\n'
-    with atomic_write(arguments.out / "joined.json") as file:
-        json.dump({"git": git_revision(), "manifest": str(arguments.manifest.resolve()), "models": asked, "rows": rows}, file, indent=1)
+    commits = ", ".join(dict.fromkeys(str(row["git"]) for row in rows))
+    caption = f'{len(strings)} strings; commit {commits}. "Trained with": attention that the model met here first.'
     with atomic_write(arguments.out / "joined.md") as file:
-        file.write(caption + table(rows) + "\n")
+        file.write("\n".join([caption, "", HEADING, *map(line_of, rows), ""]))
     picture(rows).savefig(arguments.out / "joined.png")
-    print(caption + table(rows))
+    print(f"\n{caption}\nwritten: {arguments.out}/joined.json, joined.md, joined.png")
 
 
 if __name__ == "__main__":
