@@ -178,7 +178,7 @@ class Decoder(Protocol):
 
     One whose streams cannot go on for ever has an attribute ``capacity``, the most positions of a stream (0 = any number), and, where
     another setting gives no room, ``more_room``: what does, as advice. One that cannot embed BLANK, its last id, has an attribute
-    ``reads_blank``, which is False.
+    ``reads_blank``, which is False. One that knows which tokenizer its weights were trained with has its ``tokenizer_fingerprint``.
     """
 
     input_dim: int  # D_lm

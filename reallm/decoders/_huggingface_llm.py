@@ -82,21 +82,31 @@ def read_config(path: Path) -> PretrainedConfig:
 
 
 def empty(config: PretrainedConfig, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """The model with weights that transformers draws from torch's generator; shapes alone where torch.device("meta") is in force."""
+    """The model with weights that transformers draws from torch's generator; shapes alone where torch.device("meta") is in force.
+
+    Raises InputError where memory does not have room for them.
+    """
     transformers = need("transformers")
+    if torch.get_default_device().type == "cpu":
+        with torch.device("meta"):
+            weights = empty(config, dtype).num_parameters()
+        check_memory(weights, dtype, f"a {config.model_type}")
     with quiet():
         model: PreTrainedModel = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
     return model
 
 
-def load(config: PretrainedConfig, folder: Path, dtype: torch.dtype) -> PreTrainedModel:
-    """The model with the weights of a folder.
+def load(config: PretrainedConfig, folder: Path, dtype: torch.dtype, trained: bool) -> PreTrainedModel:
+    """The model with the weights of a folder, which are all ``trained``, or all frozen.
 
     Raises InputError for a folder without safetensors, for weights that are damaged or not those of ``config``, and where memory does
     not have room for them.
     """
     transformers = need("transformers")
-    check_memory(sum(_count(file) for file in weight_files(folder)), dtype, folder)
+    half_by = (
+        "set lora_rank above 0, for weights that are trained are float32, and dtype to bfloat16" if trained else "set dtype to bfloat16"
+    )
+    check_memory(sum(_count(file) for file in weight_files(folder)), dtype, str(folder), half_by)
     try:
         with quiet():
             model, report = transformers.AutoModelForCausalLM.from_pretrained(
@@ -162,6 +172,14 @@ def tokenizer_size(folder: Path) -> int | None:
         raise InputError(f"{file} is damaged ({error}): copy the LLM again") from None
 
 
+def tokenizer_fingerprint(folder: Path) -> str | None:
+    """That of the tokenizer.json in an LLM's folder, as HuggingFaceTokenizer has it; None where there is none."""
+    from reallm.tokenizers.huggingface import fingerprint_in
+
+    file = folder / "tokenizer.json"
+    return fingerprint_in(file) if file.is_file() else None
+
+
 def fingerprint(folder: Path) -> str:
     """A sha256 over the names, types and shapes of all weights in a folder, and evenly spaced rows of each.
 
@@ -204,14 +222,17 @@ def another_base(folder: object, own: str, wanted: str) -> InputError:
     )
 
 
-def check_memory(weights: int, dtype: torch.dtype, what: Path) -> None:
-    """Raises InputError where so many weights do not fit into the memory that is free, with the precision that would."""
+def check_memory(weights: int, dtype: torch.dtype, what: str, half_by: str = "") -> None:
+    """Raises InputError where so many weights do not fit into the memory that is free.
+
+    ``half_by``: what to set, so that bfloat16 is taken; nothing where it cannot be.
+    """
     free = free_memory()
     wanted = weights * dtype.itemsize
     if wanted > free:
         half = weights * torch.bfloat16.itemsize
-        fits = dtype != torch.bfloat16 and half <= free
-        fix = f"bfloat16 needs {half / GIB:.1f}: set dtype to bfloat16" if fits else "take a machine with more, or a smaller LLM"
+        fits = half_by and dtype != torch.bfloat16 and half <= free
+        fix = f"bfloat16 needs {half / GIB:.1f}: {half_by}" if fits else "take a machine with more, or a smaller LLM"
         raise InputError(
             f"not enough memory for the {weights / 1e9:.2f} billion weights of {what}: "
             f"{str(dtype).removeprefix('torch.')} needs {wanted / GIB:.1f} GiB, {free / GIB:.1f} are free; {fix}"
@@ -267,7 +288,7 @@ def add_lora(model: PreTrainedModel, rank: int, alpha: float, targets: Sequence[
     """Freeze the model and put trainable low-rank maps beside its linear ones (Hu et al. 2021, LoRA, arXiv 2106.09685, section 4.1).
 
     Args:
-        targets: the names of the linear maps, such as "q_proj"; None = all of them.
+        targets: the names of the linear maps, such as "q_proj"; None = all of them but the output layer.
 
     Raises InputError for a name that none of them has.
     """

@@ -112,6 +112,8 @@ class HuggingFaceDecoder(nn.Module):
             raise InputError(f"{config} has a vocabulary of {rows}, the tokenizer one of {tokens}: take the tokenizer of this very LLM")
         if weights is not None:
             _check_tokenizer(Path(weights), tokens, rows)
+        # Weights of a known fingerprint are those that the bundle was trained beside, with its tokenizer.
+        self.tokenizer_fingerprint = None if weights is None or fingerprint else llms.tokenizer_fingerprint(Path(weights))
         self.vocab_size, self.window, self.capacity = vocab_size, window, capacity
         self.lora = lora_rank > 0
         self.layer_windows = llms.windows(read)
@@ -122,7 +124,7 @@ class HuggingFaceDecoder(nn.Module):
             llm = llms.empty(read)
         else:
             own = llms.check_fingerprint(Path(weights), fingerprint) if self.lora else ""
-            llm = llms.load(read, Path(weights), torch_dtype)
+            llm = llms.load(read, Path(weights), torch_dtype, trained=not self.lora)
         if self.lora:
             llms.add_lora(llm, lora_rank, lora_alpha, lora_targets)
             self.register_buffer("base_fingerprint", torch.tensor(list(bytes.fromhex(own)), dtype=torch.uint8))

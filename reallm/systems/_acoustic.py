@@ -129,7 +129,10 @@ class AcousticModel(nn.Module):
 
 
 def check_decoder(encoder: Encoder, adapter: Adapter, decoder: Decoder, tokenizer: Tokenizer, last: str) -> None:
-    """Raises InputError for parts of other widths than their neighbours', and a vocabulary that is not the tokenizer's and ``last``."""
+    """Raises InputError for parts of other widths than their neighbours', and a vocabulary that is not the tokenizer's and ``last``.
+
+    Where the decoder knows its tokenizer it must be this very one: tokenizers of equal sizes are not equal.
+    """
     if encoder.output_dim != adapter.input_dim or adapter.output_dim != decoder.input_dim:
         raise InputError(
             f"widths do not fit: encoder {encoder.output_dim} → adapter {adapter.input_dim}, "
@@ -137,6 +140,12 @@ def check_decoder(encoder: Encoder, adapter: Adapter, decoder: Decoder, tokenize
         )
     if decoder.vocab_size != tokenizer.vocab_size + 1:
         raise InputError(f"decoder vocab_size {decoder.vocab_size} must be {tokenizer.vocab_size + 1}: the tokenizer's tokens, and {last}")
+    own = getattr(decoder, "tokenizer_fingerprint", None)
+    if own not in (None, tokenizer.fingerprint):
+        raise InputError(
+            f"the decoder's weights were trained with another tokenizer (fingerprint {str(own)[:12]}) than the one given "
+            f"({tokenizer.fingerprint[:12]}), of as many tokens: take the tokenizer.json that lies beside the weights"
+        )
 
 
 def _spec_augment(settings: Mapping[str, int]) -> SpecAugment:

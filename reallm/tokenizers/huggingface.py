@@ -52,7 +52,7 @@ class HuggingFaceTokenizer(SurfaceTokenizer):
         self.vocab_size = max(ids.values()) + 1
         added = {int(token["id"]): token for token in content.get("added_tokens") or ()}
         self.special_ids = {str(token["content"]): token_id for token_id, token in added.items() if token["special"]}
-        self.fingerprint = fingerprint("huggingface", [json.dumps({k: content[k] for k in sorted(content.keys() - IRRELEVANT)})])
+        self.fingerprint = _fingerprint(content)
         surface = _surface_of(content.get("decoder"), self.path)
         self.surfaces: list[bytes | str] = [b""] * self.vocab_size
         for piece, token_id in ids.items():
@@ -99,6 +99,15 @@ class HuggingFaceTokenizer(SurfaceTokenizer):
     def _begins_with_space(self, text: str) -> bool:
         ids = self._model.encode(text, add_special_tokens=False).ids
         return bool(ids) and self.surfaces[ids[0]][:1] in (" ", b" ")
+
+
+def fingerprint_in(path: Path) -> str:
+    """The ``fingerprint`` of the tokenizer in a ``tokenizer.json``. Raises InputError as the constructor does for a file that is none."""
+    return _fingerprint(_read(path))
+
+
+def _fingerprint(content: dict[str, Any]) -> str:
+    return fingerprint("huggingface", [json.dumps({k: content[k] for k in sorted(content.keys() - IRRELEVANT)})])
 
 
 def _read(path: Path) -> dict[str, Any]:

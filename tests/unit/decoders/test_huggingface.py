@@ -166,15 +166,15 @@ def test_the_fingerprint_is_of_the_weights_not_of_their_files(folders: dict[str,
     assert llms.fingerprint(tmp_path / "changed") != llms.fingerprint(folders["llama"])
 
 
-def system_of(decoder: HuggingFaceDecoder, folder: Path) -> Any:
+def system_of(decoder: HuggingFaceDecoder, folder: Path, tokenizer: Any = None) -> Any:
     encoder = find("encoder", "conformer").tiny()
-    tokenizer = find("tokenizer", "word").train(["zero one two three four five six seven eight nine"], folder / "words.json")
+    tokenizer = tokenizer or find("tokenizer", "word").train(["zero one two three four five six seven eight nine"], folder / "words.json")
     return find("system", "speech_reallm")(
         frontend=find("frontend", "log_mel")(sample_rate=8000, mels=encoder.input_dim),
         encoder=encoder,
         adapter=find("adapter", "stack")(input_dim=encoder.output_dim, output_dim=decoder.input_dim, stride=2),
         decoder=decoder,
-        interleaver=find("interleaver", "blank")(blank_id=TOKENS),
+        interleaver=find("interleaver", "blank")(blank_id=tokenizer.vocab_size),
         searcher=find("searcher", "greedy").tiny(),
         tokenizer=tokenizer,
     ).eval()
@@ -417,11 +417,39 @@ def test_a_tokenizer_that_is_not_the_llms(folders: dict[str, Path], tmp_path: Pa
         build(padded, 291)
 
 
+def test_a_tokenizer_of_as_many_tokens_as_the_llms_own_is_told_from_it(tmp_path: Path) -> None:
+    llm = published(LlamaConfig(**{**SIZES, "vocab_size": 291}), tmp_path / "llm")
+    own, equal, other = (find("tokenizer", "huggingface").tiny(folder) for folder in (llm, tmp_path, None))
+    content = json.loads(other.path.read_text())
+    vocabulary = content["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    other.path.write_text(json.dumps(content))
+    other = type(other)(other.path)
+    assert own.vocab_size == other.vocab_size == 291
+
+    def system(tokenizer: Any, **options: Any) -> Any:
+        return system_of(HuggingFaceDecoder(292, llm / "config.json", window=7, **options), tmp_path, tokenizer)
+
+    system(equal, weights=str(llm))
+    with pytest.raises(InputError, match=f"another tokenizer \\(fingerprint {own.fingerprint[:12]}\\) than the one given"):
+        system(other, weights=str(llm))
+    system(other)  # random weights mean no tokens
+    trained = system(equal, weights=str(llm), lora_rank=2)
+    export(trained, tmp_path / "bundle", CARD)
+    shutil.copy(other.path, llm / "tokenizer.json")
+    assert load(tmp_path / "bundle").tokenizer.fingerprint == own.fingerprint, "the bundle has its own tokenizer, and these weights"
+
+
 def test_weights_that_memory_has_no_room_for(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     weights = sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(folders["llama"]).parameters())
     monkeypatch.setattr(llms, "free_memory", lambda: 3.0 * weights)
-    with pytest.raises(InputError, match=r"float32 needs 0.0 GiB, 0.0 are free; bfloat16 needs 0.0: set dtype to bfloat16"):
+    needed = r"float32 needs 0.0 GiB, 0.0 are free"
+    with pytest.raises(InputError, match=f"{needed}; bfloat16 needs 0.0: set dtype to bfloat16$"):
         decoder_of("llama", folders, lora_rank=2)
+    with pytest.raises(InputError, match=f"{needed}; bfloat16 needs 0.0: set lora_rank above 0, .* and dtype to bfloat16$"):
+        decoder_of("llama", folders)
+    with pytest.raises(InputError, match=f"weights of a llama: {needed}; take a machine with more, or a smaller LLM$"):
+        HuggingFaceDecoder(TOKENS + 1, folders["llama"] / "config.json", window=7)
     decoder_of("llama", folders, lora_rank=2, dtype="bfloat16")
     monkeypatch.setattr(llms, "free_memory", lambda: 1.0 * weights)
     with pytest.raises(InputError, match="take a machine with more, or a smaller LLM"):
