@@ -6,11 +6,11 @@ pieces in which U+2581 is a space (Llama 1 and 2, Mistral, Gemma), with byte pie
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from reallm.errors import InputError, how_to_get
+from reallm.errors import InputError, at_least, how_to_get
 from reallm.registry import register
 from reallm.tokenizers._surfaces import SurfaceTokenizer
 from reallm.tokenizers.character import describe_characters, fingerprint, process_folder
@@ -65,16 +65,29 @@ class HuggingFaceTokenizer(SurfaceTokenizer):
     @classmethod
     def tiny(cls, folder: Path | None = None) -> "HuggingFaceTokenizer":
         """Byte-level pieces, 290 of them and a special one, stored in ``folder`` (default: one that goes with the process)."""
-        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
         text = "the quick brown fox jumps over the lazy dog while the other dogs watch the foxes jump over lazy brown logs"
+        return cls.train([text] * 4, (folder or process_folder()) / "tokenizer.json", vocab_size=291)
+
+    @classmethod
+    def train(cls, texts: Iterable[str], path: Path, vocab_size: int = 32000) -> "HuggingFaceTokenizer":
+        """Byte-level pieces as GPT-2 has them, found in ``texts``, and one special token: for an LLM of random weights.
+
+        At most ``vocab_size`` of them, and fewer where the texts have no pair that occurs twice. Raises InputError for less than 257, which
+        every byte needs.
+        """
+        at_least(257, vocab_size=vocab_size)
+        try:
+            from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+        except ModuleNotFoundError:
+            raise InputError(f"tokenizer 'huggingface' needs tokenizers: {how_to_get('llm')}") from None
         model = Tokenizer(models.BPE())
         model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         model.decoder = decoders.ByteLevel()
         alphabet = pre_tokenizers.ByteLevel.alphabet()
-        trainer = trainers.BpeTrainer(vocab_size=291, special_tokens=["<|end|>"], initial_alphabet=alphabet, show_progress=False)
-        model.train_from_iterator([text] * 4, trainer)
-        path = (folder or process_folder()) / "tokenizer.json"
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size, min_frequency=2, special_tokens=["<|end|>"], initial_alphabet=alphabet, show_progress=False
+        )
+        model.train_from_iterator(texts, trainer)
         model.save(str(path))
         return cls(path)
 

@@ -65,6 +65,15 @@ def test_alignments_are_carried_over(tokenizer: HuggingFaceTokenizer, tmp_path: 
     assert carried.end_samples[len(tokenizer.encode("the")) - 1] == 3 * 800
 
 
+def test_a_tokenizer_of_a_size_is_made_of_transcripts(tmp_path: Path) -> None:
+    for size, made, length in ((260, 260, 8), (32000, 268, 4)):
+        tokenizer = HuggingFaceTokenizer.train(["die Katze saß", "die Katzen saßen"], tmp_path / "tokenizer.json", size)
+        assert tokenizer.vocab_size == made and tokenizer.decode(tokenizer.encode("der Saß")) == "der Saß"
+        assert len(tokenizer.encode("die Katze")) == length, "of pairs that occur twice"
+    with pytest.raises(InputError, match="vocab_size is 256: at least 257"):
+        HuggingFaceTokenizer.train(["a"], tmp_path / "tokenizer.json", 256)
+
+
 def test_the_fingerprint_is_that_of_the_vocabulary(tmp_path: Path) -> None:
     first = HuggingFaceTokenizer.tiny(tmp_path)
     content = json.loads(first.path.read_text())
