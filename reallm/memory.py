@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-MEMINFO, CONTROL_GROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+MEMINFO, CONTROL_GROUP, STATUS = Path("/proc/meminfo"), Path("/sys/fs/cgroup"), Path("/proc/self/status")
 RECLAIMED = ("inactive_file", "slab_reclaimable")  # of memory.stat: what the kernel gives back before it refuses anybody memory
 
 
@@ -27,6 +27,16 @@ def free_memory() -> float:
     except (OSError, ValueError):  # no control group, or one without a limit
         return free
     return min(free, float(most - taken + sum(held.get(name, 0) for name in RECLAIMED)))
+
+
+def resident_memory() -> tuple[int, int] | None:
+    """Bytes that this process holds, and the most that it ever held; None where the system does not say."""
+    try:
+        lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
+        now, most = (1024 * int(lines[name].split()[0]) for name in ("VmRSS", "VmHWM"))
+    except (OSError, KeyError, ValueError):
+        return None
+    return now, most
 
 
 def _numbers(file: Path) -> dict[str, int]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from reallm.errors import InputError
-from reallm.memory import free_memory
+from reallm.memory import free_memory, resident_memory
 from reallm.types import Batch
 
 ROOM = 0.9  # of what is free: allocators leave gaps
@@ -57,7 +57,7 @@ class BatchMemory:
     def __init__(self, max_duration: float | None) -> None:
         self.max_duration = max_duration
         self.largest = 0.0  # of the batches that fitted
-        self.bytes_a_second = 0.0  # the most that one took beside what is always held; 0 = not measured
+        self.bytes_a_second = 0.0  # the most that one took beside what was held when it began; 0 = not measured
 
     def begin(self, batch: Batch, sample_rate: int, device: str) -> None:
         """A batch begins its step."""
@@ -67,6 +67,8 @@ class BatchMemory:
         if device != "cpu":
             torch.cuda.reset_peak_memory_stats(device)
             self.held = torch.cuda.memory_allocated(device)
+        else:
+            self.held, self.most = resident_memory() or (0, 0)
 
     def end(self) -> None:
         """It fitted."""
@@ -74,13 +76,21 @@ class BatchMemory:
         if self.device != "cpu":
             took = torch.cuda.max_memory_allocated(self.device) - self.held
             self.bytes_a_second = max(self.bytes_a_second, took / self.seconds)
+        elif (now := resident_memory()) and now[1] > self.most:  # else an earlier batch took more, or something else did
+            self.bytes_a_second = max(self.bytes_a_second, (now[1] - self.held) / self.seconds)
+
+    def _room(self) -> float:
+        """Bytes beside what is always held."""
+        if self.device != "cpu":
+            return float(torch.cuda.mem_get_info(self.device)[0] + torch.cuda.memory_reserved(self.device) - self.held)
+        return free_memory() + (resident_memory() or (self.held, 0))[0] - self.held
 
     def refusal(self) -> InputError:
         """It did not fit: what to do."""
         said = f"not enough memory on {self.device} for a batch of {self.utterances} utterances, {self.seconds:.1f} seconds with padding"
         said += f" (the largest that fitted had {self.largest:.1f})" if self.largest else " (none fitted before)"
         if self.bytes_a_second:
-            room = torch.cuda.mem_get_info(self.device)[0] + torch.cuda.memory_reserved(self.device) - self.held
+            room = self._room()
             seconds = may_fit(self.seconds, self.bytes_a_second, room)
             why = f"an estimate: up to {self.bytes_a_second / GIB:.3f} GiB a second, {room / GIB:.1f} GiB beside the model"
         else:

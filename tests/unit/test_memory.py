@@ -50,3 +50,16 @@ def test_what_torch_says() -> None:
         torch.empty(2**50)
     assert memory.ran_out(refused.value) and memory.ran_out(torch.OutOfMemoryError("CUDA out of memory"))
     assert not memory.ran_out(RuntimeError("shapes do not fit"))
+
+
+def test_what_this_process_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = memory.resident_memory()
+    held = torch.ones(2**22)
+    after = memory.resident_memory()
+    assert before is not None and after is not None and 0 < before[0] <= before[1] <= after[1] and after[1] >= after[0] > 2**24
+    assert after[0] - before[0] > 2**23, "16 MiB more, whatever else was given back"
+    del held
+    (tmp_path / "status").write_text("Name:\tpython\nVmRSS:\tmany kB\n")
+    for name in ("status", "none"):
+        monkeypatch.setattr(memory, "STATUS", tmp_path / name)
+        assert memory.resident_memory() is None

@@ -1,6 +1,7 @@
 """The training loop on a tiny system."""
 
 import functools
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -213,7 +214,10 @@ class TooLarge(TinySystem):
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), None], ids=["cuda", "cpu"])
-def test_a_batch_that_does_not_fit_ends_with_a_size_that_may(tmp_path: Path, error: Exception | None) -> None:
+def test_a_batch_that_does_not_fit_ends_with_a_size_that_may(
+    tmp_path: Path, error: Exception | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "resident_memory", lambda: None)
     data = TinyData(size=4, more=2)
     data.max_duration = 9.0  # type: ignore[attr-defined]
     with pytest.raises(InputError) as said:
@@ -223,6 +227,18 @@ def test_a_batch_that_does_not_fit_ends_with_a_size_that_may(tmp_path: Path, err
         "of 3.0 seconds (half of it, a guess; 'max_duration' of the data, now 9), with a larger 'accumulate' for updates of the same size, "
         "and train in another --exp"
     )
+
+
+def test_what_earlier_batches_took_of_the_cpu_s_memory_says_how_large_one_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Before and after a batch of 6 s and one of 10, which takes 1 GiB; then before the one that does not fit, and after.
+    seen = iter([(2.0, 2.0), (2.0, 2.0), (2.0, 2.0), (2.0, 3.0), (2.0, 3.0), (2.5, 3.0)])
+    free = iter([math.inf, 0.0])  # before training, and in the end
+    monkeypatch.setattr(memory, "resident_memory", lambda: tuple(int(gib * 2**30) for gib in next(seen)))
+    monkeypatch.setattr(memory, "free_memory", lambda: next(free))
+    with pytest.raises(
+        InputError, match=r"make batches of 4\.5 seconds \(an estimate: up to 0\.100 GiB a second, 0\.5 GiB beside the model; "
+    ):
+        run(tmp_path, system=TooLarge(None), data=TinyData(size=4, more=2))
 
 
 class TooHeavy(TinySystem):
