@@ -7,11 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from reallm.errors import InputError, at_least
+from reallm.layers.attention_bias import attention_bias
 from reallm.layers.causal_attention import CausalSelfAttention, window_mask
 from reallm.layers.dropout import Dropout
 from reallm.layers.rope import rotary_angles
 from reallm.layers.swiglu import SwiGLU
 from reallm.registry import register
+from reallm.streaming.constants import constant
 from reallm.streaming.host import require_all
 from reallm.streaming.state import StreamingState
 
@@ -31,8 +33,8 @@ class LlamaLayer(nn.Module):
         x = x + self.dropout(self.attention(self.attention_norm(x), cos, sin, mask))
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
-    def step(self, x: Tensor, cos: Tensor, sin: Tensor, slot: Tensor, valid: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        x = x + self.attention.step(self.attention_norm(x), cos, sin, slot, valid, keys, values)
+    def step(self, x: Tensor, cos: Tensor, sin: Tensor, place: Tensor, mask: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        x = x + self.attention.step(self.attention_norm(x), cos, sin, place, mask, keys, values)
         return x + self.feed_forward(self.feed_forward_norm(x))
 
     def extend(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -149,13 +151,14 @@ class LlamaDecoder(nn.Module):
             room = ~active | (position < self.capacity)
             require_all(room, f"a stream is longer than the {self.capacity} positions of full attention: raise capacity, or give a window")
         size = self.window or self.capacity
-        slot = position % size
-        valid = (torch.arange(size, device=inputs.device) <= position.unsqueeze(1)).view(-1, 1, 1, size)
+        place = self._attention.place(position % size)
+        slots = constant(("slots", size, inputs.device), lambda: torch.arange(size, device=inputs.device))
+        bias = attention_bias(slots <= position.view(-1, 1, 1, 1), inputs.dtype)
         cos, sin = rotary_angles(position.view(-1, 1, 1), self._attention.head_dim, self.rope_base, inputs.dtype)
         x = inputs
         for layer, keys, values in zip(self.layers, state.keys, state.values, strict=True):
             step: Any = layer.step
-            x = step(x, cos, sin, slot, valid, keys, values)
+            x = step(x, cos, sin, place, bias, keys, values)
         return self.output(self.norm(x)), LlamaState(position + active, state.keys, state.values)
 
     def extend(self, inputs: Tensor, state: LlamaState) -> tuple[Tensor, Extension]:

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from reallm.layers.chunk_layout import chunks_of, layout
+from reallm.layers.chunk_layout import chunks_of, layout, step_layout
 from reallm.layers.chunked_attention import AttentionContext
 from reallm.layers.convolution import ConvolutionContext
 from reallm.protocols import ChunkSpec
@@ -48,8 +48,8 @@ class ChunkedEncoder(nn.Module):
         chunk: of streaming.
         subsampling: feature frames (B, T, F) to frames (B, N, …), with ``step`` and ``geometry``, and no look-ahead.
         embedding: its outputs to (B, N, D), each on its own.
-        layers: each with ``init_context(batch, left, device, dtype)``, and a call x (B, chunks, C + R, D), its context, the layout →
-            the same shape, and the context after the last chunk.
+        layers: each with ``init_context(batch, left, device, dtype)``, a call x (B, chunks, C + R, D), its context, the layout →
+            the same shape, and the context after the last chunk; and ``step``, which is that for one chunk, x (B, C + R, D).
         output: what becomes of each frame after the last layer.
     """
 
@@ -114,13 +114,12 @@ class ChunkedEncoder(nn.Module):
         self, x: Tensor, valid: Tensor, left_valid: Tensor, contexts: tuple[StreamingState, ...]
     ) -> tuple[Tensor, Tensor, tuple[StreamingState, ...]]:
         """x (B, C + R, D), valid (B, C + R) → (B, C, D), and the next ``left_valid`` and contexts."""
-        size = self.chunk.size
-        at = layout(self.chunk, valid.unsqueeze(1), left_valid)
-        block, after = x.unsqueeze(1), []
-        for layer, context in zip(self.layers, contexts, strict=True):
-            block, context = layer(block, context, at)
+        at, left_valid = step_layout(self.chunk, valid, left_valid)
+        after, layers = [], cast(Any, self.layers)
+        for layer, context in zip(layers, contexts, strict=True):
+            x, context = layer.step(x, context, at)
             after.append(context)
-        return self.output(block[:, 0, :size]), torch.cat([left_valid, valid[:, :size]], dim=1)[:, size:], tuple(after)
+        return self.output(x[:, : self.chunk.size]), left_valid, tuple(after)
 
     def step(self, feats: Tensor, lens: Tensor, final: Tensor, state: ChunkedState) -> tuple[Tensor, Tensor, ChunkedState]:
         """feats (B, C · stride, F) → enc (B, C + R, D), lens (B,), state."""
@@ -128,11 +127,15 @@ class ChunkedEncoder(nn.Module):
         x, lens, subsampling = self.subsampling.step(feats, lens, final, state.subsampling)
         x = mask_padding(self.embedding(x), lens)
         active = (lens > 0) | final
+        if not right:
+            enc, left_valid, layers = self._one_chunk(x, length_mask(lens, size), state.left_valid, state.layers)
+            after = ChunkedState(subsampling, state.pending, state.pending_valid, left_valid, layers)
+            return mask_padding(enc, lens), lens, advance(active, after, state)
         window = torch.cat([state.pending, x], dim=1)  # (B, R + C, D)
         valid = torch.cat([state.pending_valid, length_mask(lens, size)], dim=1)
         enc, left_valid, layers = self._one_chunk(window, valid, state.left_valid, state.layers)
         emitted = (valid[:, :size] & active.unsqueeze(1)).sum(1)
-        if right and may_end(final):  # look-ahead has its own turn when nothing follows
+        if may_end(final):  # look-ahead has its own turn when nothing follows
             rest = (0, 0, 0, size)
             rest_valid = nn.functional.pad(valid[:, size:], rest[2:])
             enc_rest, _, _ = self._one_chunk(nn.functional.pad(window[:, size:], rest), rest_valid, left_valid, layers)

@@ -139,6 +139,11 @@ class SpeechBrainLayer(nn.Module):
         x = x + 0.5 * layer.ffn_module2(x.flatten(1, 2)).unflatten(1, shape)
         return layer.norm2(x), LayerContext(attention, convolution)
 
+    def step(self, x: Tensor, context: LayerContext, at: ChunkLayout) -> tuple[Tensor, LayerContext]:
+        """One chunk x (B, C + R, D) → the same shape, and the context after it."""
+        y, after = self(x.unsqueeze(1), context, at)
+        return y.squeeze(1), after
+
     def _attend(self, x: Tensor, context: AttentionContext, at: ChunkLayout) -> tuple[Tensor, AttentionContext]:
         mha = self.layer.mha_layer
         heads, width = mha.num_heads, mha.head_dim

@@ -1,6 +1,6 @@
 """The streaming Conformer encoder. Legend: reallm/types.py; C chunk size, R look-ahead, in encoder frames."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -37,12 +37,19 @@ class ConformerLayer(nn.Module):
 
     def forward(self, x: Tensor, context: LayerContext, at: ChunkLayout) -> tuple[Tensor, LayerContext]:
         """x (B, chunks, C + R, D) → the same shape, and the context after the last chunk."""
-        x = x + 0.5 * self.feed_forward_in(x)
-        y, attention = self.attention(x, context.attention, at)
+        return self._run(x, context, at, self.attention, self.convolution)
+
+    def step(self, x: Tensor, context: LayerContext, at: ChunkLayout) -> tuple[Tensor, LayerContext]:
+        """One chunk x (B, C + R, D) → the same shape, and the context after it."""
+        return self._run(x, context, at, self.attention.step, self.convolution.step)
+
+    def _run(self, x: Tensor, context: LayerContext, at: ChunkLayout, attend: Any, convolve: Any) -> tuple[Tensor, LayerContext]:
+        x = torch.add(x, self.feed_forward_in(x), alpha=0.5)
+        y, attention = attend(x, context.attention, at)
         x = x + y
-        y, convolution = self.convolution(x, context.convolution, at)
+        y, convolution = convolve(x, context.convolution, at)
         x = x + y
-        x = x + 0.5 * self.feed_forward_out(x)
+        x = torch.add(x, self.feed_forward_out(x), alpha=0.5)
         return self.norm(x), LayerContext(attention, convolution)
 
 

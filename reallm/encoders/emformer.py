@@ -41,6 +41,11 @@ class EmformerLayer(nn.Module):
         x = x + self.layer.dropout(attention.out_proj(joined_heads(attended, x)))
         return self.layer.layer_norm_output(x + self.layer.pos_ff(x)), context.advance(key, value, at)
 
+    def step(self, x: Tensor, context: AttentionContext, at: ChunkLayout) -> tuple[Tensor, AttentionContext]:
+        """One chunk x (B, C + R, D) → the same shape, and the context after it."""
+        y, after = self(x.unsqueeze(1), context, at)
+        return y.squeeze(1), after
+
 
 @register("encoder", "emformer")
 class EmformerEncoder(ChunkedEncoder):

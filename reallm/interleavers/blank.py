@@ -97,15 +97,15 @@ class BlankInterleaver:
 
     def advance(self, output: Tensor, active: Tensor, policy: Any) -> tuple[Tensor, PolicyState]:
         """A token is fed back; BLANK asks for the next speech embedding, after it was fed itself if it is to be."""
+        if not self.feeds_blank:
+            text = active & (output != self.blank_id)
+            fed = torch.where(text, output, -1)
+            after = torch.where(active, fed, policy.token_ids), torch.where(active, ~text, policy.wants_audio)
+            return text, BlankPolicyState(*after, policy.ignores_output)
         ends = (output == self.blank_id) & ~policy.ignores_output
         text = active & ~ends & ~policy.ignores_output
-        fed = text | ends if self.feeds_blank else text
-        after = BlankPolicyState(
-            token_ids=torch.where(fed, output, -1),
-            wants_audio=~fed,
-            ignores_output=ends if self.feeds_blank else torch.zeros_like(ends),
-        )
-        return text, where(active, after, policy)
+        fed = text | ends
+        return text, where(active, BlankPolicyState(torch.where(fed, output, -1), ~fed, ends), policy)
 
     def due(self, frame: Tensor, durations: Tensor) -> Tensor:
         """Tokens answer the speech embedding at which they are due."""

@@ -36,6 +36,10 @@ class CausalSelfAttention(nn.Module):
         self.value = nn.Linear(dim, kv_heads * self.head_dim, bias=False)
         self.out = nn.Linear(dim, dim, bias=False)
 
+    def place(self, slot: Tensor) -> Tensor:
+        """slot (B,) int64 of the rings, as ``step`` takes it: (B, kv_heads, 1, head_dim)."""
+        return slot.view(-1, 1, 1, 1).expand(-1, self.kv_heads, -1, self.head_dim)
+
     def _project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q = self.query(x).unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2)
         k = self.key(x).unflatten(-1, (self.kv_heads, self.head_dim)).transpose(1, 2)
@@ -43,36 +47,37 @@ class CausalSelfAttention(nn.Module):
         return rotate(q, cos, sin), rotate(k, cos, sin), v
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor | None) -> Tensor:
-        """x (B, L, D), angles (L, head_dim / 2), mask (L, L) or None for plain causal → (B, L, D)."""
+        """x (B, L, D), angles (L, head_dim), mask (L, L) or None for plain causal → (B, L, D)."""
         q, k, v = self._project(x, cos, sin)
         grouped = self.heads != self.kv_heads
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=grouped)
         return self.out(y.transpose(1, 2).flatten(2))
 
-    def step(self, x: Tensor, cos: Tensor, sin: Tensor, slot: Tensor, valid: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def step(self, x: Tensor, cos: Tensor, sin: Tensor, place: Tensor, mask: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """One position a row; writes into the rings.
 
         Args:
             x: (B, D).
-            cos, sin: (B, 1, 1, head_dim / 2), each row at its own position.
-            slot: (B,) int64, where the row's new key goes. A resting row may write there too: the slot that comes
+            cos, sin: (B, 1, 1, head_dim), each row at its own position.
+            place: of ``place``, where the row's new key goes. A resting row may write there too: the slot that comes
                 next holds the one position that has left the window, and is overwritten before it is read.
-            valid: (B, 1, 1, W) bool, the slots that the row attends to, the new one included.
+            mask: (B, 1, 1, W), true (of bool) or 0 (else -inf) at the slots that the row attends to, the new one included.
             keys, values: (B, kv_heads, W, head_dim), the rings.
         """
-        q, k, v = self._project(x.unsqueeze(1), cos, sin)
-        rows = torch.arange(x.size(0), device=x.device)
-        keys[rows, :, slot] = k[:, :, 0]
-        values[rows, :, slot] = v[:, :, 0]
-        y = F.scaled_dot_product_attention(q, keys, values, attn_mask=valid, enable_gqa=self.heads != self.kv_heads)
-        return self.out(y.transpose(1, 2).flatten(1))
+        heads = (x.size(0), -1, 1, self.head_dim)
+        turned = rotate(torch.cat([self.query(x), self.key(x)], dim=1).view(heads), cos, sin)
+        q, k = turned.split([self.heads, self.kv_heads], dim=1)
+        keys.scatter_(2, place, k)
+        values.scatter_(2, place, self.value(x).view(heads))
+        y = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask, enable_gqa=self.heads != self.kv_heads)
+        return self.out(y.flatten(1))
 
     def extend(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The next K positions of each row at once; the rings are read, and not written.
 
         Args:
             x: (B, K, D).
-            cos, sin: (B, 1, K, head_dim / 2).
+            cos, sin: (B, 1, K, head_dim).
             mask: (B, 1, K, W + K) bool, what each attends to: slots of the rings, then the K positions.
             keys, values: (B, kv_heads, W, head_dim), the rings.
 

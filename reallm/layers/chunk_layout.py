@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from reallm.protocols import ChunkSpec
+from reallm.streaming.constants import constant
 
 T = TypeVar("T")
 
@@ -56,6 +57,25 @@ def chunks_of(x: Tensor, spec: ChunkSpec, chunks: int) -> Tensor:
     padded = x.new_zeros(x.size(0), chunks * spec.size + spec.right, *x.shape[2:])
     padded[:, spec.right : spec.right + x.size(1)] = x
     return padded.unfold(1, spec.size + spec.right, spec.size).movedim(-1, 2)
+
+
+def step_layout(spec: ChunkSpec, valid: Tensor, left_valid: Tensor) -> tuple[ChunkLayout, Tensor]:
+    """The ``layout`` of one chunk, the step of a stream, and the ``left_valid`` of the next one.
+
+    Args:
+        spec: of the chunk.
+        valid: (B, size + right) bool.
+        left_valid: (B, left) bool.
+    """
+    span, size = valid.size(1), left_valid.size(1) + valid.size(1)
+
+    def itself() -> Tensor:
+        return torch.arange(size, device=valid.device) == torch.arange(size - span, size, device=valid.device).unsqueeze(1)
+
+    keys = torch.cat([left_valid, valid], dim=1)
+    # A frame outside the stream sees itself as well: no row of the softmax is empty, so nothing becomes NaN.
+    mask = keys[:, None, None] | constant(("itself", size, span, valid.device), itself)
+    return ChunkLayout(spec.size, spec.left, spec.right, 1, 0, valid.unsqueeze(1), mask), keys[:, spec.size : spec.size + spec.left]
 
 
 def layout(spec: ChunkSpec, valid: Tensor, left_valid: Tensor, group: int = 1) -> ChunkLayout:

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from reallm.errors import InputError
+from reallm.layers.attention_bias import attention_bias
 from reallm.layers.chunk_layout import ChunkLayout
 from reallm.layers.dropout import Dropout
 from reallm.layers.rope import rotary_angles, rotate
+from reallm.streaming.constants import constant
 from reallm.streaming.state import StreamingState
 
 
@@ -116,8 +118,36 @@ class ChunkedAttention(nn.Module):
         )
         return self.out_dropout(self.out_proj(joined_heads(attended, x))), context.advance(key, value, at)
 
+    def step(self, x: Tensor, context: AttentionContext, at: ChunkLayout) -> tuple[Tensor, AttentionContext]:
+        """One chunk x (B, size + right, D) → the same shape, and the context after it."""
+        batch, span, dim = x.shape
+        query, key, value = self.in_proj(self.norm(x)).chunk(3, dim=-1)
+        keys = torch.cat([context.keys, key, query], dim=1)  # queries are turned with them
+        values = torch.cat([context.values, value], dim=1)
+        cos, sin = at.cached(("step", self.head_dim, x.dtype), lambda: self._step_angles(at, span, x).unbind())
+        turned = rotate(keys.view(batch, -1, self.heads, self.head_dim), cos, sin).transpose(1, 2)
+        turned_keys, turned_query = turned.split([at.left + span, span], dim=2)
+        attended = nn.functional.scaled_dot_product_attention(
+            turned_query,
+            turned_keys,
+            values.view(batch, -1, self.heads, self.head_dim).transpose(1, 2),
+            attn_mask=at.cached(("bias", x.dtype), lambda: attention_bias(at.mask, x.dtype)),
+        )
+        y = self.out_dropout(self.out_proj(attended.transpose(1, 2).reshape(batch, span, dim)))
+        left = slice(at.size, at.size + at.left)
+        return y, AttentionContext(keys[:, left], values[:, left])
+
+    def _step_angles(self, at: ChunkLayout, span: int, like: Tensor) -> Tensor:
+        """Cosine and sine of all keys and then of the queries of a chunk, (2, left + 2 · span, 1, E)."""
+
+        def make() -> Tensor:
+            position = torch.arange(at.left + span, device=like.device)
+            return torch.stack(rotary_angles(torch.cat([position, position[at.left :]]).unsqueeze(1), self.head_dim, dtype=like.dtype))
+
+        return constant(("chunk angles", self.head_dim, at.left, span, like.dtype, like.device), make)
+
     def _angles(self, at: ChunkLayout, chunks: int, span: int, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of each frame of the padded sequence, (P, E / 2) each."""
+        """Cosine and sine of each frame of the padded sequence, (P, E) each."""
         start = at.left + at.size * torch.arange(chunks, device=like.device)
         positions = (start.unsqueeze(1) + torch.arange(span, device=like.device)).flatten()
         return rotary_angles(positions, self.head_dim, dtype=like.dtype)

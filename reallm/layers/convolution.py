@@ -83,5 +83,18 @@ class ConvolutionModule(nn.Module):
         # The channels-last layout of a (D, chunks, time) image: the fastest depthwise convolution on a CPU.
         convolved = self.depthwise(image.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last))
         y = convolved.permute(0, 2, 3, 1).reshape(batch, chunks, span, dim)
-        y = self.dropout(self.out_proj(nn.functional.silu(self.out_norm(y))))
-        return y, after
+        return self._project(y), after
+
+    def step(self, x: Tensor, context: ConvolutionContext, at: ChunkLayout) -> tuple[Tensor, ConvolutionContext]:
+        """One chunk x (B, size + right, D) → the same shape, and the context after it."""
+        valid = at.cached(("valid", x.dtype), lambda: at.valid.squeeze(1).unsqueeze(2).to(x.dtype))
+        gated = nn.functional.glu(self.in_proj(self.in_norm(x))) * valid
+        sequence = torch.cat([context.frames, gated], dim=1)
+        after = ConvolutionContext(sequence[:, at.size : at.size + self.before])
+        if self.after:
+            sequence = nn.functional.pad(sequence, (0, 0, 0, self.after))
+        image = sequence.transpose(1, 2).unsqueeze(2)  # the same layout
+        return self._project(self.depthwise(image).squeeze(2).transpose(1, 2)), after
+
+    def _project(self, convolved: Tensor) -> Tensor:
+        return self.dropout(self.out_proj(nn.functional.silu(self.out_norm(convolved))))

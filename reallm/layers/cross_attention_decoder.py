@@ -52,7 +52,7 @@ class CrossAttentionLayer(nn.Module):
     def step(
         self, x: Tensor, at: tuple[Tensor, Tensor, Tensor, Tensor], cache: tuple[Tensor, Tensor], keys: Tensor, values: Tensor, mask: Tensor
     ) -> Tensor:
-        """x (R, D), one position a row, R = B · K rows; ``at``: cos, sin, slot, valid of the self-attention, ``cache`` its buffers."""
+        """x (R, D), one position a row, R = B · K rows; ``at``: cos, sin, place, mask of the self-attention, ``cache`` its buffers."""
         x = x + self.self_attention.step(self.self_norm(x), *at, *cache)
         # All hypotheses of an utterance are queries to the same frames: nothing is copied.
         queries = self.cross_norm(x).unflatten(0, (keys.size(0), -1))
@@ -117,11 +117,12 @@ class CrossAttentionDecoder(nn.Module):
         """One position of R = B · K rows, K of an utterance side by side: token_ids (R,) → logits (R, V), state."""
         position = state.position
         capacity = state.keys[0].size(2)
+        place = self._attention.place(position)
         valid = (torch.arange(capacity, device=position.device) <= position.unsqueeze(1))[:, None, None]
         x = self.token_embedding(token_ids)
         cos, sin = rotary_angles(position.view(-1, 1, 1), self._attention.head_dim, dtype=x.dtype)
         caches = zip(state.keys, state.values, strict=True)
         for layer, cache, keys, values in zip(self.layers, caches, memory.keys, memory.values, strict=True):
             step: Any = layer.step
-            x = step(x, (cos, sin, position, valid), cache, keys, values, memory.mask)
+            x = step(x, (cos, sin, place, valid), cache, keys, values, memory.mask)
         return self.output(self.norm(x)), TextState(position + 1, state.keys, state.values)

@@ -65,5 +65,6 @@ class StridedWindow(nn.Module):
     def step(self, x: Tensor, lens: Tensor, final: Tensor, state: WindowState) -> tuple[Tensor, Tensor, WindowState]:
         """x (B, T_c, F), of any size → (B, ceil(T_c / stride), D), lens (B,), state."""
         window, context = push_context(state.context, mask_padding(x, lens), lens)
-        window = nn.functional.pad(window, (0, 0, 0, -x.size(1) % self.stride))
+        missing = -x.size(1) % self.stride
+        window = nn.functional.pad(window, (0, 0, 0, missing)) if missing else window
         return self._project(window), -(-lens // self.stride), WindowState(context)

@@ -15,12 +15,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from reallm.streaming.host import may_look
 from reallm.streaming.state import StreamingState
 from reallm.types import Emission, SpeechEnds
 
 SILENT = 0.9
 LOG_SILENT = math.log(SILENT)
 NEVER = 1 << 62  # embeddings of silence
+
+
+def no_ends(batch: int, size: int, device: torch.device) -> SpeechEnds:
+    """Of a step of Q = ``size`` speech embeddings in which speech ended nowhere."""
+    never = torch.full((batch, size), -1, device=device)
+    return SpeechEnds(never, never)
 
 
 @dataclass
@@ -41,6 +48,10 @@ class Silence(StreamingState):
         """Let ``least`` (B,) embeddings of silence end the speech in ``rows`` (B,) bool."""
         self.least = torch.where(rows, least, self.least)
 
+    def is_asked(self) -> bool:
+        """Whether some row wants to know when speech ends, as far as the host may look. Without such a row nothing need be heard."""
+        return not may_look(self.least) or bool((self.least < NEVER).any())
+
     def hear(self, silent: Tensor, heard: Tensor, first: Tensor, emission: Emission, every: int = 1) -> tuple[SpeechEnds, "Silence"]:
         """The next ``heard`` (B,) embeddings, from number ``first`` (B,) on.
 
@@ -53,7 +64,9 @@ class Silence(StreamingState):
         """
         size, device = silent.size(1), silent.device
         column = torch.arange(size, device=device)
-        answered = (column < heard.unsqueeze(1)) & ((first.unsqueeze(1) + column + 1) % every == 0)
+        answered = column < heard.unsqueeze(1)
+        if every > 1:
+            answered &= (first.unsqueeze(1) + column + 1) % every == 0
         broken = torch.where(answered & ~silent, column, -1).cummax(1).values
         run = column - broken + torch.where(broken < 0, self.run.unsqueeze(1), 0)
         valid = torch.arange(emission.frame.size(1), device=device) < emission.lens.unsqueeze(1)

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from reallm.errors import InputError
 from reallm.protocols import PolicyState, ResponseModel, RowOptions
 from reallm.registry import register
+from reallm.searchers._answers import Answers, Flags, Position
 from reallm.searchers._biasing import PhraseTable
-from reallm.searchers._end_of_speech import LOG_SILENT, Silence
+from reallm.searchers._end_of_speech import LOG_SILENT, Silence, no_ends
 from reallm.streaming.frame_queue import FrameQueue
 from reallm.streaming.host import may_look
 from reallm.streaming.state import StreamingState
@@ -118,61 +120,56 @@ class GreedySearcher:
             raise InputError(f"positions {bound}: the state has no room for what waits: set it before the state is made")
         most, capacity = (size, size * self.max_symbols) if bound is None else (min(size, bound), bound)
         queue, decoder, policy = state.queue.push(embeddings, lens), state.decoder, state.policy
-        frame, symbols, position = state.frame, state.symbols, state.position
-        # One column more than can be filled: where a row has nothing to write it writes there.
-        token_ids = torch.zeros(batch, capacity + 1, dtype=torch.int64, device=device)
-        frames = torch.zeros_like(token_ids)
-        log_probs = torch.zeros(batch, capacity + 1, device=device)
-        count = torch.zeros(batch, dtype=torch.int64, device=device)
-        cap_hits = torch.zeros_like(count)
-        silent = torch.zeros(batch, most + 1, dtype=torch.bool, device=device)  # of the embeddings heard, likewise
-        rows, first = torch.arange(batch, device=device), frame + 1
+        symbols, position, phrase, phrases = state.symbols, state.position, state.phrase, self.phrases.on(device)
+        # The speech embeddings that may be heard, each row's with zeros behind them, which are heard where none is.
+        ahead = F.pad(queue.first(most), (0, 0, 0, 1)).flatten(0, 1)
+        at = torch.arange(batch, device=device) * (most + 1)  # of each row's next one
+        nothing, end = at + most, at + queue.count
         blank_id, blank_penalty = model.interleaver.blank_id, state.blank_penalty.float()
-        phrase, phrases = state.phrase, self.phrases.on(device)
+        blank, zero = torch.full((), blank_id, device=device), torch.zeros((), dtype=torch.int64, device=device)
+        positions = list[Position]()
 
         for number in itertools.count():
-            pending = ~policy.wants_audio | (queue.count > 0)
+            pending = (at < end) >= policy.wants_audio  # where no audio is wanted, or some waits
             active = pending & (position < model.capacity) if model.capacity else pending
             if number == bound or ((bound is None or may_look(active)) and not bool(active.any())):
                 break
             hears = active & policy.wants_audio
-            reads = policy.token_ids >= 0
-            inputs = torch.where(hears.unsqueeze(1), queue.front(), 0)
-            inputs = inputs + torch.where(reads.unsqueeze(1), model.decoder.embed(policy.token_ids.clamp(min=0)), 0)
-            queue = queue.drop(hears)
-            frame = frame + hears
-            symbols = torch.where(hears, 0, symbols)
+            inputs = ahead.index_select(0, torch.where(hears, at, nothing))
+            token_ids = policy.token_ids
+            inputs = inputs + torch.where((token_ids >= 0).unsqueeze(1), model.decoder.embed(token_ids.clamp(min=0)), 0)
+            at, symbols = at + hears, torch.where(hears, zero, symbols)
             logits, decoder = model.decoder.step(inputs, active, decoder)
 
-            scores = torch.log_softmax(logits.float(), dim=-1)
-            certain = scores[:, blank_id] >= LOG_SILENT
-            scores[:, blank_id] -= blank_penalty  # in place: the scores of tokens, which are put out, stay what they were
-            output = self.choose(scores, blank_id, position)
+            scores = torch.log_softmax(logits, dim=-1, dtype=torch.float32)
+            of_blank = scores[:, blank_id]
+            certain = of_blank >= LOG_SILENT
+            of_blank -= blank_penalty  # in place: the scores of tokens, which are put out, stay what they were
+            chosen = self.choose(scores, blank_id, position)
             if phrases is not None:
                 likely = scores + phrases.gain[phrase]
                 likely[:, blank_id] = -torch.inf
-                output = torch.where(output == blank_id, output, self.choose(likely, blank_id, position))
-            capped = (symbols >= self.max_symbols) & (output != blank_id) & active
-            output = torch.where(capped, blank_id, output)
-            cap_hits = cap_hits + capped
-            silent[rows, torch.where(hears, frame - first, most)] = certain & (output == blank_id)
+                chosen = torch.where(chosen == blank_id, chosen, self.choose(likely, blank_id, position))
+            full = symbols >= self.max_symbols
+            output = torch.where(full, blank, chosen)
             text, policy = model.interleaver.advance(output, active, policy)
             if phrases is not None:
                 phrase = phrases.advance(phrase, text, output)
-
-            column = torch.where(text, count, capacity)
-            token_ids[rows, column] = output
-            frames[rows, column] = frame
-            log_probs[rows, column] = scores[rows, output]
-            count = count + text
-            symbols = torch.where(active, torch.where(text, symbols + 1, 0), symbols)
+            flags = Flags(active, hears, certain, full, text)
+            positions.append(Position(flags, chosen, output, scores.gather(1, output.unsqueeze(1))))
+            symbols = torch.where(active, torch.where(text, symbols + 1, zero), symbols)
             position = position + active
-        exhausted = pending & ~active if model.capacity else None
-        emission = Emission(token_ids[:, :capacity], frames[:, :capacity], log_probs[:, :capacity], count, cap_hits, exhausted)
-        every = model.interleaver.response_every
-        emission.speech_ends, silence = state.silence.hear(silent[:, :most], frame - state.frame, first, emission, every)
+        answers = Answers(positions, state.frame, blank_id)
+        emission, heard, silence = answers.emission(capacity), answers.heard, state.silence
+        emission.exhausted = pending & ~active if model.capacity else None
+        queue, every = queue.drop(heard), model.interleaver.response_every
+        if silence.is_asked():
+            emission.speech_ends, silence = silence.hear(answers.silent(most), heard, state.frame + 1, emission, every)
+        else:
+            emission.speech_ends = no_ends(batch, most, device)
         if bound is not None:
             emission.pending, emission.full = active, queue.count > size // ROOM
+        frame = state.frame + heard
         return emission, SearchState(queue, decoder, policy, frame, symbols, position, state.blank_penalty, silence, phrase)
 
     def choose(self, scores: Tensor, blank_id: int, position: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ def length_mask(lens: Tensor, size: int) -> Tensor:
 
 def mask_padding(x: Tensor, lens: Tensor) -> Tensor:
     """x (B, T, …) with zeros from each row's length on."""
-    mask = length_mask(lens, x.size(1))
-    return x.masked_fill(~mask.view(*mask.shape, *[1] * (x.dim() - 2)), 0)
+    beyond = torch.arange(x.size(1), device=x.device) >= lens.unsqueeze(1)
+    return x.masked_fill(beyond.view(*beyond.shape, *[1] * (x.dim() - 2)) if x.dim() > 2 else beyond, 0)
 
 
 def push_context(context: Tensor, x: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
@@ -26,8 +26,11 @@ def push_context(context: Tensor, x: Tensor, lens: Tensor) -> tuple[Tensor, Tens
     Returns:
         window (B, P + C, …), and the context (B, P, …) after the valid items.
     """
-    window = torch.cat([context, x], dim=1)
     size = context.size(1)
+    if size == 0:
+        return x, context
+    window = torch.cat([context, x], dim=1)
     index = lens.unsqueeze(1) + torch.arange(size, device=lens.device)
-    index = index.view(*index.shape, *[1] * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
+    if x.dim() > 2:
+        index = index.view(*index.shape, *[1] * (x.dim() - 2)).expand(-1, -1, *x.shape[2:])
     return window, window.gather(1, index)

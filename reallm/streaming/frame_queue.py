@@ -29,11 +29,9 @@ class FrameQueue(StreamingState):
 
         Frames beyond a row's length are written too, into slots that are free: they are overwritten before they are read.
         """
-        capacity, size = self.frames.size(1), frames.size(1)
-        assert size <= capacity
-        slots = (self.start + self.count).unsqueeze(1) + torch.arange(size, device=frames.device)
-        rows = torch.arange(frames.size(0), device=frames.device).unsqueeze(1)
-        self.frames[rows, slots % capacity] = frames
+        size = frames.size(1)
+        assert size <= self.frames.size(1)
+        self.frames.scatter_(1, self._slots(self.start + self.count, size), frames)
         return FrameQueue(self.frames, self.start, self.count + lens)
 
     def front(self) -> Tensor:
@@ -41,6 +39,15 @@ class FrameQueue(StreamingState):
         rows = torch.arange(self.frames.size(0), device=self.frames.device)
         return self.frames[rows, self.start]
 
-    def drop(self, rows: Tensor) -> "FrameQueue":
-        """Drop the front frame where ``rows`` (B,) is true."""
-        return FrameQueue(self.frames, (self.start + rows) % self.frames.size(1), self.count - rows.long())
+    def first(self, size: int) -> Tensor:
+        """(B, size, D), those that have waited longest, in order; anything where fewer wait."""
+        return self.frames.gather(1, self._slots(self.start, size))
+
+    def _slots(self, first: Tensor, size: int) -> Tensor:
+        """(B, size, D), the slots from ``first`` (B,) on."""
+        slots = (first.unsqueeze(1) + torch.arange(size, device=first.device)) % self.frames.size(1)
+        return slots.unsqueeze(2).expand(-1, -1, self.frames.size(2))
+
+    def drop(self, count: Tensor) -> "FrameQueue":
+        """Drop the first ``count`` (B,) frames, or one where that is true."""
+        return FrameQueue(self.frames, (self.start + count) % self.frames.size(1), self.count - count.long())

@@ -32,6 +32,7 @@ PLACES = {
         "metrics",
         # What every component needs to declare its state and window.
         "streaming.state",
+        "streaming.constants",
         "streaming.host",
         "streaming.geometry",
         "streaming.context",

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from reallm.layers.chunk_layout import chunks_of, layout
+from reallm.layers.chunk_layout import chunks_of, layout, step_layout
 from reallm.layers.chunked_attention import ChunkedAttention
 from reallm.protocols import ChunkSpec
 from reallm.streaming.context import length_mask
+from reallm.streaming.state import tensors
 
 DIM, HEADS = 8, 2
 WIDTH = DIM // HEADS
@@ -47,6 +48,23 @@ def test_equals_a_loop_over_frames(spec, group):
             torch.testing.assert_close(main[row, frame], attended(layer, x[row], frame, keys), atol=1e-9, rtol=0)
 
 
+@pytest.mark.parametrize("spec", [ChunkSpec(4, 3, 2), ChunkSpec(4, 3), ChunkSpec(3, 0, 3), ChunkSpec(5, 0)])
+def test_a_step_is_the_layout_of_one_chunk(spec):
+    torch.manual_seed(0)
+    layer = ChunkedAttention(DIM, HEADS).double().eval()
+    x, valid = torch.randn(3, spec.size + spec.right, DIM).double(), torch.rand(3, spec.size + spec.right) < 0.7
+    context = layer.init_context(3, spec.left, "cpu", torch.float64)
+    context.keys, context.values = torch.randn_like(context.keys), torch.randn_like(context.values)
+    left_valid = torch.rand(3, spec.left) < 0.7
+    expected, expected_context = layer(x.unsqueeze(1), context, layout(spec, valid.unsqueeze(1), left_valid))
+    at, next_valid = step_layout(spec, valid, left_valid)
+    found, found_context = layer.step(x, context, at)
+    torch.testing.assert_close(found[valid], expected.squeeze(1)[valid], atol=1e-12, rtol=0)
+    for one, other in zip(tensors(found_context), tensors(expected_context), strict=True):
+        assert torch.equal(one, other)
+    assert torch.equal(next_valid, torch.cat([left_valid, valid[:, : spec.size]], dim=1)[:, spec.size :])
+
+
 def test_look_ahead_copies_cannot_be_grouped():
     valid = torch.ones(1, 2, 6, dtype=torch.bool)
     with pytest.raises(ValueError, match="groups of 2"):
@@ -61,13 +79,17 @@ def test_an_empty_row_gives_no_nan(left):
     assert out.isfinite().all()
 
 
-def test_layers_share_their_angles(monkeypatch):
+def test_layers_share_their_angles_and_steps_too(monkeypatch):
     from reallm.encoders.conformer import ConformerEncoder
     from reallm.layers import chunked_attention
 
     asked = []
     make = chunked_attention.rotary_angles
     monkeypatch.setattr(chunked_attention, "rotary_angles", lambda *given, **named: asked.append(given) or make(*given, **named))
-    encoder = ConformerEncoder(input_dim=8, dim=16, layers=3, heads=2, hidden=24, kernel=3).eval()
-    encoder.step(torch.randn(1, 32, 8), torch.tensor([32]), torch.tensor([False]), encoder.init_state(1))
-    assert len(asked) == 2, "of the chunk, and of what lies left of it"
+    encoder = ConformerEncoder(input_dim=8, dim=16, layers=3, heads=2, hidden=24, kernel=3, left=31).eval()
+    encoder(torch.randn(1, 96, 8), torch.tensor([96]), encoder.chunk)
+    assert len(asked) == 2, "of the chunks, and of what lies left of them"
+    state = encoder.init_state(1)
+    for _ in range(2):
+        _, _, state = encoder.step(torch.randn(1, 32, 8), torch.tensor([32]), torch.tensor([False]), state)
+    assert len(asked) == 3
