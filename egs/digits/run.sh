@@ -139,6 +139,7 @@ if stage train $aligned; then
     python "$here/../../tools/llm_config.py" llama --out "$exp/llm" --tokenizer word="$base/words.json" \
       hidden_size=144 intermediate_size=384 num_hidden_layers=4 num_attention_heads=4 num_key_value_heads=4
     llm=(--override llm="$exp/llm")
+    case $interleaver in blank_fed | delayed_stream) llm+=(--override blank_input=true) ;; esac
   fi
   conf=$here/conf/$system.yaml
   if [ "$interleaver" != blank ] || [ "$attention" = full ]; then

@@ -19,6 +19,14 @@ def test_the_system_with_an_llm(recipe: Path) -> None:
     exported = [line for line in made if line.startswith("export ")]
     assert [line.split()[1] for line in exported] == ["exp/speech_reallm_llm", "exp/ctc"]
     assert made[-1].startswith("report exp/speech_reallm_llm ")
+    for interleaver, fed in (("delayed_stream", True), ("chunk_eos", False)):
+        exp = str(recipe.parent / f"exp.{interleaver}")
+        (train,) = [
+            line
+            for line in calls(recipe, "--system", "speech_reallm_llm", "--interleaver", interleaver, "--exp", exp)
+            if line.startswith("train ") and "speech_reallm_llm" in line
+        ]
+        assert train.endswith("--override blank_input=true") == fed
 
 
 @pytest.mark.parametrize("recipe", ["digits"], indirect=True)

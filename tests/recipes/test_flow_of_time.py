@@ -124,3 +124,13 @@ def test_a_word_ends_in_the_period_that_its_token_is_due_in(local: Path) -> None
     assert [clock.period_of(end) for end in (0.0, 0.08, 0.080125, 0.16, 0.24)] == [1, 1, 2, 2, 3]
     assert [names["speed_of"](name) for name in ("test-1", "test-1_sp0.7", "a_sp1.25")] == [1.0, 0.7, 1.25]
     assert math.isclose(clock.period_ms, 80)
+
+
+def test_an_interval_too_long_to_be_shown_lies_at_the_edge_as_a_triangle(local: Path) -> None:
+    picture = runpy.run_path(str(local / "report_clock.py"))["interval_picture"]
+    kept = {2: [2, 4, 6, 8], 3: [8], 4: []}
+    streams = [{"k": k, "prompt": "told", "trained": True, "ticks": ticks} for k, ticks in kept.items()]
+    figure = picture({"tiny": {"trained_inputs": 12, "inputs": 12, "streams": streams}}, 1)
+    places = [tuple(place) for points in figure.axes[0].collections for place in points.get_offsets().tolist()]
+    assert places == [(2, 3), (3, 10), (4, 10)], "of mean intervals of 3 and 12, and none, up to 10"
+    assert [text.get_text() for text in figure.legends[0].get_texts()][-1] == "more than 10, or no tick"

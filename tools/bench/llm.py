@@ -2,8 +2,8 @@
 """What an LLM as a decoder takes: bench/llm.py --llm DIR [--device cuda] [--rows B] [--positions L] [--window W] [--streams N]
 
 A training step with LoRA on random embeddings (forward, backward, AdamW): seconds and the highest memory. Then streams that step together
-until their window is full: milliseconds a position, and the real-time factor that this is. Only the decoder is measured. An LLM of
-7 billion random weights, 13 GB:
+until their window is full: milliseconds for a position of all of them, and the real-time factor of each, which is that of all: they step
+together. Only the decoder is measured. An LLM of 7 billion random weights, 13 GB:
 
     tools/llm_config.py llama --out llm7b --weights
     tools/bench/llm.py --llm llm7b --device cuda
@@ -86,10 +86,13 @@ def main() -> None:
         optimizer.step()
         optimizer.zero_grad()
         seconds.append(now() - start)
-    del logits
     best = min(seconds)
     speed = f"{best:.3f} s, {rows * positions / best:.0f} positions a second"
     print(f"training step, {rows} × {positions} positions: {speed}, {highest():.2f} GiB")
+    del logits, inputs, targets, optimizer  # of which a stream has nothing
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        highest()
 
     decoder.eval()
     active = torch.ones(arguments.streams, dtype=torch.bool, device=device)
@@ -102,7 +105,7 @@ def main() -> None:
         for _ in range(10 * arguments.repeats):
             _, state = decoder.step(x, active, state)
         step = (now() - start) / (10 * arguments.repeats)
-    speed = f"{1000 * step:.2f} ms a position, real-time factor {step * arguments.rate:.3f}"
+    speed = f"{1000 * step:.2f} ms a position of all, real-time factor of each {step * arguments.rate:.3f}"
     print(f"{arguments.streams} streams, window {arguments.window}: {speed}, {highest():.2f} GiB")
 
 

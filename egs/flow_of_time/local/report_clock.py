@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -141,8 +142,11 @@ def drift_picture(clocks: dict[str, Any]) -> Any:
 
 
 def interval_picture(clocks: dict[str, Any], length: int) -> Any:
-    """The mean interval that was kept over ``length`` times the training length, against the one asked for."""
-    figure, axes = panels(3.6, 1, len(clocks), sharey=True)
+    """The mean interval that was kept over ``length`` times the training length, against the one asked for.
+
+    One that is longer than can be shown beside the others lies at the upper edge, as a triangle.
+    """
+    figure, axes = panels(4.0, 1, len(clocks), sharey=True)
     for column, (name, clock) in enumerate(clocks.items()):
         panel, inputs = axes[0, column], min(length * clock["trained_inputs"], clock["inputs"])
         top = max(stream["k"] for stream in clock["streams"]) + 1
@@ -151,16 +155,17 @@ def interval_picture(clocks: dict[str, Any], length: int) -> Any:
             for trained, (kind, colour) in KINDS.items():
                 chosen = [s for s in clock["streams"] if s["prompt"] == prompt and s["trained"] == trained]
                 counts = [(s["k"], kept(s, inputs).said) for s in chosen]
-                points = [(k, min(inputs / said, 2 * top)) for k, said in counts if said]
-                if points:
-                    face = "none" if marker == "o" else colour
-                    panel.scatter(
-                        *zip(*points, strict=True), s=22, marker=marker, facecolors=face, edgecolors=colour, label=f"{kind}, {prompt}"
-                    )
+                points = [(k, inputs / said if said else math.inf) for k, said in counts]
+                face = "none" if marker == "o" else colour
+                look: dict[str, Any] = {"s": 22, "facecolors": face, "edgecolors": colour}
+                shown, beyond = ([point for point in points if (point[1] <= 2 * top) == inside] for inside in (True, False))
+                panel.scatter([x for x, _ in shown], [y for _, y in shown], marker=marker, label=f"{kind}, {prompt}", **look)
+                panel.scatter([x for x, _ in beyond], [2 * top] * len(beyond), marker="^", **look)
         style(
             panel, name, "interval asked for, inputs", "" if column else f"mean interval over {length} × the training length", grid="both"
         )
-    axes[0, 0].legend(frameon=False, fontsize=8, labelcolor=INK)
+    axes[0, 0].scatter([], [], s=22, marker="^", facecolors="none", edgecolors=INK, label=f"more than {2 * top}, or no tick")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False, fontsize=8, labelcolor=INK)
     return figure
 
 
