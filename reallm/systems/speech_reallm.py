@@ -43,7 +43,8 @@ class SpeechReaLLM(AcousticModel):
         delay: token periods between the end of a token, as aligned, and the speech embedding that it answers; with ``training_delays``
             that of streams which do not choose one.
         flush_periods: periods of silence at the end of every stream and training utterance; at least the longest delay, or the
-            last token would have no speech embedding to answer. Default: the longest delay.
+            last token would have no speech embedding to answer. Default: the longest delay, which leaves none for a token that comes late,
+            or waits for its place (interleavers/delayed_stream.py): one or two more do.
         training_chunks: see AcousticModel.
         spec_augment: see AcousticModel.
         label_smoothing: of the cross-entropy over all positions.
