@@ -143,11 +143,14 @@ class Engine:
         except RuntimeError as error:
             if not ran_out(error):
                 raise
-            fitted = len(self._groups) * self.group
-            fix = f"{fitted} fitted, slots={fitted}" if fitted else f"not one group fitted, group={max(1, self.group // 2)}"
+            fitted, half = len(self._groups) * self.group, self.group // 2
+            if fitted:
+                fix = f"{fitted} fitted, slots={fitted}"
+            else:
+                fix = f"not one group fitted, group={half}" if half else "not one fitted, another device"
             raise InputError(
                 f"not enough memory on {parameter.device} for {self.slots} slots in groups of {self.group}, each of which takes its states "
-                f"and what a step of its rows computes: {fix} or fewer may do"
+                f"and what a step of its rows computes: {fix} may do"
             ) from error
 
     # The worker

@@ -219,13 +219,14 @@ def test_steps_that_cannot_be_captured_are_taken_as_they_are(monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("fitting", "said"),
+    ("fitting", "group", "said"),
     [
-        (2, r"for 8 slots in groups of 2, .*: 4 fitted, slots=4 or fewer may do$"),
-        (0, r"for 8 slots in groups of 2, .*: not one group fitted, group=1 or fewer may do$"),
+        (2, 2, r"for 8 slots in groups of 2, .*: 4 fitted, slots=4 may do$"),
+        (0, 2, r"for 8 slots in groups of 2, .*: not one group fitted, group=1 may do$"),
+        (0, 1, r"for 8 slots in groups of 1, .*: not one fitted, another device may do$"),
     ],
 )
-def test_no_memory_is_no_reason_for_slow_steps(fitting: int, said: str, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+def test_no_memory_is_no_reason_for_slow_steps(fitting: int, group: int, said: str, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
     made = list[CapturedStep]()
 
     def bounded_memory(*arguments: Any) -> CapturedStep:
@@ -237,7 +238,7 @@ def test_no_memory_is_no_reason_for_slow_steps(fitting: int, said: str, monkeypa
     monkeypatch.setattr(batched_step, "captures", lambda system, device: True)
     monkeypatch.setattr(batched_step, "CapturedStep", bounded_memory)
     with caplog.at_level("WARNING", "reallm"), pytest.raises(InputError, match=rf"^not enough memory on cpu {said}") as caught:
-        Engine(bounded("speech_reallm"), slots=8, group=2)
+        Engine(bounded("speech_reallm"), slots=8, group=group)
     assert isinstance(caught.value.__cause__, torch.OutOfMemoryError) and not caplog.records
 
 

@@ -156,6 +156,11 @@ def test_an_engine_that_nobody_has_any_more_ends_when_its_streams_have() -> None
     worker.join(PATIENCE)
     gc.collect()
     assert not worker.is_alive() and alive() is None
+    engine = Engine(levels(), slots=1, max_waiting=1, idle_timeout=1.5 * POLL).start()
+    left, waiting = engine.stream(), engine.stream_soon()
+    del engine, left
+    gc.collect()
+    waiting.result(PATIENCE).close()  # when the other one is reclaimed
     held = Engine(levels(), slots=1, idle_timeout=None).start().stream()
     threading.Event().wait(1.5 * POLL)
     gc.collect()
