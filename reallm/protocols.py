@@ -254,7 +254,7 @@ class Searcher(Protocol):
 
 def more_room(decoder: Any) -> str:
     """What to do, beside making it shorter, about a stream that is longer than the decoder has room for."""
-    return getattr(decoder, "more_room", None) or "raise the capacity or give the decoder a window"
+    return str(getattr(decoder, "more_room", None) or "raise the capacity or give the decoder a window")
 
 
 def require_reads_blank(decoder: Decoder, who: str) -> None:
