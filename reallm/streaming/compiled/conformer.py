@@ -1,0 +1,100 @@
+"""A layer of the streaming Conformer as one call for a chunk. Legend: reallm/types.py; S frames of a chunk and its look-ahead."""
+
+import ctypes
+import functools
+
+import torch
+from torch import Tensor, nn
+
+from reallm.encoders._chunked import LayerContext
+from reallm.encoders.conformer import ConformerLayer
+from reallm.layers.chunk_layout import ChunkLayout
+from reallm.layers.chunked_attention import AttentionContext
+from reallm.layers.convolution import ConvolutionContext
+from reallm.streaming.compiled.library import kernels
+from reallm.streaming.compiled.linear import LANES, PackedLinear
+from reallm.streaming.compiled.native import LinearPointers, Native, NormPointers, norm_pointers
+
+NORMS = ("in_norm", "attention_norm", "convolution_norm", "inner_norm", "out_norm", "norm")
+LINEARS = ("in_up", "in_down", "project", "attention_out", "convolution_in", "convolution_out", "out_up", "out_down")
+
+
+class LayerPointers(ctypes.Structure):
+    """kernels.cpp, ConformerLayer."""
+
+    _fields_ = [
+        *((name, NormPointers) for name in NORMS),
+        *((name, LinearPointers) for name in LINEARS),
+        *((name, ctypes.c_void_p) for name in ("depthwise", "depthwise_bias")),
+        *((name, ctypes.c_int64) for name in ("dim", "heads", "before", "after")),
+    ]
+
+
+class CompiledConformerLayer(Native):
+    """What a Conformer layer gives; of one chunk, as streams bring it, by the kernel. Several are computed as before.
+
+    Args:
+        layer: whose linear layers are packed (linear.py).
+    """
+
+    def __init__(self, layer: ConformerLayer) -> None:
+        super().__init__()
+        self.layer, self.init_context = layer, layer.init_context
+        self.heads, self.dim = layer.attention.heads, layer.convolution.dim
+        self.before, self.after = layer.convolution.before, layer.convolution.after
+
+    def _point(self) -> tuple[LayerPointers, Tensor]:
+        first, attention, convolution, last = (
+            *(self.layer.feed_forward_in.layers, self.layer.attention),
+            *(self.layer.convolution, self.layer.feed_forward_out.layers),
+        )
+        norms = first[0], attention.norm, convolution.in_norm, convolution.out_norm, last[0], self.layer.norm
+        linears = first[1], first[4], attention.in_proj, attention.out_proj, convolution.in_proj, convolution.out_proj, last[1], last[4]
+        depthwise, bias = convolution.depthwise.weight.detach()[:, 0, 0].t().contiguous(), convolution.depthwise.bias
+        assert bias is not None
+        return LayerPointers(
+            *(norm_pointers(norm) for norm in norms if isinstance(norm, nn.LayerNorm)),
+            *(linear.pointers for linear in linears if isinstance(linear, PackedLinear)),
+            *(depthwise.data_ptr(), bias.data_ptr(), self.dim, self.heads, self.before, self.after),
+        ), depthwise
+
+    def forward(self, x: Tensor, context: LayerContext, at: ChunkLayout) -> tuple[Tensor, LayerContext]:
+        """x (B, chunks, S, D) → the same shape, and the context after the last chunk."""
+        if x.size(1) > 1 or at.padding:
+            y, after = self.layer(x, context, at)
+            return y, after
+        y, after = self.step(x.squeeze(1), context, at)
+        return y.unsqueeze(1), after
+
+    def step(self, x: Tensor, context: LayerContext, at: ChunkLayout) -> tuple[Tensor, LayerContext]:
+        """One chunk x (B, S, D) → the same shape, and the context after it."""
+        batch, span, dim = x.shape
+        assert x.dtype == context.attention.keys.dtype == torch.float32 and at.mask.dtype == torch.bool
+        x, valid, mask = x.contiguous(), at.valid.contiguous(), at.mask if at.mask.stride(3) == 1 else at.mask.contiguous()
+        before = [_rows(held) for held in (context.attention.keys, context.attention.values, context.convolution.frames)]
+        y, count = torch.empty_like(x), at.left + span
+        keys, values = x.new_empty(batch, count, dim), x.new_empty(batch * count * dim + LANES)
+        frames = x.new_empty(batch, self.before + span + self.after, dim)
+        cos, sin = _angles(count, dim // self.heads)
+        kernels().reallm_conformer_layer(
+            *(ctypes.byref(self.pointers[0]), batch, span, at.left, x.data_ptr(), y.data_ptr()),
+            *(valid.data_ptr(), mask.data_ptr(), mask.stride(0), mask.stride(2) if mask.size(2) > 1 else 0),
+            *(number for held in before for number in (held.data_ptr(), held.stride(0))),
+            *(keys.data_ptr(), values.data_ptr(), frames.data_ptr(), cos.data_ptr(), sin.data_ptr()),
+        )
+        kept = slice(at.size, at.size + at.left)
+        attention = AttentionContext(keys[:, kept], values[: batch * count * dim].view(batch, count, dim)[:, kept])
+        return y, LayerContext(attention, ConvolutionContext(frames[:, at.size : at.size + self.before]))
+
+
+def _rows(held: Tensor) -> Tensor:
+    """(B, T, D) whose rows are contiguous, each."""
+    return held if held.stride(2) == 1 and held.stride(1) == held.size(2) else held.contiguous()
+
+
+@functools.lru_cache(maxsize=16)
+def _angles(count: int, width: int) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of the rotary angles of positions 0 to count - 1, (count, width / 2) each; see layers/rope.py."""
+    inverse = 10000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+    angles = torch.arange(count, dtype=torch.float64).unsqueeze(1) * inverse
+    return angles.cos().float(), angles.sin().float()

@@ -1,0 +1,418 @@
+// The streaming steps of a Conformer layer and of a Llama decoder for a processor, in float32, one thread: see __init__.py.
+//
+// What a row of a batch gets does not depend on the other rows, nor on how many there are, to the bit: every sum is taken in one order,
+// whatever the rows that share its weights. Do not compile it with -ffast-math, which would let the compiler choose the order.
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace {
+
+typedef float v16 __attribute__((vector_size(64), aligned(4), may_alias));
+typedef float v8 __attribute__((vector_size(32), aligned(4), may_alias));
+typedef float v4 __attribute__((vector_size(16), aligned(4), may_alias));
+typedef int32_t i16 __attribute__((vector_size(64), aligned(4), may_alias));
+
+#ifdef __AVX512F__
+constexpr int WIDE = 4;  // vectors of a block of weights: with 6 rows, the sums fill 24 of 32 registers
+#else
+constexpr int WIDE = 1;  // a vector is two registers of AVX2 or four of NEON: the sums of 6 rows fill 12 of 16, or 24 of 32
+#endif
+constexpr int64_t BLOCK = 16 * WIDE;  // columns
+constexpr int ROWS = 6;
+constexpr int64_t AHEAD = 2048;  // floats: weights are asked for so long before they are used, or half the bandwidth is lost (tools/bench/LOG.md)
+
+inline int64_t up(int64_t n) { return (n + 15) / 16 * 16; }
+
+inline v16 load(const float* p, int64_t n) {
+  if (n >= 16) return *(const v16*)p;
+  v16 v = {};
+  std::memcpy(&v, p, sizeof(float) * n);
+  return v;
+}
+
+inline void store(float* p, v16 v, int64_t n) {
+  if (n >= 16) *(v16*)p = v;
+  else std::memcpy(p, &v, sizeof(float) * n);
+}
+
+inline float sum(v16 v) {
+  v8 eight[2];
+  std::memcpy(eight, &v, sizeof eight);
+  const v8 halves = eight[0] + eight[1];
+  v4 four[2];
+  std::memcpy(four, &halves, sizeof four);
+  const v4 last = four[0] + four[1];
+  return (last[0] + last[2]) + (last[1] + last[3]);
+}
+
+// e^x to 2 units in the last place; 0 below -87.3, never infinite; NaN stays NaN. Cephes' polynomial (Moshier, expf).
+inline v16 exponential(v16 x) {
+  const v16 zero = {};
+  const v16 low = zero - 87.33654f, high = zero + 88.37626f;
+  const i16 below = x < low;
+  x = x > high ? high : (below ? low : x);
+  const v16 t = x * 1.44269504088896341f;
+  const i16 n = __builtin_convertvector(t + (t < zero ? zero - 0.5f : zero + 0.5f), i16);
+  const v16 f = __builtin_convertvector(n, v16);
+  const v16 r = x - f * 0.693359375f + f * 2.12194440e-4f;
+  v16 p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const i16 bits = (n + 127) << 23;
+  v16 scale;
+  std::memcpy(&scale, &bits, sizeof scale);
+  return below ? zero : p * scale;
+}
+
+inline v16 sigmoid(v16 x) { return 1.0f / (1.0f + exponential(-x)); }
+
+// y (M, n) = b + x (M, k) · w (k, 16 NV): n columns of it, at most 16 NV.
+template <int M, int NV>
+void tile(const float* x, int64_t ldx, const float* w, int64_t ldw, const float* b, float* y, int64_t ldy, int64_t k, int64_t n) {
+  v16 acc[M][NV];
+  for (int m = 0; m < M; ++m)
+    for (int v = 0; v < NV; ++v) acc[m][v] = b ? *(const v16*)(b + 16 * v) : v16{};
+  for (int64_t i = 0; i < k; ++i) {
+    v16 row[NV];
+    for (int v = 0; v < NV; ++v) {
+      __builtin_prefetch(w + i * ldw + AHEAD + 16 * v);
+      row[v] = *(const v16*)(w + i * ldw + 16 * v);
+    }
+    for (int m = 0; m < M; ++m) {
+      const float a = x[m * ldx + i];
+      for (int v = 0; v < NV; ++v) acc[m][v] += row[v] * a;
+    }
+  }
+  for (int m = 0; m < M; ++m)
+    for (int v = 0; v < NV; ++v)
+      if (n > 16 * v) store(y + m * ldy + 16 * v, acc[m][v], n - 16 * v);
+}
+
+template <int NV>
+void rows(const float* x, int64_t ldx, const float* w, int64_t ldw, const float* b, float* y, int64_t ldy, int64_t m, int64_t k, int64_t n) {
+  for (; m > 0; m -= ROWS, x += ROWS * ldx, y += ROWS * ldy) {
+    switch (m) {
+      case 1: tile<1, NV>(x, ldx, w, ldw, b, y, ldy, k, n); break;
+      case 2: tile<2, NV>(x, ldx, w, ldw, b, y, ldy, k, n); break;
+      case 3: tile<3, NV>(x, ldx, w, ldw, b, y, ldy, k, n); break;
+      case 4: tile<4, NV>(x, ldx, w, ldw, b, y, ldy, k, n); break;
+      case 5: tile<5, NV>(x, ldx, w, ldw, b, y, ldy, k, n); break;
+      default: tile<ROWS, NV>(x, ldx, w, ldw, b, y, ldy, k, n);
+    }
+  }
+}
+
+// y (m, n) = b + x (m, k) · w, of at most BLOCK columns n, of which up(n) may be read.
+void block(const float* x, int64_t ldx, const float* w, int64_t ldw, const float* b, float* y, int64_t ldy, int64_t m, int64_t k, int64_t n) {
+  switch (up(n) / 16) {
+    case 1: rows<1>(x, ldx, w, ldw, b, y, ldy, m, k, n); break;
+#ifdef __AVX512F__
+    case 2: rows<2>(x, ldx, w, ldw, b, y, ldy, m, k, n); break;
+    case 3: rows<3>(x, ldx, w, ldw, b, y, ldy, m, k, n); break;
+    case 4: rows<4>(x, ldx, w, ldw, b, y, ldy, m, k, n); break;
+#endif
+  }
+}
+
+}  // namespace
+
+extern "C" {
+
+struct Linear {
+  const float* weight;  // blocks of (k, up to BLOCK columns), the last one of up(n % BLOCK)
+  const float* bias;  // (up(n),), or null
+  int64_t k, n;
+};
+
+struct Norm {
+  const float *weight, *bias;  // (dim,)
+  float eps;
+};
+
+struct ConformerLayer {
+  Norm in_norm, attention_norm, convolution_norm, inner_norm, out_norm, norm;
+  Linear in_up, in_down, project, attention_out, convolution_in, convolution_out, out_up, out_down;
+  const float *depthwise, *depthwise_bias;  // (before + 1 + after, dim), (dim,)
+  int64_t dim, heads, before, after;
+};
+
+struct LlamaLayer {
+  const float *attention_norm, *feed_forward_norm;  // (dim,)
+  Linear query, key, value, out, gate, up, down;
+};
+
+struct Llama {
+  const LlamaLayer* layer;
+  const float* norm;  // (dim,)
+  const double* frequency;  // (head_dim / 2,)
+  Linear output;
+  int64_t layers, dim, heads, kv_heads, head_dim, slots;
+  float eps;
+};
+
+int64_t reallm_block() { return BLOCK; }
+
+// x (m, k) → y (m, n).
+void reallm_linear(const Linear* linear, const float* x, int64_t m, float* y) {
+  const int64_t k = linear->k, n = linear->n;
+  for (int64_t at = 0; at < n; at += BLOCK) {
+    const int64_t width = n - at < BLOCK ? n - at : BLOCK;
+    block(x, k, linear->weight + at * k, up(width), linear->bias ? linear->bias + at : nullptr, y + at, n, m, k, width);
+  }
+}
+
+}  // extern "C"
+
+namespace {
+
+float* room(std::vector<float>& held, int64_t size) {
+  if ((int64_t)held.size() < size + 16) held.resize(size + 16);
+  return held.data();
+}
+
+template <class F>
+void each(float* y, const float* x, int64_t n, F f) {
+  for (int64_t i = 0; i < n; i += 16) store(y + i, f(load(x + i, n - i)), n - i);
+}
+
+void silu(float* x, int64_t n) {
+  each(x, x, n, [](v16 v) { return v * sigmoid(v); });
+}
+
+// x += factor · y
+void add(float* x, const float* y, int64_t n, float factor) {
+  for (int64_t i = 0; i < n; i += 16) store(x + i, load(x + i, n - i) + factor * load(y + i, n - i), n - i);
+}
+
+void layer_norm(const Norm& norm, const float* x, float* y, int64_t m, int64_t dim) {
+  for (; m > 0; --m, x += dim, y += dim) {
+    v16 total = {}, squares = {};
+    for (int64_t i = 0; i < dim; i += 16) total += load(x + i, dim - i);
+    const float mean = sum(total) / dim;
+    for (int64_t i = 0; i < dim; i += 16) {
+      v16 d = load(x + i, dim - i) - mean;
+      if (dim - i < 16) d = load((const float*)&d, dim - i);  // zeros beyond
+      squares += d * d;
+    }
+    const float scale = 1.0f / std::sqrt(sum(squares) / dim + norm.eps);
+    for (int64_t i = 0; i < dim; i += 16)
+      store(y + i, (load(x + i, dim - i) - mean) * scale * load(norm.weight + i, dim - i) + load(norm.bias + i, dim - i), dim - i);
+  }
+}
+
+void rms_norm(const float* weight, float eps, const float* x, float* y, int64_t m, int64_t dim) {
+  for (; m > 0; --m, x += dim, y += dim) {
+    v16 squares = {};
+    for (int64_t i = 0; i < dim; i += 16) squares += load(x + i, dim - i) * load(x + i, dim - i);
+    const float scale = 1.0f / std::sqrt(sum(squares) / dim + eps);
+    for (int64_t i = 0; i < dim; i += 16) store(y + i, load(x + i, dim - i) * scale * load(weight + i, dim - i), dim - i);
+  }
+}
+
+// y (heads, 2 half) = x turned by the angles and multiplied.
+void rotate(const float* x, float* y, int64_t heads, int64_t half, const float* cos, const float* sin, float factor) {
+  for (; heads > 0; --heads, x += 2 * half, y += 2 * half)
+    for (int64_t i = 0; i < half; ++i) {
+      const float a = x[i], b = x[half + i];
+      y[i] = (a * cos[i] - b * sin[i]) * factor;
+      y[half + i] = (b * cos[i] + a * sin[i]) * factor;
+    }
+}
+
+// Softmax of n scores, padded with minus infinity to up(n), in place.
+void softmax(float* x, int64_t n) {
+  v16 most = *(const v16*)x;
+  for (int64_t i = 16; i < n; i += 16) {
+    const v16 v = *(const v16*)(x + i);
+    most = v > most ? v : most;
+  }
+  float greatest = most[0], total = 0;
+  for (int i = 1; i < 16; ++i) greatest = most[i] > greatest ? most[i] : greatest;
+  v16 sums = {};
+  for (int64_t i = 0; i < n; i += 16) sums += *(v16*)(x + i) = exponential(*(const v16*)(x + i) - greatest);
+  total = 1.0f / sum(sums);
+  for (int64_t i = 0; i < n; i += 16) *(v16*)(x + i) *= total;
+}
+
+float dot(const float* a, const float* b, int64_t n) {
+  v16 total = {};
+  for (int64_t i = 0; i < n; i += 16) total += load(a + i, n - i) * load(b + i, n - i);
+  return sum(total);
+}
+
+struct Half {
+  std::vector<float> normed, hidden, out;
+};
+
+// x (m, dim) += 0.5 · down(silu(up(norm(x))))
+void half_feed_forward(const Norm& norm, const Linear& up_, const Linear& down, float* x, int64_t m, int64_t dim, Half& at) {
+  float *normed = room(at.normed, m * dim), *hidden = room(at.hidden, m * up_.n), *out = room(at.out, m * dim);
+  layer_norm(norm, x, normed, m, dim);
+  reallm_linear(&up_, normed, m, hidden);
+  silu(hidden, m * up_.n);
+  reallm_linear(&down, hidden, m, out);
+  add(x, out, m * dim, 0.5f);
+}
+
+}  // namespace
+
+extern "C" {
+
+// One chunk of S frames, of which ``size`` are its own, and the others look-ahead, of B rows: x (B, S, dim) → y.
+//
+// valid (B, S); mask (B, S or 1, left + S), by its strides, true = is attended to. keys, values (B, left, dim) and frames (B, before, dim)
+// are the context, rows that far apart; all_keys, all_values (B, left + S, dim) and all_frames (B, before + S + after, dim) become
+// context and chunk; 16 floats behind all_values may be read. cos, sin (left + S, half a head).
+void reallm_conformer_layer(const ConformerLayer* layer, int64_t batch, int64_t span, int64_t left, const float* x, float* y,
+                            const uint8_t* valid, const uint8_t* mask, int64_t mask_row, int64_t mask_query, const float* keys,
+                            int64_t keys_row, const float* values, int64_t values_row, const float* frames, int64_t frames_row,
+                            float* all_keys, float* all_values, float* all_frames, const float* cos, const float* sin) {
+  thread_local Half at;
+  thread_local std::vector<float> projected_, turned_, packed_, scores_, attended_;
+  const ConformerLayer& l = *layer;
+  const int64_t dim = l.dim, m = batch * span, head = dim / l.heads, half = head / 2, count = left + span, most = up(count);
+  std::memcpy(y, x, sizeof(float) * m * dim);
+  half_feed_forward(l.in_norm, l.in_up, l.in_down, y, m, dim, at);
+
+  float *projected = room(projected_, m * 3 * dim), *attended = room(attended_, m * dim), *turned = room(turned_, count * dim);
+  float *packed = room(packed_, (count + BLOCK) * head), *scores = room(scores_, span * most);
+  layer_norm(l.attention_norm, y, at.normed.data(), m, dim);
+  reallm_linear(&l.project, at.normed.data(), m, projected);
+  const float factor = 1.0f / std::sqrt((float)head);
+  for (int64_t row = 0; row < batch; ++row) {
+    float *row_keys = all_keys + row * count * dim, *row_values = all_values + row * count * dim;
+    std::memcpy(row_keys, keys + row * keys_row, sizeof(float) * left * dim);
+    std::memcpy(row_values, values + row * values_row, sizeof(float) * left * dim);
+    float* own = projected + row * span * 3 * dim;
+    for (int64_t t = 0; t < span; ++t) {
+      std::memcpy(row_keys + (left + t) * dim, own + t * 3 * dim + dim, sizeof(float) * dim);
+      std::memcpy(row_values + (left + t) * dim, own + t * 3 * dim + 2 * dim, sizeof(float) * dim);
+      rotate(own + t * 3 * dim, own + t * 3 * dim, l.heads, half, cos + (left + t) * half, sin + (left + t) * half, factor);
+    }
+    for (int64_t t = 0; t < count; ++t) rotate(row_keys + t * dim, turned + t * dim, l.heads, half, cos + t * half, sin + t * half, 1.0f);
+    const uint8_t* row_mask = mask + row * mask_row;
+    for (int64_t h = 0; h < l.heads; ++h) {
+      for (int64_t begin = 0; begin < count; begin += BLOCK) {
+        const int64_t n = count - begin < BLOCK ? count - begin : BLOCK, width = up(n);
+        for (int64_t t = 0; t < n; ++t)
+          for (int64_t e = 0; e < head; ++e) packed[e * width + t] = turned[(begin + t) * dim + h * head + e];
+        for (int64_t e = 0; e < head; ++e)
+          for (int64_t t = n; t < width; ++t) packed[e * width + t] = 0;
+        block(own + h * head, 3 * dim, packed, width, nullptr, scores + begin, most, span, head, n);
+      }
+      for (int64_t t = 0; t < span; ++t) {
+        float* s = scores + t * most;
+        for (int64_t j = 0; j < count; ++j)
+          if (!row_mask[t * mask_query + j]) s[j] = -INFINITY;
+        for (int64_t j = count; j < most; ++j) s[j] = -INFINITY;
+        softmax(s, count);
+      }
+      for (int64_t e = 0; e < head; e += BLOCK)
+        block(scores, most, row_values + h * head + e, dim, nullptr, attended + row * span * dim + h * head + e, dim, span, count,
+              head - e < BLOCK ? head - e : BLOCK);
+    }
+  }
+  reallm_linear(&l.attention_out, attended, m, at.out.data());
+  add(y, at.out.data(), m * dim, 1.0f);
+
+  layer_norm(l.convolution_norm, y, at.normed.data(), m, dim);
+  reallm_linear(&l.convolution_in, at.normed.data(), m, projected);
+  const int64_t taps = l.before + 1 + l.after, length = l.before + span + l.after;
+  for (int64_t row = 0; row < batch; ++row) {
+    float* sequence = all_frames + row * length * dim;
+    std::memcpy(sequence, frames + row * frames_row, sizeof(float) * l.before * dim);
+    std::memset(sequence + (l.before + span) * dim, 0, sizeof(float) * l.after * dim);
+    for (int64_t t = 0; t < span; ++t) {
+      const float* own = projected + (row * span + t) * 2 * dim;
+      float* gated = sequence + (l.before + t) * dim;
+      const float inside = valid[row * span + t] ? 1.0f : 0.0f;
+      for (int64_t i = 0; i < dim; i += 16)
+        store(gated + i, load(own + i, dim - i) * sigmoid(load(own + dim + i, dim - i)) * inside, dim - i);
+    }
+    for (int64_t t = 0; t < span; ++t)
+      for (int64_t i = 0; i < dim; i += 16) {
+        v16 total = load(l.depthwise_bias + i, dim - i);
+        for (int64_t j = 0; j < taps; ++j) total += load(l.depthwise + j * dim + i, dim - i) * load(sequence + (t + j) * dim + i, dim - i);
+        store(attended + (row * span + t) * dim + i, total, dim - i);
+      }
+  }
+  layer_norm(l.inner_norm, attended, at.normed.data(), m, dim);
+  silu(at.normed.data(), m * dim);
+  reallm_linear(&l.convolution_out, at.normed.data(), m, at.out.data());
+  add(y, at.out.data(), m * dim, 1.0f);
+
+  half_feed_forward(l.out_norm, l.out_up, l.out_down, y, m, dim, at);
+  layer_norm(l.norm, y, y, m, dim);
+}
+
+// One position of B rows: x (B, dim), position (B,) → logits (B, V). keys, values: of each layer (B, kv_heads, slots, head_dim), written
+// into; position p lies in slot p mod slots.
+void reallm_llama_step(const Llama* llama, int64_t batch, const float* x, const int64_t* position, float* const* keys, float* const* values,
+                       float* logits) {
+  thread_local std::vector<float> hidden_, normed_, query_, key_, attended_, out_, gate_, up_, angles_, scores_;
+  const Llama& l = *llama;
+  const int64_t dim = l.dim, head = l.head_dim, half = head / 2, whole = head / 16 * 16, of_keys = l.kv_heads * head, inner = l.layer[0].gate.n;
+  float *h = room(hidden_, batch * dim), *normed = room(normed_, batch * dim), *query = room(query_, batch * dim);
+  float *key = room(key_, 2 * batch * of_keys), *value = key + batch * of_keys, *attended = room(attended_, batch * dim);
+  float *out = room(out_, batch * dim), *gate = room(gate_, batch * inner), *raised = room(up_, batch * inner);
+  float *angles = room(angles_, batch * head), *scores = room(scores_, up(l.slots));
+  std::memcpy(h, x, sizeof(float) * batch * dim);
+  for (int64_t row = 0; row < batch; ++row)
+    for (int64_t i = 0; i < half; ++i) {  // in double: in float an endless stream loses them after some hours
+      const double angle = position[row] * l.frequency[i];
+      angles[row * head + i] = (float)std::cos(angle), angles[row * head + half + i] = (float)std::sin(angle);
+    }
+  const float factor = 1.0f / std::sqrt((float)head);
+  for (int64_t n = 0; n < l.layers; ++n) {
+    const LlamaLayer& layer = l.layer[n];
+    rms_norm(layer.attention_norm, l.eps, h, normed, batch, dim);
+    reallm_linear(&layer.query, normed, batch, query);
+    reallm_linear(&layer.key, normed, batch, key);
+    reallm_linear(&layer.value, normed, batch, value);
+    for (int64_t row = 0; row < batch; ++row) {
+      const float *cos = angles + row * head, *sin = cos + half;
+      const int64_t slot = position[row] % l.slots, seen = position[row] + 1 < l.slots ? position[row] + 1 : l.slots;
+      rotate(query + row * dim, query + row * dim, l.heads, half, cos, sin, factor);
+      rotate(key + row * of_keys, key + row * of_keys, l.kv_heads, half, cos, sin, 1.0f);
+      for (int64_t g = 0; g < l.kv_heads; ++g) {
+        const int64_t ring = ((row * l.kv_heads + g) * l.slots) * head;
+        float *ring_keys = keys[n] + ring, *ring_values = values[n] + ring;
+        std::memcpy(ring_keys + slot * head, key + row * of_keys + g * head, sizeof(float) * head);
+        std::memcpy(ring_values + slot * head, value + row * of_keys + g * head, sizeof(float) * head);
+        const int64_t share = l.heads / l.kv_heads;
+        for (int64_t q = g * share; q < (g + 1) * share; ++q) {
+          for (int64_t j = 0; j < seen; ++j) scores[j] = dot(query + row * dim + q * head, ring_keys + j * head, head);
+          for (int64_t j = seen; j < up(seen); ++j) scores[j] = -INFINITY;
+          softmax(scores, seen);
+          float* put = attended + row * dim + q * head;
+          for (int64_t e = 0; e < whole; e += BLOCK)
+            block(scores, seen, ring_values + e, head, nullptr, put + e, dim, 1, seen, whole - e < BLOCK ? whole - e : BLOCK);
+          if (whole < head) {  // apart, since what lies behind the last ring is not to be read
+            v16 total = {};
+            for (int64_t j = 0; j < seen; ++j) total += scores[j] * load(ring_values + j * head + whole, head - whole);
+            store(put + whole, total, head - whole);
+          }
+        }
+      }
+    }
+    reallm_linear(&layer.out, attended, batch, out);
+    add(h, out, batch * dim, 1.0f);
+    rms_norm(layer.feed_forward_norm, l.eps, h, normed, batch, dim);
+    reallm_linear(&layer.gate, normed, batch, gate);
+    reallm_linear(&layer.up, normed, batch, raised);
+    silu(gate, batch * inner);
+    for (int64_t i = 0; i < batch * inner; ++i) gate[i] *= raised[i];
+    reallm_linear(&layer.down, gate, batch, out);
+    add(h, out, batch * dim, 1.0f);
+  }
+  rms_norm(l.norm, l.eps, h, normed, batch, dim);
+  reallm_linear(&l.output, normed, batch, logits);
+}
+
+}  // extern "C"

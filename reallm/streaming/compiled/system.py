@@ -1,0 +1,46 @@
+"""A system for streams on a processor, with compiled layers."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from reallm.decoders.llama import LlamaDecoder
+from reallm.encoders.conformer import ConformerLayer
+from reallm.errors import InputError
+from reallm.streaming.compiled.conformer import CompiledConformerLayer
+from reallm.streaming.compiled.library import kernels
+from reallm.streaming.compiled.linear import PackedLinear
+from reallm.streaming.compiled.llama import CompiledLlamaDecoder
+from reallm.streaming.compiled.native import require_float32
+
+# The linear layers first: the others take them over.
+COMPILED: dict[type[nn.Module], Callable[..., nn.Module]] = {
+    nn.Linear: PackedLinear,
+    ConformerLayer: CompiledConformerLayer,
+    LlamaDecoder: CompiledLlamaDecoder,
+}
+
+
+def with_compiled_layers(system: Any) -> Any:
+    """The same system, or part of one, of which linear layers are packed, and Conformer layers and Llama decoders compiled: for inference alone.
+
+    Its streams' results are those of before, up to the order in which float32 numbers are summed, and those of a row do not depend on
+    the other rows, to the bit. Layers of other kinds gain by their linear layers alone. They compute in the thread that calls, whatever the
+    number of torch's threads: for one stream or some, a core each. The system is not to be saved or exported any more.
+
+    Raises InputError for a system in training mode, on another device than the CPU or in another type than float32, for one without linear
+    layers, and as ``library.kernels``, where there is no compiler.
+    """
+    if system.training:
+        raise InputError("compiled layers are for inference, and the system is in training mode: call system.eval() first")
+    require_float32(system)
+    kernels()
+    if not any(type(part) is nn.Linear for part in system.modules()):
+        raise InputError(f"compiled layers: a {type(system).__name__} has no linear layers, use it as it is")
+    root = nn.ModuleDict({"system": system})  # it may be a layer itself
+    for kind, compiled in COMPILED.items():
+        found = [(part, name, child) for part in root.modules() for name, child in part.named_children() if type(child) is kind]
+        for part, name, child in found:
+            setattr(part, name, compiled(child).eval())
+    return root["system"]
