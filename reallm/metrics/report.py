@@ -149,7 +149,7 @@ def write_report(
     Args:
         exp: the experiment; every folder below it with hyps.jsonl and results.json is a decoding.
         journal: the lines of its training journal.
-        teacher: the teacher's tokens of a cut, with their times as words.
+        teacher: the teacher's tokens of a cut, with their times as words; InputError for a text that it does not know is noted on the page.
         wanted: the utterance to draw, of the first decoding.
 
     Raises InputError when there is nothing to report, and for a decoding that is not whole.
@@ -173,6 +173,16 @@ def write_report(
     return sorted(out.iterdir())
 
 
+def _aligned(cut: Cut, teacher: Teacher | None) -> tuple[list[Word], str]:
+    """The teacher's tokens of a cut; where there are none, why: a report of hours of decoding has its other pictures all the same."""
+    if teacher is None:
+        return [], "none was named (`--teacher`)"
+    try:
+        return teacher(cut), "it found no path through this utterance"
+    except InputError as error:
+        return [], str(error)
+
+
 def _add_decoding(page: _Page, decoding: Decoding, teacher: Teacher | None, wanted: str | None) -> None:
     name, scored = decoding.name, decoding.scored
     prefix = name.replace("/", "_")
@@ -180,13 +190,13 @@ def _add_decoding(page: _Page, decoding: Decoding, teacher: Teacher | None, want
     page.add(f"## Decoding {name} ({kind})")
     chosen = choose_utterance(decoding, wanted)
     cut = decoding.cuts[chosen.reference.id]
-    tokens = teacher(cut) if teacher else []
+    tokens, missing = _aligned(cut, teacher)
     rate = cut.sampling_rate
     figure = plots.utterance(load_audio(cut), rate, chosen.reference.spoken, tokens, chosen.recognized.words, chosen.reference.id)
     page.picture(f"{prefix}_utterance.png", figure, "Spectrogram, true words, teacher's alignment, and words at their emission")
     notes = ["Dashed: the seconds of audio that were accepted when the word's last token showed."]
     if not tokens:
-        notes.append("No teacher was named (`--teacher`), so its alignment is not drawn.")
+        notes.append(f"The teacher's alignment is not drawn: {missing}.")
     page.add(" ".join(notes))
     delays = [delay for utterance in scored for delay in utterance.delays_ms()]
     if delays:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from reallm.bundle import export
-from reallm.data.cuts import write_cuts
+from reallm.data.cuts import read_cuts, write_cuts
 from reallm.metrics import plots
 from reallm.metrics.report import confusions, group_errors
 from reallm.metrics.score import pair_up
@@ -68,7 +68,16 @@ def test_report(exp: Path, tmp_path: Path, teacher: Any) -> None:
     assert f"| string-00 | speaker-0 | {first['ref']} | wrong |" in text
     assert "--teacher" not in text
     assert run("report", exp, "--utterance", "string-03") == 0  # over the one that is there
-    assert "No teacher was named" in (exp / "report" / "report.md").read_text()
+    assert "is not drawn: none was named (`--teacher`)" in (exp / "report" / "report.md").read_text()
+
+
+def test_an_utterance_whose_text_the_teacher_does_not_know(exp: Path, tmp_path: Path) -> None:
+    cuts = [cut.map_supervisions(lambda s: s.transform_text(str.upper)) for cut in read_cuts(tmp_path / "test.jsonl.gz")]
+    write_cuts(cuts, tmp_path / "test.jsonl.gz")
+    export(CTC.tiny().eval(), tmp_path / "teacher", {"training_data": "none", "license": "CC0"})
+    assert run("report", exp, "--teacher", tmp_path / "teacher") == 0
+    text = (exp / "report" / "report.md").read_text()
+    assert "The teacher's alignment is not drawn: cut 'string-0" in text and "LATIN CAPITAL LETTER" in text and "test_speaker.png" in text
 
 
 def test_what_cannot_be_reported(exp: Path, tmp_path: Path, capsys: Any) -> None:
