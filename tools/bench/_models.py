@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from reallm import resources
 from reallm.config import load
 from reallm.layers.int8_linear import Int8Linear
+from reallm.streaming.compiled.linear import PackedLinear
 from reallm.streaming.state import StreamingState
 
 VOCABULARY = {"80m": 1000, "tiny": 50}  # tokens, BLANK aside
@@ -42,19 +43,19 @@ def build(config: str, name: str = "speech_reallm", lines: Sequence[str] = ()) -
 
 def parameters(module: nn.Module) -> int:
     """How many numbers are learned."""
-    return sum(tensor.numel() for tensor in (*module.parameters(), *weights_of_integers(module)))
+    return sum(tensor.numel() for tensor in (*module.parameters(), *fixed_weights(module)))
 
 
 def weight_bytes(*modules: nn.Module) -> int:
     """Bytes that one use of the modules reads: all their weights but embeddings, of which it takes rows."""
     tables = {id(m.weight) for module in modules for m in module.modules() if isinstance(m, nn.Embedding)}
-    held = [tensor for module in modules for tensor in (*module.parameters(), *weights_of_integers(module))]
+    held = [tensor for module in modules for tensor in (*module.parameters(), *fixed_weights(module))]
     return sum(tensor.numel() * tensor.element_size() for tensor in held if id(tensor) not in tables)
 
 
-def weights_of_integers(module: nn.Module) -> list[Tensor]:
+def fixed_weights(module: nn.Module) -> list[Tensor]:
     """Those that are not learned any more."""
-    return [part.weight for part in module.modules() if isinstance(part, Int8Linear)]
+    return [part.weight for part in module.modules() if isinstance(part, (Int8Linear, PackedLinear))]
 
 
 def speaking(inputs_a_second: float, length: int = 4096, seed: int = 0) -> Tensor:

@@ -4,10 +4,10 @@
     tools/bench/stream.py --json stream.json
 
 Speech ReaLLM of 80 million random weights through the recognizer, one chunk a push, with greedy and with speculative greedy search,
-and with int8 weights; the same system whose decoder is transformers' LlamaForCausalLM with a dynamic cache, and the same weights;
-SpeechBrain's streaming Conformer-Transducer of as many parameters through its StreamingASR. All see as much left context, are in the
-same precision but for the row that says so, and say 4 tokens a second, by force. They take turns at one
-endless stream each, which has filled all windows before the first measurement. A row is a side and a chunk size:
+both with compiled layers too (reallm/streaming/compiled), and with int8 weights; the same system whose decoder is transformers'
+LlamaForCausalLM with a dynamic cache, and the same weights; SpeechBrain's streaming Conformer-Transducer of as many parameters through its
+StreamingASR. All see as much left context, are in the same precision but for the row that says so, and say 4 tokens a second, by force.
+They take turns at one endless stream each, which has filled all windows before the first measurement. A row is a side and a chunk size:
 
     ms/s         milliseconds a second of audio: median of the turns, least and most
     p50, p99     milliseconds of a push
@@ -30,6 +30,7 @@ from reallm.errors import InputError
 from reallm.layers.int8_linear import with_int8_weights
 from reallm.protocols import ChunkSpec
 from reallm.searchers.speculative_greedy import SpeculativeGreedySearcher
+from reallm.streaming.compiled.system import with_compiled_layers
 from reallm.streaming.recognizer import Recognizer
 
 NEAR = 0.06  # how far the numbers of parameters may be apart
@@ -52,7 +53,9 @@ def main() -> None:
     parser.add_argument("--chunks", type=int, nargs="+", default=[6, 12, 24], metavar="FRAMES", help="chunk sizes, encoder frames of 40 ms")
     parser.add_argument("--seconds", type=float, default=8.0, help="of audio in a turn")
     parser.add_argument("--warm-up", type=float, default=20.0, help="seconds of audio before the first turn")
-    parser.add_argument("--without", nargs="*", default=[], choices=["int8", "transformers", "speechbrain"], help="sides that are left out")
+    parser.add_argument(
+        "--without", nargs="*", default=[], choices=["compiled", "int8", "transformers", "speechbrain"], help="sides that are left out"
+    )
     _measure.run(parser, bench)
 
 
@@ -114,8 +117,12 @@ def make_sides(arguments: argparse.Namespace, chunk: int) -> dict[str, Side]:
     system = build(arguments.config).to(arguments.device, getattr(torch, arguments.dtype)).eval()
     system.encoder.chunk = ChunkSpec(chunk, system.encoder.chunk.left)
     greedy, sides = system.searcher, {"reallm": recognizer_side(paced(copy.deepcopy(system)))}
+    if "compiled" not in arguments.without:
+        sides["compiled"] = recognizer_side(paced(with_compiled_layers(copy.deepcopy(system))))
     system.searcher = SpeculativeGreedySearcher(ahead=chunk // system.adapter.stride + 1)
     sides["speculative"] = recognizer_side(paced(copy.deepcopy(system)))
+    if "compiled" not in arguments.without:
+        sides["speculative compiled"] = recognizer_side(paced(with_compiled_layers(copy.deepcopy(system))))
     if "int8" not in arguments.without:
         sides["speculative int8"] = recognizer_side(paced(with_int8_weights(copy.deepcopy(system))))
     system.searcher = greedy
