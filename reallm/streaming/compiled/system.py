@@ -23,7 +23,7 @@ COMPILED: dict[type[nn.Module], Callable[..., nn.Module]] = {
 
 
 def with_compiled_layers(system: Any) -> Any:
-    """The same system, or part of one, of which linear layers are packed, and Conformer layers and Llama decoders compiled: for inference alone.
+    """The same system, or part of one, with packed linear layers and compiled Conformer layers and Llama decoders: for inference alone.
 
     Its streams' results are those of before, up to the order in which float32 numbers are summed, and those of a row do not depend on
     the other rows, to the bit. Layers of other kinds gain by their linear layers alone. They compute in the thread that calls, whatever the

@@ -16,6 +16,7 @@ import torch
 from reallm.bundle import load
 from reallm.cli._formats import subtitles
 from reallm.layers.int8_linear import Int8Linear
+from reallm.streaming.compiled.linear import PackedLinear
 from reallm.streaming.offline import recognizer_for
 from reallm.streaming.recognizer import Stream
 from tests.dummies.command import run
@@ -41,7 +42,7 @@ def test_any_rate_format_and_channels(bundle: Path, tmp_path: Path, name: str, r
     assert capsys.readouterr().out == text_of(DIGITS) + "\n"
 
 
-def test_int8_weights(bundle: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_int8_weights_and_compiled_layers(bundle: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     soundfile.write(tmp_path / "a.wav", say(DIGITS), 8000)
     step, layers = LevelSystem.step, set[type]()
 
@@ -50,11 +51,13 @@ def test_int8_weights(bundle: Path, tmp_path: Path, capsys: Any, monkeypatch: py
         return step(self, *given)
 
     monkeypatch.setattr(LevelSystem, "step", seen_step)
-    for options, layer in (([], torch.nn.Linear), (["--int8"], Int8Linear)):
+    for options, layer in (([], torch.nn.Linear), (["--int8"], Int8Linear), (["--compiled"], PackedLinear)):
         assert run("transcribe", tmp_path / "a.wav", "--model", bundle, *options) == 0
         assert capsys.readouterr().out == text_of(DIGITS) + "\n"
         assert layers == {layer}
         layers.clear()
+    assert run("transcribe", tmp_path / "a.wav", "--model", bundle, "--int8", "--compiled") == 2
+    assert "--int8 and --compiled: choose one" in capsys.readouterr().err
 
 
 def test_json_has_what_the_manual_says(bundle: Path, tmp_path: Path, capsys: Any) -> None:

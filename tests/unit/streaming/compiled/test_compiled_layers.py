@@ -1,0 +1,193 @@
+"""Compiled layers: the results of the layers that they were made from, row by row, whatever the other rows do."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from reallm.bundle import load, published
+from reallm.decoders.llama import LlamaDecoder
+from reallm.encoders.conformer import ConformerEncoder
+from reallm.errors import InputError
+from reallm.registry import find
+from reallm.streaming.compiled.linear import PackedLinear
+from reallm.streaming.compiled.llama import CompiledLlamaDecoder
+from reallm.streaming.compiled.system import with_compiled_layers
+from reallm.streaming.engine import Engine
+from reallm.streaming.recognizer import Recognizer
+from reallm.streaming.state import select, stack, tensors
+from reallm.systems.speech_reallm import SpeechReaLLM
+from tests.dummies.spoken_digits import two_pauses
+
+NEAR = 2e-5  # of float32 numbers that are summed in another order, as a share of the greatest
+
+
+def near(got: torch.Tensor, expected: torch.Tensor) -> bool:
+    return float((got - expected).abs().max()) <= NEAR * float(expected.abs().max().clamp(min=1))
+
+
+def equal(one: Any, other: Any) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(tensors(one), tensors(other), strict=True))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("size", [(37, 85), (16, 64), (1, 1), (50, 130)])
+@torch.inference_mode()
+def test_packed_linear(size: tuple[int, int], bias: bool) -> None:
+    torch.manual_seed(0)
+    linear = nn.Linear(*size, bias=bias)
+    packed = PackedLinear(linear)
+    x = torch.randn(3, 5, size[0])
+    assert near(packed(x), linear(x)) and packed(x).shape == linear(x).shape
+    assert packed(x[:0]).shape == (0, 5, size[1])
+    together = packed(x.flatten(0, 1))
+    for rows in (1, 2, 7):
+        for row in range(0, 15, rows):
+            assert torch.equal(packed(x.flatten(0, 1)[row : row + rows]), together[row : row + rows])
+    assert torch.equal(packed(x.transpose(0, 1)), packed(x).transpose(0, 1)), "of any strides"
+
+
+CONFORMER = {"input_dim": 8, "dim": 16, "layers": 2, "heads": 2, "hidden": 24, "kernel": 3, "chunk_size": 4, "left": 5, "right": 2}
+LLAMA = {"vocab_size": 11, "dim": 16, "layers": 2, "heads": 4, "kv_heads": 2, "window": 5}
+CONFORMERS: dict[str, dict[str, Any]] = {
+    "look-ahead": {},
+    "none": {"right": 0},
+    "chunk convolution": {"convolution": "chunk", "kernel": 5},
+    "no context": {"left": 0, "right": 0, "kernel": 1},
+    "wide": {"dim": 72, "heads": 4, "hidden": 90, "left": 20, "chunk_size": 8},
+}
+
+
+@pytest.mark.parametrize("sizes", CONFORMERS.values(), ids=CONFORMERS)
+@torch.inference_mode()
+def test_conformer(sizes: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    plain = ConformerEncoder(**{**CONFORMER, **sizes}).eval()
+    compiled = with_compiled_layers(copy.deepcopy(plain))
+    frames, batch = plain.chunk.size * 4, 3
+    states = plain.init_state(batch), compiled.init_state(batch)
+    alone = [compiled.init_state(1) for _ in range(batch)]
+    for number in range(6):
+        feats, lens = torch.randn(batch, frames, 8), torch.tensor([frames, frames * (number % 2), frames])
+        final = torch.tensor([False, False, number == 5])
+        (enc, enc_lens, first), (got, got_lens, second) = (
+            part.step(feats, lens, final, state) for part, state in zip((plain, compiled), states, strict=True)
+        )
+        assert near(got, enc) and torch.equal(got_lens, enc_lens)
+        assert all(near(b.float(), a.float()) for a, b in zip(tensors(first), tensors(second), strict=True) if a.numel())
+        states = first, second
+        for row in range(batch):
+            own = slice(row, row + 1)
+            one, _, alone[row] = compiled.step(feats[own], lens[own], final[own], alone[row])
+            assert torch.equal(one, got[own]), "to the bit, whatever shares the batch"
+        assert equal(stack(alone), second)
+    feats, lens = torch.randn(2, 5 * frames + 3, 8), torch.tensor([5 * frames + 3, frames])
+    for chunk in (None, plain.chunk):
+        assert near(compiled(feats, lens, chunk)[0], plain(feats, lens, chunk)[0]), "in parallel, by the packed linear layers"
+
+
+@pytest.mark.parametrize("sizes", [{}, {"window": 0, "capacity": 40}, {"dim": 72, "heads": 2, "kv_heads": 1, "window": 20}], ids=str)
+@torch.inference_mode()
+def test_llama(sizes: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    plain = LlamaDecoder(**{**LLAMA, **sizes}).eval()
+    compiled = with_compiled_layers(copy.deepcopy(plain))
+    assert type(compiled) is CompiledLlamaDecoder
+    batch = 3
+    states, alone = [plain.init_state(batch), compiled.init_state(batch)], [compiled.init_state(1) for _ in range(batch)]
+    if plain.window:
+        for state in (*states, *alone):
+            state.position += 10**7  # after days
+    for number in range(30):
+        inputs, active = torch.randn(batch, plain.input_dim), torch.tensor([True, number % 3 > 0, number % 2 == 0])
+        (logits, states[0]), (got, states[1]) = (part.step(inputs, active, s) for part, s in zip((plain, compiled), states, strict=True))
+        assert near(got, logits) and all(near(b.float(), a.float()) for a, b in zip(*map(tensors, states), strict=True))
+        for row in range(batch):
+            one, alone[row] = compiled.step(inputs[row : row + 1], active[row : row + 1], alone[row])
+            assert torch.equal(one, got[row : row + 1]), "to the bit, whatever shares the batch"
+    ahead = torch.randn(batch, 3, plain.input_dim)
+    assert near(compiled.extend(ahead, states[1])[0], plain.extend(ahead, states[0])[0])
+    if plain.capacity:
+        with pytest.raises(InputError, match="longer than the 40 positions"):
+            for _ in range(20):
+                _, states[1] = compiled.step(inputs, torch.ones(batch, dtype=torch.bool), states[1])
+
+
+@torch.inference_mode()
+def test_nan_stays_in_its_row() -> None:
+    system = with_compiled_layers(SpeechReaLLM.tiny().eval())
+    wav, lens, final = 0.1 * torch.randn(3, system.chunk_samples), torch.full((3,), system.chunk_samples), torch.zeros(3, dtype=torch.bool)
+    clean, after = system.step(wav, lens, final, system.init_state(3))
+    wav[1] = torch.nan
+    spoilt, spoilt_after = system.step(wav, lens, final, system.init_state(3))
+    assert all(torch.equal(spoilt.token_ids[row], clean.token_ids[row]) for row in (0, 2))
+    assert equal(select(spoilt_after, torch.tensor([0, 2])), select(after, torch.tensor([0, 2])))
+    assert bool(spoilt_after.acoustic.encoder.layers[0].attention.keys[1].isnan().any())
+
+
+def test_streams_say_what_they_said() -> None:
+    plain = load(published())
+    compiled = with_compiled_layers(load(published()))
+    audio, found = two_pauses(), []
+    for system in (plain, compiled):
+        stream = Recognizer(system).stream(end_of_speech=0.8)
+        stream.accept_waveform(audio, 8000)
+        found.append(stream.finish())
+    expected, got = found
+    assert got.text == expected.text and len(got.words) == 6
+    assert [(w.text, w.start, w.end, w.emitted) for w in got.words] == [(w.text, w.start, w.end, w.emitted) for w in expected.words]
+    assert [w.confidence for w in got.words] == pytest.approx([w.confidence for w in expected.words], abs=1e-4)
+    assert got.speech_ends == expected.speech_ends
+    with Engine(compiled, slots=3) as engine:
+        stream = engine.stream()
+        stream.push(audio, 8000)
+        assert stream.finish().text == expected.text
+
+
+@pytest.mark.parametrize(("name", "searcher"), [("ctc", None), ("transducer", None), ("speech_reallm", "speculative_greedy")])
+@torch.inference_mode()
+def test_other_systems(name: str, searcher: str | None) -> None:
+    torch.manual_seed(0)
+    plain = find("system", name).tiny().eval()
+    if searcher is not None:
+        plain.searcher = find("searcher", searcher).tiny()
+    compiled = with_compiled_layers(copy.deepcopy(plain))
+    assert not any(type(part) is nn.Linear for part in compiled.modules())
+    states = [plain.init_state(2), compiled.init_state(2)]
+    for _ in range(5):
+        wav = 0.1 * torch.randn(2, plain.chunk_samples)
+        given = wav, torch.full((2,), plain.chunk_samples), torch.zeros(2, dtype=torch.bool)
+        (expected, states[0]), (got, states[1]) = (s.step(*given, state) for s, state in zip((plain, compiled), states, strict=True))
+        assert torch.equal(got.lens, expected.lens) and torch.equal(got.token_ids, expected.token_ids)
+
+
+@torch.inference_mode()
+def test_a_copy_and_weights_that_move_are_followed() -> None:
+    torch.manual_seed(0)
+    decoder = with_compiled_layers(LlamaDecoder.tiny().eval())
+    inputs, active = torch.randn(1, 16), torch.ones(1, dtype=torch.bool)
+    before, _ = decoder.step(inputs, active, decoder.init_state(1))
+    other = copy.deepcopy(decoder)
+    other.layers[0].attention.query.weight.zero_()
+    assert torch.equal(decoder.step(inputs, active, decoder.init_state(1))[0], before)
+    assert not torch.equal(other.step(inputs, active, other.init_state(1))[0], before)
+    other._apply(lambda tensor: tensor.clone())
+    other.layers[0].attention.query.weight.copy_(decoder.layers[0].attention.query.weight)
+    assert torch.equal(other.step(inputs, active, other.init_state(1))[0], before)
+
+
+def test_what_cannot_be_compiled() -> None:
+    system = SpeechReaLLM.tiny()
+    with pytest.raises(InputError, match="training mode"):
+        with_compiled_layers(system.train())
+    with pytest.raises(InputError, match="system bfloat16: they are for the CPU, in float32"):
+        with_compiled_layers(copy.deepcopy(system).eval().to(torch.bfloat16))
+    with pytest.raises(InputError, match="on 'meta'"):
+        with_compiled_layers(nn.Linear(4, 4, device="meta").eval())
+    with pytest.raises(InputError, match="a LayerNorm has no linear layers"):
+        with_compiled_layers(nn.LayerNorm(4).eval())
+    compiled = with_compiled_layers(system.eval()).to(torch.bfloat16)
+    with pytest.raises(InputError, match="bfloat16"), torch.inference_mode():
+        compiled.decoder.step(torch.randn(1, 16), torch.ones(1, dtype=torch.bool), compiled.decoder.init_state(1))
