@@ -135,7 +135,7 @@ store_features() {
 align() {
   if [ -n "$alignments" ]; then
     reallm data alignments --cuts "$exp/data/$1.jsonl.gz" --alignments "$alignments" --out "$exp/align/$1.jsonl.gz" \
-      --tokenizer sentencepiece="$pieces"
+      --tokenizer sentencepiece="$pieces" $share
   else
     reallm align "$exp/teacher" --cuts "$exp/data/$1.jsonl.gz" --out "$exp/align/$1.jsonl.gz" $models
   fi

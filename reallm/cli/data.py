@@ -310,6 +310,8 @@ def alignments(
     alignments: Annotated[Path, typer.Option(metavar="DIR", help="Folder of CTM files, TextGrids or the public LibriSpeech alignments.")],
     tokenizer: Annotated[str, typer.Option(metavar="TYPE=PATH", help="Whose tokens the words' times are carried over to.")],
     out: Annotated[Path, typer.Option(help="Manifest to write; its report lies beside it, as NAME.report.json.")],
+    jobs: Jobs = 1,
+    dask: Dask = None,
 ) -> None:
     """Alignments made elsewhere, in place of a teacher's. Utterances without one are listed; more than 1 % of them is an error."""
     from reallm.aligners.corpus import align_manifest, report_of
@@ -319,13 +321,16 @@ def alignments(
     from reallm.cli.tokenizer import load_tokenizer
     from reallm.data.cuts import read_cuts
 
+    workers = Workers(jobs, dask)
     bar, _ = _bar("aligning", None)
     task = bar.task_ids[0]
+
+    def progress(count: int, total: int) -> None:
+        bar.update(task, completed=count, total=total)
+
     teacher = NoTeacher(load_tokenizer(tokenizer), next(iter(read_cuts(cuts))).sampling_rate)
     with bar:
-        report = align_manifest(
-            cuts, out, teacher, ElsewhereAligner(alignments), progress=lambda count, total: bar.update(task, completed=count, total=total)
-        )
+        report = align_manifest(cuts, out, teacher, ElsewhereAligner(alignments), progress=progress, workers=workers)
     for failure in report["failures"]:
         typer.echo(f"left out: {failure['id']} ({failure['reason']})")
     for line in [*describe(report), f"{out}, report in {report_of(out)}"]:

@@ -24,7 +24,7 @@ def test_alignments_made_elsewhere_replace_the_teacher(recipe: Path) -> None:
     trained = [line for line in made if line.startswith("train ")]
     assert len(trained) == 1 and "speech_reallm" in trained[0] and "--init" not in trained[0]
     taken = [line for line in made if line.startswith("data alignments")]
-    assert len(taken) == 5 and all("--alignments theirs" in line for line in taken)
+    assert len(taken) == 5 and all("--alignments theirs" in line and line.endswith("--jobs 2") for line in taken)
     assert not any(line.startswith("align ") or "--teacher" in line for line in made)
 
 

@@ -10,6 +10,7 @@ import torch
 from praatio.data_classes.textgrid import Textgrid
 from praatio.textgrid import IntervalTier
 
+from reallm.aligners import corpus
 from reallm.aligners.elsewhere import ElsewhereAligner, read_textgrid
 from reallm.data.alignments import token_alignment, token_meta
 from reallm.data.cuts import read_cuts, write_cuts
@@ -144,6 +145,21 @@ def test_a_corpus_that_they_do_not_cover(tokenizer: CharacterTokenizer, tmp_path
         assert meta is not None and meta["tokenizer"] == tokenizer.fingerprint and (meta["backend"], meta["teacher"]) == ("ctm", "")
     failures = json.loads((tmp_path / "out.report.json").read_text())["failures"]
     assert [failure["id"] for failure in failures] == [f"9-1-{number:04d}" for number in range(missing)]
+
+
+def test_processes_share_them(tokenizer: CharacterTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = write_corpus(tmp_path / "data", 12)
+    (tmp_path / "alignments").mkdir()
+    for number in range(12):
+        write_ctm(tmp_path / f"alignments/{number}.ctm", f"9-1-{number:04d}")
+    monkeypatch.setattr(corpus, "SHARD", 5)
+    for jobs in (1, 2):
+        command = ["alignments", "--cuts", manifest, "--alignments", tmp_path / "alignments", "--out", tmp_path / f"{jobs}.jsonl.gz"]
+        run_data(*command, "--tokenizer", f"character={tmp_path / 'characters.json'}", "--jobs", jobs)
+    assert (tmp_path / "1.jsonl.gz").read_bytes() == (tmp_path / "2.jsonl.gz").read_bytes()
+    assert len(list(read_cuts(tmp_path / "2.jsonl.gz"))) == 12
+    with pytest.raises(InputError, match="--jobs 2 and --dask tcp://here:1: choose one"):
+        run_data(*command, "--tokenizer", f"character={tmp_path / 'characters.json'}", "--jobs", 2, "--dask", "tcp://here:1")
 
 
 def test_an_empty_manifest_is_one_line(tokenizer: CharacterTokenizer, tmp_path: Path) -> None:
