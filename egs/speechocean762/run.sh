@@ -57,6 +57,7 @@ tunables=           # of conf/speech_reallm.yaml, set otherwise, such as "time_j
 chunks="4 8 16"     # encoder frames of 40 ms: the streaming systems are decoded with each; the table has the one of conf/encoder.yaml
 tests="test-adult test-child test-synthetic test-digits" # what is decoded and scored
 test_utterances=300 # of test-synthetic and test-digits
+dev_utterances=100  # of the synthetic speech, which passes over it are validated with
 limit=0             # decode the first so many utterances of each test only; 0 = all
 every=1             # decode one of so many utterances of test-adult and test-child only: some of each speaker
 force=false         # run again what is done
@@ -66,7 +67,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 exp=${exp:-$here/exp}
 . "$here/../../tools/stages.sh"
 
-whole 1 - nj devices vocab teacher_easy_epochs teacher_epochs teacher_finetune_epochs pretrain_epochs finetune_epochs test_utterances every
+whole 1 - nj devices vocab teacher_easy_epochs teacher_epochs teacher_finetune_epochs pretrain_epochs finetune_epochs test_utterances dev_utterances every
 whole 2 - dev_speakers
 whole 0 - seed voices limit
 number 0.001 - hours
@@ -100,8 +101,21 @@ for test in $tests; do
   [[ $test =~ ^test-(adult|child|synthetic|digits)$ ]] || _error "--tests '$test': of test-adult, test-child, test-synthetic and test-digits"
 done
 one_of teacher ctc rnnt
-[[ " $systems " != *" speech_reallm "* ]] || delay_fits "$here/$conf/speech_reallm.yaml"
-period=$(sed -n 's/^stride: *\([0-9]*\).*/\1/p' "$here/$conf/speech_reallm.yaml")
+whole 0 - delay
+[[ " $systems " != *" speech_reallm "* || " $tunables" == *" flush_periods="* ]] || delay_fits "$here/$conf/speech_reallm.yaml"
+# in_yaml FILE KEY: a whole number that stands on top of a configuration.
+in_yaml() {
+  local found
+  found=$(sed -n "s/^$2: *\([1-9][0-9]*\) *\(#.*\)\{0,1\}$/\1/p" "$here/$conf/$1")
+  [ -n "$found" ] || _error "--conf '$conf': $1 has no line '$2: N', with a whole number N"
+  echo "$found"
+}
+period=$(in_yaml speech_reallm.yaml stride) || exit 2
+default_chunk=$(in_yaml encoder.yaml chunk_size) || exit 2
+for tunable in $tunables; do
+  [ "${tunable%%=*}" != stride ] || period=${tunable#*=}
+done
+[[ $period =~ ^[1-9][0-9]*$ ]] || _error "--tunables 'stride=$period': a whole number from 1 on"
 wholes "$period" 1000 chunks
 for chunk in $chunks; do
   ((chunk % period == 0)) || _error "--chunks '$chunk': a multiple of $period encoder frames, the token period"
@@ -111,9 +125,9 @@ begin data synth tokenizer teacher align pretrain finetune export decode score r
 base=${from:-$exp}
 # What data, teacher and alignments were made with is a matter of that run.
 [ -z "$from" ] || take_over align data text digits hours voices easy_hours vocab dev_speakers speeds seed teacher teacher_easy_epochs \
-  teacher_epochs teacher_finetune_epochs test_utterances
+  teacher_epochs teacher_finetune_epochs test_utterances dev_utterances
 settings data digits dev_speakers seed test_utterances from
-since synth text hours voices easy_hours
+since synth text hours voices easy_hours dev_utterances
 since tokenizer vocab
 since teacher conf teacher teacher_easy_epochs teacher_easy_lr teacher_easy_batch teacher_epochs teacher_finetune_epochs speeds finetune_lr
 since pretrain pretrain_epochs delay tunables
@@ -131,7 +145,14 @@ models="$share $on"
 [[ -n $dask || $device != cuda* ]] || models=$on
 pieces=$base/tokenizer.model
 read -ra limits <<<"$minutes"
-default_chunk=$(sed -n 's/^chunk_size: *\([0-9]*\).*/\1/p' "$here/$conf/encoder.yaml")
+
+# Values, and whether what they make fits together: before the stages of hours that come before they are used.
+if [ -n "$tunables" ]; then
+  set -f # a value may have a *
+  said=$(reallm config check "$here/$conf/speech_reallm.yaml" --override delay="$delay" $(printf -- '--override %s ' $tunables) 2>&1) ||
+    _error "--tunables '$tunables': $(tail -n 1 <<<"$said")"
+  set +f
+fi
 
 # manifest TEST: what is decoded.
 manifest() {
@@ -236,6 +257,7 @@ report() {
 if [ -z "$from" ]; then
   if stage data; then
     [ -n "$data" ] || [ -d "${REALLM_DATA:-}/speechocean762" ] || _error "no recordings: name their folder with --data DIR, or set REALLM_DATA"
+    [ -n "$text" ] || [ -d "${REALLM_DATA:-}/text" ] || _error "no text to speak: name a folder of train.txt, dev.txt and test.txt with --text DIR, or set REALLM_DATA"
     reallm data speechocean762 ${data:+--data "$data"} --out "$exp/data" --dev-speakers "$dev_speakers" --seed "$seed" $share
     if [[ " $tests " == *" test-digits "* ]]; then
       reallm data digits ${digits:+--data "$digits"} --out "$exp/digits" --test-strings "$test_utterances" --dev-strings 1 --train-strings 1 \
@@ -246,9 +268,9 @@ if [ -z "$from" ]; then
 
   if stage synth needs data; then
     reallm data synthetic ${text:+--text "$text"} --out "$exp/synth" --hours "$hours" --voices "$voices" --seed "$seed" \
-      --test-utterances "$test_utterances" $share
+      --dev-utterances "$dev_utterances" --test-utterances "$test_utterances" $share
     reallm data synthetic ${text:+--text "$text"} --out "$exp/easy" --hours "$easy_hours" --voices 40 --manner even --seed "$seed" \
-      --test-utterances 1 $share
+      --dev-utterances "$dev_utterances" --test-utterances 1 $share
     finish
   fi
 

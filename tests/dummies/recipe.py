@@ -1,5 +1,6 @@
 """A recipe in a tree of its own, with a `reallm` and a `python` in place of the real ones; and what its configurations build."""
 
+import inspect
 import os
 import shutil
 import subprocess
@@ -25,6 +26,8 @@ def copy_recipe(name: str, top: Path) -> Path:
     for tool in ("parse_options.sh", "stages.sh"):
         shutil.copy(ROOT / "tools" / tool, top / "tools")
     (folder / "path.sh").write_text("")
+    if "\ntext=" in (folder / "run.sh").read_text():
+        (top / "data/text").mkdir(parents=True)
     (top / "bin").mkdir()
     for name in ("reallm", "python"):
         (top / "bin" / name).write_text(REALLM)
@@ -38,6 +41,8 @@ def run(recipe: Path, *options: str, refused: int = 0, status: int = 2, cwd: Pat
     environment = {**os.environ, "PATH": f"{top / 'bin'}:{os.environ['PATH']}", "CALLS": str(top / "calls")}
     environment |= {"REFUSED": str(refused), "STATUS": str(status)}
     environment.pop("REALLM_DATA", None)
+    if (top / "data").is_dir():  # no recordings, but text to speak
+        environment["REALLM_DATA"] = str(top / "data")
     return subprocess.run(["bash", str(recipe), *options], env=environment, capture_output=True, text=True, cwd=cwd)
 
 
@@ -58,6 +63,15 @@ def write_pieces(folder: Path) -> Path:
     text.write_text("\n".join(f"{first} {second}" for first in ("ONE", "TWO", "SIX") for second in ("CATS", "DOGS", "BIRDS")))
     sentencepiece.SentencePieceTrainer.train(input=str(text), model_prefix=str(folder / "pieces"), vocab_size=18, minloglevel=2)
     return folder / "pieces.model"
+
+
+def arguments_of(component: Any) -> dict[str, Any]:
+    """The arguments that a component was made with, defaults included."""
+    from reallm.registry import spec_of
+
+    made = inspect.signature(type(component)).bind(**spec_of(component).kwargs)
+    made.apply_defaults()
+    return dict(made.arguments)
 
 
 def built_on_meta(conf: Path, pieces: Path) -> Any:

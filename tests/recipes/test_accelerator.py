@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reallm.registry import find
-from tests.dummies.recipe import ROOT, built_on_meta, copy_recipe, write_pieces
+from tests.dummies.recipe import ROOT, arguments_of, built_on_meta, copy_recipe, write_pieces
 
 CONF = ROOT / "egs/speechocean762/conf/accelerator"
 PIP = """#!/usr/bin/env bash
@@ -213,4 +213,5 @@ def test_sizes(size: str, least: float, most: float, tmp_path: Path) -> None:
     assert least < sum(parameter.numel() for parameter in student.parameters()) / 1e6 < most
     shapes = [{name: tensor.shape for name, tensor in system.encoder.state_dict().items()} for system in (student, teacher)]
     assert shapes[0] == shapes[1], "the teacher gives its encoder"
+    assert arguments_of(student.encoder) == arguments_of(teacher.encoder)
     assert student.encoder.chunk in teacher.training_chunks and None in teacher.training_chunks

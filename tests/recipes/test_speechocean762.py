@@ -1,12 +1,19 @@
 """What egs/speechocean762/run.sh calls, with a `reallm` that only notes it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
-from reallm.config import load
-from tests.dummies.recipe import ROOT, calls, run
+from reallm.config import Config, load
+from reallm.config.document import walk
+from reallm.protocols import streams
+from reallm.registry import find, spec_of
+from tests.dummies.command import run_and_read
+from tests.dummies.recipe import REFUSAL, ROOT, arguments_of, built_on_meta, calls, run
 
+CONF = ROOT / "egs/speechocean762/conf"
 CALLS = pytest.mark.parametrize("recipe", ["speechocean762"], indirect=True)
 SYSTEMS = ["ctc", "transducer", "aed", "aed_large", "decoder_only", "speech_reallm"]
 TESTS = ["test-adult", "test-child", "test-synthetic", "test-digits"]
@@ -74,6 +81,51 @@ def test_tunables_are_judged_before_anything_is_done(recipe: Path) -> None:
         done = run(recipe, "--data", "here", "--systems", systems, "--tunables", given)
         assert (done.returncode, done.stderr) == (2, f"error: --tunables {message}\n")
     assert not (recipe.parents[2] / "calls").exists()
+
+
+@CALLS
+def test_values_of_tunables_are_judged_before_the_first_stage(recipe: Path) -> None:
+    exp = recipe.parent / "exp"
+    tunables = "decoder_layers=many flush_periods=9"
+    done = run(recipe, "--data", "here", "--delay", "6", "--tunables", tunables, refused=1)
+    assert (done.returncode, done.stderr) == (2, f"error: --tunables '{tunables}': {REFUSAL}\n")
+    asked = (
+        f"config check {recipe.parent}/conf/speech_reallm.yaml --override delay=6 --override decoder_layers=many --override flush_periods=9"
+    )
+    assert (recipe.parents[2] / "calls").read_text().splitlines() == [asked] and not exp.exists()
+    conf = CONF / "speech_reallm.yaml"
+    for wrong, message in (
+        (["decoder_layers=many"], "decoder_layers: the text 'many' is not a whole number"),
+        (["stride=6"], "chunk"),
+        (["delay=6", "flush_periods=5"], "delay"),
+        (["stride=8", "flush_periods=9", "delay=6"], None),
+    ):
+        code, said = run_and_read("config", "check", conf, *(word for each in wrong for word in ("--override", each)))
+        assert code == (0 if message is None else 2) and (message or "1 file without problems") in said, said
+
+
+@CALLS
+def test_text_that_nobody_named(recipe: Path) -> None:
+    (recipe.parents[2] / "data/text").rmdir()
+    done = run(recipe, "--data", "here")
+    message = "error: no text to speak: name a folder of train.txt, dev.txt and test.txt with --text DIR, or set REALLM_DATA\n"
+    assert (done.returncode, done.stderr) == (2, message) and not (recipe.parents[2] / "calls").exists()
+
+
+@CALLS
+def test_chunks_are_judged_by_the_token_period_that_is_trained(recipe: Path) -> None:
+    assert "--set encoder.chunk_size=24" in "\n".join(calls(recipe, "--data", "here", "--tunables", "stride=8", "--chunks", "8 24"))
+    done = run(recipe, "--data", "here", "--exp", "two", "--tunables", "stride=8", "--chunks", "8 20")
+    assert (done.returncode, done.stderr) == (2, "error: --chunks '8 20': a multiple of 8 encoder frames, the token period\n")
+    wrong = run(recipe, "--data", "here", "--exp", "two", "--tunables", "stride=x")
+    assert (wrong.returncode, wrong.stderr) == (2, "error: --tunables 'stride=x': a whole number from 1 on\n")
+    conf = recipe.parent / "conf/encoder.yaml"
+    conf.write_text(conf.read_text().replace("chunk_size: 8", "chunk_size: !ref <eight>"))
+    spelled = run(recipe, "--data", "here", "--exp", "two")
+    assert (spelled.returncode, spelled.stderr) == (
+        2,
+        "error: --conf 'conf': encoder.yaml has no line 'chunk_size: N', with a whole number N\n",
+    )
 
 
 @CALLS
@@ -163,3 +215,58 @@ def test_a_table_of_nothing(recipe: Path) -> None:
 @CALLS
 def test_systems_that_are_there(recipe: Path) -> None:
     assert sorted(run(recipe, "--data", "here", "--systems", "x").stderr.split(": of ")[1].split()) == sorted(SYSTEMS)
+
+
+README = (ROOT / "egs/speechocean762/README.md").read_text()
+LAYERS = {"ctc": 8, "aed_large": 10}  # of the encoder; else 4
+SMOOTHING = {"aed": 0.1, "aed_large": 0.1}  # of labels; else 0
+BEAM = {"aed": 4, "aed_large": 4, "decoder_only": 4}  # of the search; else greedy
+
+
+@pytest.fixture(scope="module")
+def pieces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tokenizer of as many pieces as the recipe's."""
+    tokenizer: Any = find("tokenizer", "sentencepiece")
+    return Path(tokenizer.train([README], tmp_path_factory.mktemp("pieces") / "300.model", vocab_size=300).path)
+
+
+def written(config: Config, key: str) -> dict[str, str]:
+    """The values below a top-level key, all references replaced."""
+    nodes = walk(YAML().load(config.text))
+    return {
+        ".".join(steps[1:]): str(getattr(node, "value", node))
+        for steps, node in nodes
+        if steps[:1] == (key,) and not isinstance(node, dict)
+    }
+
+
+def test_systems_differ_in_what_the_readme_says_and_in_nothing_else(pieces: Path) -> None:
+    configs = {name: load(CONF / f"{name}.yaml", [f"tokenizer_path={pieces}"]) for name in SYSTEMS}
+    systems = {name: built_on_meta(CONF / f"{name}.yaml", pieces) for name in SYSTEMS}
+    own = systems["speech_reallm"]
+    for name, system in systems.items():
+        for key in ("data", "training"):
+            mine, reference = ({k: v for k, v in written(configs[n], key).items() if "tokenizer" not in k} for n in (name, "speech_reallm"))
+            assert mine == reference, f"{name}: {key}"
+        assert arguments_of(system.frontend) == arguments_of(own.frontend)
+        assert arguments_of(system.encoder) == {**arguments_of(own.encoder), "layers": LAYERS.get(name, 4)}
+        assert arguments_of(system)["spec_augment"] == arguments_of(own)["spec_augment"]
+        assert system.flush_periods * system.period_samples == 0.64 * 16000
+        assert arguments_of(system).get("label_smoothing", 0.0) == SMOOTHING.get(name, 0.0)
+        assert getattr(system, "beam", 1) == BEAM.get(name, 1)
+        assert not hasattr(system, "searcher") or spec_of(system.searcher).name == "greedy"
+        if streams(system):
+            assert system.training_chunks == own.training_chunks
+    assert "beam of 4" in README and "label smoothing of 0.1" in README
+
+
+def test_sizes_are_those_that_the_readme_says(pieces: Path) -> None:
+    rows = {
+        cells[0]: cells[1:]
+        for line in README.splitlines()
+        if len(cells := [cell.strip() for cell in line.strip().strip("|").split("|")]) == 4
+    }
+    for name in SYSTEMS:
+        system = built_on_meta(CONF / f"{name}.yaml", pieces)
+        size = sum(parameter.numel() for parameter in system.parameters())
+        assert rows[name][1:] == ["yes" if streams(system) else "no", f"{size / 1e6:.2f} M"]

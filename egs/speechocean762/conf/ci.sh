@@ -12,4 +12,5 @@ pretrain_epochs=1
 finetune_epochs=1
 chunks="4 8"
 test_utterances=4
+dev_utterances=4
 limit=3
