@@ -107,7 +107,9 @@ def by_asked_delay(curves: dict[str, list[Way]]) -> Iterator[str]:
     rows = [(way.asked, name, way) for name, ways in sorted(curves.items()) for way in ways if way.asked is not None]
     if not rows:
         return
-    yield "\n| delay, s | system | mean emission delay, ms | WER % (95 %) | inside that of the model of this delay |\n|---|---|---|---|---|"
+    compares = any(name.endswith(ANY) for _, name, _ in rows)
+    last = [" inside that of the model of this delay |", "---|"] if compares else ["", ""]
+    yield f"\n| delay, s | system | mean emission delay, ms | WER % (95 %) |{last[0]}\n|---|---|---|---|{last[1]}"
     judged = []
     for asked, name, way in sorted(rows, key=lambda row: row[0]):
         alone = [
@@ -121,7 +123,7 @@ def by_asked_delay(curves: dict[str, list[Way]]) -> Iterator[str]:
         verdict = "; ".join("yes" if good else "no" for good in inside) or ("none was trained for it" if name.endswith(ANY) else "–")
         settings = "" if way.others == "{}" else f" with {way.others}"
         wer = f"{way.point.wer:.2f} ({way.low:.2f}–{way.high:.2f})"
-        yield f"| {asked:g} | {name}{settings} | {way.point.delay_ms:.0f} | {wer} | {verdict} |"
+        yield f"| {asked:g} | {name}{settings} | {way.point.delay_ms:.0f} | {wer} |{f' {verdict} |' if compares else ''}"
     if judged:
         yield f"\nThe model of any delay lies inside the interval of a model trained for one in {sum(judged)} of {len(judged)} comparisons."
 

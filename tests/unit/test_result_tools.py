@@ -164,6 +164,7 @@ def test_error_rates_at_the_delays_of_one_system(tmp_path: Path, run: Callable[.
     assert "| speech_reallm 1.00 M | 30.00 | 10.00 | 10.00 (400) |" in done.stdout
     assert 'ctc 1.00 M with [{"encoder.chunk_size": 2}, ""] was decoded for 1 of 2 seeds and is left out' in done.stdout
     assert "chosen by the error rates of this very split" in done.stdout
+    assert "inside that of" not in done.stdout, "no model of any delay, so nothing is held against it"
     assert "| ctc 1.00 M | – | 20.52 | 19.50 (502) |" in done.stdout and "| aed 1.00 M | – | – | 12.00 (900) |" in done.stdout
     assert picture.stat().st_size > 1000
     assert "| ctc 1.00 M | 20.52 | 19.50 | 19.50 (502) |" in run("delay_curve.py", tmp_path, "--at", 400, "--at", 1000).stdout
