@@ -245,7 +245,7 @@ class Sweep(NamedTuple):
 
 def measure_all(sweeps: list[Sweep], models: list[Model], rate: int, manifest: Path, file: Path) -> list[dict[str, Any]]:
     """All rows, each printed and written to ``file`` as soon as it is known; those that are there already are not measured again."""
-    before = read_rows(file)
+    before, revision = read_rows(file), git_revision()  # that of this process, whatever is committed while it runs
     wanted = [(sweep, model, sweep.row(model)) for sweep in sweeps for model in models]
     rows = [next((row for row in before if what.items() <= row.items()), None) for *_, what in wanted]
     if any(rows):
@@ -255,7 +255,7 @@ def measure_all(sweeps: list[Sweep], models: list[Model], rate: int, manifest: P
         row = rows[number]
         if row is None:
             streams = list(joined(sweep.strings, rate, sweep.seconds, sweep.kind, sweep.gap))
-            row = rows[number] = {**what, **measure(model, streams), "git": git_revision()}
+            row = rows[number] = {**what, **measure(model, streams), "git": revision}
             with atomic_write(file) as opened:
                 json.dump({"manifest": str(manifest.resolve()), "rows": list(filter(None, rows))}, opened, indent=1)
         print(line_of(row), flush=True)
