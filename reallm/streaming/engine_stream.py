@@ -161,13 +161,20 @@ class EngineStream:
 
     def result(self) -> Hypothesis:
         """The words so far, which are never taken back."""
-        with self._engine._lock:
+        with self._engine._results, self._engine._lock:
+            return self._words()
+
+    def _words(self) -> Hypothesis:
+        try:
+            return self._listener.current()
+        except Exception as error:  # of what was said last no text can be made
+            self._fail_at(error)
             return self._listener.current()
 
     def partial(self) -> Partial:
         """The words so far, and what a search would say behind them if the stream ended here."""
-        with self._engine._lock:
-            engine, stable = self._engine, self._listener.current()
+        with self._engine._results, self._engine._lock:
+            engine, stable = self._engine, self._words()
             if self._row is None or not engine._tail_lens[self._row]:
                 return Partial(stable, "")
             tail = engine._tail_ids[self._row, : engine._tail_lens[self._row]].tolist()
@@ -226,7 +233,8 @@ class EngineStream:
         if rows.is_nan[at]:
             self._fail(InputError(NAN_SCORES))
             return
-        self._listener.hear(rows, at, self.accepted, engine._ring.written(row))
+        hear = self._listener.hear if final else self._listener.keep
+        hear(rows, at, self.accepted, engine._ring.written(row))
         if rows.exhausted[at]:
             self._fail(at_capacity(self.accepted, engine.system))
         elif final:

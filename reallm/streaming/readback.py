@@ -20,6 +20,20 @@ class SpokenToken(NamedTuple):
     end_samples: int
 
 
+class Said(NamedTuple):
+    """What came out in one row, which keeps nothing of the others. N tokens."""
+
+    numbers: Integers  # (4, N): token ids, starts, ends, and log-probabilities, float64 in the bits of int64
+    speech_ends: list[tuple[int, int]]  # after how many of the tokens, and samples of the audio
+    cap_hits: int
+
+    def tokens(self) -> list[SpokenToken]:
+        """In order."""
+        token_ids, start, end, bits = self.numbers
+        columns = (token_ids, bits.view(np.float64), start, end)
+        return [SpokenToken(*token) for token in zip(*(column.tolist() for column in columns), strict=True)]
+
+
 class Pending(NamedTuple):
     """What the best hypothesis of each row says beyond what was put out."""
 
@@ -67,16 +81,21 @@ class Rows:
         self.exhausted: Mask = packed[:, 2] != 0
         self.pending: Mask = packed[:, 5] != 0  # see Emission
         self.full: Mask = packed[:, 6] != 0  # likewise
-        self._token_ids, self._start, self._end, log_prob_bits = (packed[:, 7 + n * tokens : 7 + (n + 1) * tokens] for n in range(4))
-        self._log_probs = np.ascontiguousarray(log_prob_bits).view(np.float64)
+        self._numbers = packed[:, 7 : 7 + 4 * tokens].reshape(len(packed), 4, tokens)
+        log_probs = np.ascontiguousarray(self._numbers[:, 3]).view(np.float64)
         spoken = np.arange(tokens) < self.lens[:, None]
         # (B,), scores of the row are no numbers any more
-        self.is_nan: Mask = np.any(np.isnan(self._log_probs) & spoken, axis=1) | (packed[:, 4] != 0)
+        self.is_nan: Mask = np.any(np.isnan(log_probs) & spoken, axis=1) | (packed[:, 4] != 0)
         after = 7 + 4 * tokens
         self._speech_ends, self._said_before = packed[:, after : after + most], packed[:, after + most : after + 2 * most]
         # (B,), speech ended in the row
         self.has_ends: Mask = np.any(self._speech_ends > 0, axis=1)
         self.tail_ids = packed[:, after + 2 * most :]  # (B, P)
+
+    def said(self, row: int) -> Said:
+        """What came out in a row."""
+        ends = self.speech_ends(row) if self.has_ends[row] else []
+        return Said(self._numbers[row, :, : self.lens[row]].copy(), ends, int(self.cap_hits[row]))
 
     def speech_ends(self, row: int) -> list[tuple[int, int]]:
         """Where speech ended: after how many tokens of the row, and samples of its audio."""
@@ -90,9 +109,4 @@ class Rows:
 
     def tokens(self, row: int) -> list[SpokenToken]:
         """The tokens of a row, in order."""
-        count = int(self.lens[row])
-        if count == 0:
-            return []
-        found = slice(0, count)
-        columns = (values[row, found].tolist() for values in (self._token_ids, self._log_probs, self._start, self._end))
-        return [SpokenToken(*token) for token in zip(*columns, strict=True)]
+        return self.said(row).tokens()

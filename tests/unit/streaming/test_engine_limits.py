@@ -138,7 +138,15 @@ def test_text_that_cannot_be_made_fails_its_stream(monkeypatch: pytest.MonkeyPat
     for stream in (first, second):
         stream.push(say([1]), 8000)
     assert second.finish().text == "one"
+    assert first.result().text == ""
     assert first.error is not None and isinstance(first.error.__cause__, ZeroDivisionError)
+    assert engine.active == 0 and first.partial().stable.text == ""
+    last = engine.stream()
+    monkeypatch.setattr(last._listener._transcript, "append", lambda *token: 1 / 0)
+    last.push(say([1]), 8000)
+    with pytest.raises(InputError, match="could not be decoded any further: ZeroDivisionError"):
+        last.finish()
+    assert not last.is_final
 
 
 @pytest.mark.parametrize(("which", "group"), [("speech_reallm", 2), ("transducer beam", 1), ("ctc", 2)])

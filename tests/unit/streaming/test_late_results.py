@@ -100,7 +100,7 @@ def test_whatever_ends_a_stream_its_callback_holds_no_lock(end: str) -> None:
         elif end == "engine":
             engine.close()
         elif end == "audio":
-            stream._listener.hear = lambda *what: 1 / 0  # type: ignore[method-assign,assignment]
+            stream._listener.keep = lambda *what: 1 / 0  # type: ignore[method-assign,assignment]
             stream.push(say([1]), 8000)
             engine.decode()
         else:
