@@ -136,8 +136,8 @@ def test_streams_say_what_they_said() -> None:
         stream.accept_waveform(audio, 8000)
         found.append(stream.finish())
     expected, got = found
-    assert got.text == expected.text and len(got.words) == 6
-    assert [(w.text, w.start, w.end, w.emitted) for w in got.words] == [(w.text, w.start, w.end, w.emitted) for w in expected.words]
+    assert got.text == expected.text and len(got.words) > 5
+    assert [(w.word, w.start, w.end, w.emitted_at) for w in got.words] == [(w.word, w.start, w.end, w.emitted_at) for w in expected.words]
     assert [w.confidence for w in got.words] == pytest.approx([w.confidence for w in expected.words], abs=1e-4)
     assert got.speech_ends == expected.speech_ends
     with Engine(compiled, slots=3) as engine:
@@ -170,11 +170,11 @@ def test_a_copy_and_weights_that_move_are_followed() -> None:
     inputs, active = torch.randn(1, 16), torch.ones(1, dtype=torch.bool)
     before, _ = decoder.step(inputs, active, decoder.init_state(1))
     other = copy.deepcopy(decoder)
-    other.layers[0].attention.query.weight.zero_()
+    other.layers[0].attention.value.weight.zero_()
     assert torch.equal(decoder.step(inputs, active, decoder.init_state(1))[0], before)
     assert not torch.equal(other.step(inputs, active, other.init_state(1))[0], before)
     other._apply(lambda tensor: tensor.clone())
-    other.layers[0].attention.query.weight.copy_(decoder.layers[0].attention.query.weight)
+    other.layers[0].attention.value.weight.copy_(decoder.layers[0].attention.value.weight)
     assert torch.equal(other.step(inputs, active, other.init_state(1))[0], before)
 
 
