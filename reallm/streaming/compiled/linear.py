@@ -31,7 +31,7 @@ class PackedLinear(Native):
         self.in_features, self.out_features = linear.in_features, linear.out_features
         missing = -linear.out_features % LANES
         weight = nn.functional.pad(linear.weight.detach(), (0, 0, 0, missing))
-        blocks = weight.split(kernels().reallm_block())
+        blocks = torch.split(weight, kernels().reallm_block())
         self.register_buffer("weight", torch.cat([block.t().flatten() for block in blocks]))
         self.register_buffer("bias", None if linear.bias is None else nn.functional.pad(linear.bias.detach(), (0, missing)))
         self.weight: Tensor

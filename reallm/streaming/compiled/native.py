@@ -40,7 +40,7 @@ class Native(nn.Module):
         return self._pointers
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._pointers = None
         return self
 
