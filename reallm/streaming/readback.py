@@ -29,6 +29,8 @@ class Said(NamedTuple):
 
     def tokens(self) -> list[SpokenToken]:
         """In order."""
+        if not self.numbers.size:
+            return []
         token_ids, start, end, bits = self.numbers
         columns = (token_ids, bits.view(np.float64), start, end)
         return [SpokenToken(*token) for token in zip(*(column.tolist() for column in columns), strict=True)]

@@ -92,7 +92,8 @@ def test_the_recipe_is_run_within_the_time(script: Path, tmp_path: Path) -> None
     top = script.parents[2]
     shutil.copytree(top / "egs", tmp_path / "tree/egs")
     shutil.copytree(top / "tools", tmp_path / "tree/tools")
-    (tmp_path / "data/speechocean762").mkdir(parents=True)
+    for corpus in ("speechocean762", "text"):
+        (tmp_path / "data" / corpus).mkdir(parents=True)
     (tmp_path / "started").write_text("1000000")
     (top / "bin/date").write_text("#!/usr/bin/env bash\necho 1000120\n")
     (top / "bin/date").chmod(0o755)

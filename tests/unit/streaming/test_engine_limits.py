@@ -1,36 +1,16 @@
 """What goes wrong, is too much, or never comes: it costs one stream at most."""
 
 import asyncio
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from reallm.errors import InputError
 from reallm.streaming.engine import Engine
 from reallm.streaming.engine_async import open_stream
-from reallm.tokenizers.character import CharacterTokenizer
 from tests.dummies.engine_systems import alone, noise, talkative_system
-from tests.dummies.recognizer import LevelSystem, say, text_of
-
-LOUD = 3.0  # what FragileSystem cannot bear
-
-
-class FragileSystem(LevelSystem):
-    """Raises, after writing into its state, at a chunk with a loud sample in it, whatever else is in the batch."""
-
-    broken = False
-
-    def step(self, wav: torch.Tensor, lens: torch.Tensor, final: torch.Tensor, state: Any) -> Any:
-        found = super().step(wav, lens, final, state)
-        if self.broken or bool((wav.abs() > LOUD).any()):
-            raise RuntimeError("too loud")
-        return found
-
-
-def fragile() -> FragileSystem:
-    return FragileSystem(CharacterTokenizer.tiny()).eval()
+from tests.dummies.fragile import LOUD, fragile
+from tests.dummies.recognizer import say, text_of
 
 
 class Clock:

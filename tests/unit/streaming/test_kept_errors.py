@@ -15,7 +15,7 @@ from reallm.streaming.engine_async import AsyncStream
 from reallm.streaming.kept_errors import caused
 from reallm.streaming.recognizer import Recognizer
 from tests.dummies.engine_systems import noise, talkative_system
-from tests.unit.streaming.test_engine_limits import LOUD, fragile
+from tests.dummies.fragile import LOUD, fragile
 
 
 def length(error: BaseException) -> int:
