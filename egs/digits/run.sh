@@ -124,7 +124,7 @@ aligned="needs align"
 if [ -n "$realign" ]; then
   times=$exp/align
   if stage align; then
-    # One history of each node, the fewest: of all searches the fastest.
+    # One history of each node: the least work.
     reallm align "$realign/$system" --cuts "$base/data/train.jsonl.gz" --out "$times/train.jsonl.gz" --beam 1 --jobs "$nj"
     finish
   fi
