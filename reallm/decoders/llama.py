@@ -12,6 +12,7 @@ from reallm.layers.causal_attention import CausalSelfAttention, window_mask
 from reallm.layers.dropout import Dropout
 from reallm.layers.rope import rotary_angles
 from reallm.layers.swiglu import SwiGLU
+from reallm.protocols import more_room
 from reallm.registry import register
 from reallm.streaming.constants import constant
 from reallm.streaming.host import require_all
@@ -144,12 +145,16 @@ class LlamaDecoder(nn.Module):
 
         return LlamaState(torch.zeros(batch, dtype=torch.int64, device=device), rings(), rings())
 
+    def require_room(self, active: Tensor, position: Tensor) -> None:
+        """Raises InputError where an active row (B,) bool has no position (B,) int64 left."""
+        if self.capacity:
+            room = ~active | (position < self.capacity)
+            require_all(room, f"a stream is longer than the {self.capacity} positions of full attention: {more_room(self)}")
+
     def step(self, inputs: Tensor, active: Tensor, state: LlamaState) -> tuple[Tensor, LlamaState]:
         """One position of each active row: inputs (B, D), active (B,) → logits (B, V), state."""
         position = state.position
-        if self.capacity:
-            room = ~active | (position < self.capacity)
-            require_all(room, f"a stream is longer than the {self.capacity} positions of full attention: raise capacity, or give a window")
+        self.require_room(active, position)
         size = self.window or self.capacity
         place = self._attention.place(position % size)
         slots = constant(("slots", size, inputs.device), lambda: torch.arange(size, device=inputs.device))

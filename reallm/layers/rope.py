@@ -15,6 +15,12 @@ from torch import Tensor
 from reallm.streaming.constants import constant
 
 
+def frequencies(dim: int, base: float = 10000.0, device: torch.device | str = "cpu") -> Tensor:
+    """(dim / 2,) float64, the angle that each pair of numbers is turned by from one position to the next."""
+    found: Tensor = base ** (-torch.arange(0, dim, 2, dtype=torch.float64, device=device) / dim)
+    return found
+
+
 def rotary_angles(positions: Tensor, dim: int, base: float = 10000.0, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     """Cosine and sine of the angles for integer or float ``positions`` (…), each (…, dim) in ``dtype``, as ``rotate`` takes them.
 
@@ -22,11 +28,11 @@ def rotary_angles(positions: Tensor, dim: int, base: float = 10000.0, dtype: tor
     """
     device = positions.device
 
-    def frequencies() -> Tensor:
-        found = base ** (-torch.arange(0, dim, 2, dtype=torch.float64, device=device) / dim)
+    def signed() -> Tensor:
+        found = frequencies(dim, base, device)
         return torch.cat([-found, found])
 
-    angles = positions.unsqueeze(-1) * constant(("rotary", dim, base, device), frequencies)
+    angles = positions.unsqueeze(-1) * constant(("rotary", dim, base, device), signed)
     return angles.cos().to(dtype), angles.sin().to(dtype)
 
 

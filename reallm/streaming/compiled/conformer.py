@@ -11,6 +11,7 @@ from reallm.encoders.conformer import ConformerLayer
 from reallm.layers.chunk_layout import ChunkLayout
 from reallm.layers.chunked_attention import AttentionContext
 from reallm.layers.convolution import ConvolutionContext
+from reallm.layers.rope import rotary_angles
 from reallm.streaming.compiled.library import kernels
 from reallm.streaming.compiled.linear import LANES, PackedLinear
 from reallm.streaming.compiled.native import LinearPointers, Native, NormPointers, norm_pointers
@@ -95,6 +96,5 @@ def _rows(held: Tensor) -> Tensor:
 @functools.lru_cache(maxsize=16)
 def _angles(count: int, width: int) -> tuple[Tensor, Tensor]:
     """Cosine and sine of the rotary angles of positions 0 to count - 1, (count, width / 2) each; see layers/rope.py."""
-    inverse = 10000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
-    angles = torch.arange(count, dtype=torch.float64).unsqueeze(1) * inverse
-    return angles.cos().float(), angles.sin().float()
+    cos, sin = rotary_angles(torch.arange(count), width)
+    return cos[:, width // 2 :].contiguous(), sin[:, width // 2 :].contiguous()

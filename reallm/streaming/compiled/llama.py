@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from reallm.decoders.llama import LlamaDecoder, LlamaState
+from reallm.layers.rope import frequencies
 from reallm.streaming.compiled.library import kernels
 from reallm.streaming.compiled.native import LinearPointers, Native
-from reallm.streaming.host import require_all
 
 LINEARS = ("query", "key", "value", "out", "gate", "up", "down")
 
@@ -54,7 +54,7 @@ class CompiledLlamaDecoder(Native, LlamaDecoder):
             norms = layer.attention_norm, layer.feed_forward_norm
             own.__init__(*(norm.weight.data_ptr() for norm in norms), *(linear.pointers for linear in linears))
         width, output = self._attention.head_dim, self.output
-        frequency = self.rope_base ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+        frequency = frequencies(width, self.rope_base)
         sizes = len(layers), self.input_dim, self._attention.heads, self._attention.kv_heads, width, self.window or self.capacity
         assert isinstance(output, Native) and self.norm.eps is not None
         made = DecoderPointers(
@@ -65,9 +65,7 @@ class CompiledLlamaDecoder(Native, LlamaDecoder):
     def step(self, inputs: Tensor, active: Tensor, state: LlamaState) -> tuple[Tensor, LlamaState]:
         """One position of each active row: inputs (B, D), active (B,) → logits (B, V), state."""
         position = state.position.contiguous()
-        if self.capacity:
-            room = ~active | (position < self.capacity)
-            require_all(room, f"a stream is longer than the {self.capacity} positions of full attention: raise capacity, or give a window")
+        self.require_room(active, position)
         inputs = inputs.contiguous()
         keys, values = (tuple(ring.contiguous() for ring in rings) for rings in (state.keys, state.values))
         assert inputs.dtype == keys[0].dtype == torch.float32
