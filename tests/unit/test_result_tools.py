@@ -148,7 +148,7 @@ def test_outside_of_the_environment(
 
 def test_error_rates_at_the_delays_of_one_system(tmp_path: Path, run: Callable[..., SimpleNamespace]) -> None:
     for number, (delay, wer) in enumerate([(200, 30.0), (400, 10.0)]):
-        write_result(tmp_path / f"s{number}", "speech_reallm", wer, delay, delay=number)
+        write_result(tmp_path / f"s{number}", "speech_reallm", wer, delay, delay=number, token_period=0.08)
     for seed in (1, 2):
         for chunk, (delay, wer) in enumerate([(300, 20.0), (500, 18.0)], start=1):
             settings = {"encoder.chunk_size": 4 * chunk}
@@ -164,6 +164,7 @@ def test_error_rates_at_the_delays_of_one_system(tmp_path: Path, run: Callable[.
     assert "| speech_reallm 1.00 M | 30.00 | 10.00 | 10.00 (400) |" in done.stdout
     assert 'ctc 1.00 M with [{"encoder.chunk_size": 2}, ""] was decoded for 1 of 2 seeds and is left out' in done.stdout
     assert "chosen by the error rates of this very split" in done.stdout
+    assert "| 0.08 | speech_reallm 1.00 M | 400 | 10.00 (" in done.stdout
     assert "inside that of" not in done.stdout, "no model of any delay, so nothing is held against it"
     assert "| ctc 1.00 M | – | 20.52 | 19.50 (502) |" in done.stdout and "| aed 1.00 M | – | – | 12.00 (900) |" in done.stdout
     assert picture.stat().st_size > 1000

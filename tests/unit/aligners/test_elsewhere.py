@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import soundfile
@@ -153,11 +154,18 @@ def test_processes_share_them(tokenizer: CharacterTokenizer, tmp_path: Path, mon
     for number in range(12):
         write_ctm(tmp_path / f"alignments/{number}.ctm", f"9-1-{number:04d}")
     monkeypatch.setattr(corpus, "SHARD", 5)
+    shared, in_shards = list[int](), corpus.in_shards
+
+    def noted(work: Any, items: Any, size: int, folder: Path, key: Any, workers: Any, *rest: Any) -> Any:
+        shared.append(workers.jobs)
+        return in_shards(work, items, size, folder, key, workers, *rest)
+
+    monkeypatch.setattr(corpus, "in_shards", noted)
     for jobs in (1, 2):
         command = ["alignments", "--cuts", manifest, "--alignments", tmp_path / "alignments", "--out", tmp_path / f"{jobs}.jsonl.gz"]
         run_data(*command, "--tokenizer", f"character={tmp_path / 'characters.json'}", "--jobs", jobs)
     assert (tmp_path / "1.jsonl.gz").read_bytes() == (tmp_path / "2.jsonl.gz").read_bytes()
-    assert len(list(read_cuts(tmp_path / "2.jsonl.gz"))) == 12
+    assert len(list(read_cuts(tmp_path / "2.jsonl.gz"))) == 12 and shared == [1, 2]
     with pytest.raises(InputError, match="--jobs 2 and --dask tcp://here:1: choose one"):
         run_data(*command, "--tokenizer", f"character={tmp_path / 'characters.json'}", "--jobs", 2, "--dask", "tcp://here:1")
 
