@@ -37,6 +37,7 @@ held_out_speaker=   # this speaker makes the test and is nowhere else
 speeds=             # speed factors that training strings are drawn with: "0.9 1 1.1"
 synthetic_voices=0  # espeak-ng voices that are mixed into training, for speakers that are not in it
 synthetic_share=0.4 # share of training strings that they speak
+sounds_share=0.2    # share of training strings with other sounds in them: notes, knocks, hiss
 vocal_tract=0.0     # widest change of the vocal tract's length in training, as a share: 0.1
 train_strings=8000  # training strings an epoch
 data_epochs=2       # epochs of training strings, which the passes take in turn
@@ -56,6 +57,7 @@ whole 1 - nj train_strings data_epochs test_strings dev_strings teacher_epochs e
 whole 0 - seed synthetic_voices
 number 0 0.3 vocal_tract
 number 0 1 synthetic_share
+number 0 1 sounds_share
 numbers 0.5 2 speeds
 one_of teacher ctc rnnt
 one_of interleaver blank blank_fed chunk_eos delayed_stream
@@ -79,9 +81,9 @@ fi
 begin data tokenizer teacher align train export decode score report
 base=${from:-$exp}
 # What data, teacher and alignments were made with is a matter of that run.
-[ -z "$from" ] || take_over align teacher held_out_speaker speeds synthetic_voices synthetic_share train_strings data_epochs test_strings dev_strings \
+[ -z "$from" ] || take_over align teacher held_out_speaker speeds synthetic_voices synthetic_share sounds_share train_strings data_epochs test_strings dev_strings \
   teacher_epochs
-settings seed from held_out_speaker speeds synthetic_voices synthetic_share train_strings data_epochs test_strings dev_strings
+settings seed from held_out_speaker speeds synthetic_voices synthetic_share sounds_share train_strings data_epochs test_strings dev_strings
 since teacher teacher teacher_epochs vocal_tract
 since align realign
 since train system delay training_delays interleaver attention epochs
@@ -93,7 +95,7 @@ if [ -z "$from" ]; then
   if stage data; then
     reallm data digits ${data:+--data "$data"} --out "$exp/data" --seed "$seed" --epochs "$data_epochs" --train-strings "$train_strings" \
       --test-strings "$test_strings" --dev-strings "$dev_strings" ${held_out_speaker:+--held-out-speaker "$held_out_speaker"} \
-      --synthetic-voices "$synthetic_voices" --synthetic-share "$synthetic_share" ${speeds:+$(printf -- '--speed %s ' $speeds)}
+      --synthetic-voices "$synthetic_voices" --synthetic-share "$synthetic_share" --sounds-share "$sounds_share" ${speeds:+$(printf -- '--speed %s ' $speeds)}
     finish
   fi
 

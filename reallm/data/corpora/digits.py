@@ -21,6 +21,7 @@ from reallm.data.download import DownloadError, Progress
 from reallm.data.files import atomic_write
 from reallm.data.noise import noise_recording
 from reallm.data.record import read_record
+from reallm.data.sounds import sounds_recording
 from reallm.errors import InputError, nearest
 
 SPLITS = ("test", "dev", "train")
@@ -41,6 +42,7 @@ class DigitsOptions:
     speeds: tuple[float, ...] = (1.0,)
     synthetic_voices: int = 0  # mixed into training, where the recordings are real
     synthetic_share: float = 0.4  # of training strings that they speak
+    sounds_share: float = 0.0  # of training strings in which something else is heard, from which nothing is to be recognized
     recipe: StringRecipe = field(default_factory=StringRecipe)
 
 
@@ -66,14 +68,14 @@ def split_recordings(recordings: Sequence[DigitRecording], held_out_speaker: str
 
 
 def training_string(
-    epoch: int, index: int, pools: tuple[Any, Any | None], noise: Any, options: DigitsOptions, name: str | None = None
+    epoch: int, index: int, pools: tuple[Any, Any | None], noise: Any, options: DigitsOptions, sounds: Any = None
 ) -> MixedCut:
-    """Training string ``index`` of ``epoch``. ``pools``: real recordings, and synthetic ones or None."""
+    """Training string ``index`` of ``epoch``. ``pools``: real recordings, and synthetic ones or None; ``sounds``: a recording, or None."""
     rng = np.random.default_rng([options.seed, epoch, index])
     real, synthetic = pools
     pool = synthetic if synthetic is not None and rng.random() < options.synthetic_share else real
-    name = name or f"train-{epoch:03d}-{index:05d}"
-    cut = compose_string(name, pool, noise, options.recipe, rng, options.speeds)
+    heard = sounds if sounds is not None and rng.random() < options.sounds_share else None
+    cut = compose_string(f"train-{epoch:03d}-{index:05d}", pool, noise, options.recipe, rng, options.speeds, heard)
     cut.tracks[0].cut.custom["epoch"] = epoch
     return cut
 
@@ -87,7 +89,8 @@ def write_manifests(
 ) -> dict[str, dict[str, float]]:
     """Write test, test_noisy, dev and train manifests to ``out``. Returns strings, hours and speakers by manifest."""
     splits = split_recordings(recordings, options.held_out_speaker)
-    noise = noise_recording(out, recordings[0].recording.sampling_rate)
+    rate = recordings[0].recording.sampling_rate
+    noise, sounds = noise_recording(out, rate), sounds_recording(out, rate) if options.sounds_share else None
     done: dict[str, dict[str, float]] = {}
 
     def write(name: str, cuts: Any) -> None:
@@ -125,7 +128,7 @@ def write_manifests(
     pools = (pool_of(splits["train"]), pool_of(synthetic) if synthetic else None)
     write(
         "train",
-        (training_string(e, i, pools, noise, options) for e in range(options.epochs) for i in range(options.train_strings)),
+        (training_string(e, i, pools, noise, options, sounds) for e in range(options.epochs) for i in range(options.train_strings)),
     )
     return done
 

@@ -30,6 +30,8 @@ class StringRecipe:
     word_level_db: float = 3.0  # of each word, relative to the string's
     floor_db: tuple[float, float] = (25.0, 50.0)  # the speech above the noise floor
     peak: float = 0.9  # of the loudest word
+    sounds_seconds: tuple[float, float] = (0.5, 2.5)  # of other sounds, where there are some
+    sounds_db: tuple[float, float] = (-20.0, 10.0)  # their level, relative to the string's; never above the loudest string's
 
 
 Pool = Mapping[str, Mapping[int, Sequence[DigitRecording]]]  # speaker → digit → recordings
@@ -52,17 +54,26 @@ def _silences(count: int, recipe: StringRecipe, rng: np.random.Generator, sample
     return [round(float(s) * sample_rate) for s in (margins[0], *gaps, margins[1])]
 
 
-def _noise_cut(name: str, noise: Recording, samples: int, factor: float, rng: np.random.Generator) -> MonoCut:
-    start = int(rng.integers(0, noise.num_samples - samples + 1))
-    quiet = noise.perturb_volume(factor, affix_id=False)
-    rate = noise.sampling_rate
-    return MonoCut(name, start=start / rate, duration=samples / rate, channel=0, recording=quiet)
+def _piece(name: str, recording: Recording, samples: int, rng: np.random.Generator) -> MonoCut:
+    """``samples`` of a recording, from anywhere in it."""
+    rate = recording.sampling_rate
+    start = int(rng.integers(0, recording.num_samples - samples + 1))
+    return MonoCut(name, start=start / rate, duration=samples / rate, channel=0, recording=recording)
 
 
 def compose_string(
-    name: str, pool: Pool, noise: Recording, recipe: StringRecipe, rng: np.random.Generator, speeds: Sequence[float] = (1.0,)
+    name: str,
+    pool: Pool,
+    noise: Recording,
+    recipe: StringRecipe,
+    rng: np.random.Generator,
+    speeds: Sequence[float] = (1.0,),
+    sounds: Recording | None = None,
 ) -> MixedCut:
-    """One string, a function of the generator's state. Its words' begins and ends are stored as the ``word`` alignment."""
+    """One string, a function of the generator's state. Its words' begins and ends are stored as the ``word`` alignment.
+
+    ``sounds``: what is heard in one of its silences, which is made as long as that takes. None: nothing.
+    """
     rate = noise.sampling_rate
     speaker = str(rng.choice(list(pool)))
     count = int(rng.integers(1, recipe.max_digits + 1))
@@ -74,8 +85,12 @@ def compose_string(
     level = min(float(rng.uniform(*recipe.level_db)), 20 * np.log10(recipe.peak) - loudest)
     floor = float(rng.uniform(*recipe.floor_db))
     speed = float(rng.choice(list(speeds)))
+    heard, where = 0, 0  # samples of other sounds, and in which silence
+    if sounds is not None:
+        heard, where = round(float(rng.uniform(*recipe.sounds_seconds)) * rate), int(rng.integers(len(silences)))
+        silences[where] += heard
 
-    tracks, words, position = [], [], silences[0]
+    tracks, words, position, sounds_at = [], [], silences[0], 0
     for number, (digit, silence, word_level) in enumerate(zip(chosen, silences[1:], word_levels, strict=True)):
         cut = MonoCut(
             f"{name}-{number}",
@@ -88,10 +103,15 @@ def compose_string(
             cut = cut.perturb_speed(speed, affix_id=False)
         tracks.append(MixTrack(cut, offset=position / rate, snr=round(-(floor + float(word_level)), 2)))
         words.append(Word(digit.word, position / rate, (position + cut.num_samples) / rate))
+        if where == len(words):
+            sounds_at = position + cut.num_samples
         position += cut.num_samples + silence
+    if sounds is not None:
+        louder = min(float(rng.uniform(*recipe.sounds_db)), recipe.level_db[1] - level)
+        tracks.append(MixTrack(_piece(f"{name}-sounds", sounds, heard, rng), offset=sounds_at / rate, snr=round(-(floor + louder), 2)))
 
     factor = float(f"{10 ** ((level - floor) / 20) / NOISE_RMS:.4g}")
-    background = _noise_cut(f"{name}-noise", noise, position, factor, rng)
+    background = _piece(f"{name}-noise", noise.perturb_volume(factor, affix_id=False), position, rng)
     text = " ".join(w.word for w in words)
     background.supervisions = [SupervisionSegment(name, "noise", 0.0, position / rate, text=text, speaker=speaker, language="en")]
     background.custom = {"floor_db": round(floor, 2)}
@@ -101,6 +121,6 @@ def compose_string(
 def with_noise(cut: MixedCut, name: str, noise: Recording, snr_db: float, rng: np.random.Generator) -> MixedCut:
     """The same string with one more track: noise that lies ``snr_db`` below the string's speech level."""
     floor = cut.tracks[0].cut.custom["floor_db"]
-    louder = _noise_cut(f"{name}-added", noise, cut.num_samples, 1.0, rng)
+    louder = _piece(f"{name}-added", noise, cut.num_samples, rng)
     tracks = [*cut.tracks, MixTrack(louder, snr=round(snr_db - floor, 2))]
     return MixedCut(name, tracks)

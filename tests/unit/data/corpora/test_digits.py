@@ -194,6 +194,37 @@ def test_speed_moves_the_words_along(tmp_path: Path) -> None:
         assert all(w.end - w.start < 0.16 for w in words(cut))
 
 
+def test_other_sounds_are_in_training_alone(tmp_path: Path) -> None:
+    """In their share of the strings, beside no word, as long and as loud as the recipe says; and no word of the alignment is theirs."""
+    data, recipe = write_recordings(tmp_path), StringRecipe(sounds_db=(-3.0, 3.0))
+    prepare(data, tmp_path / "with", options(sounds_share=0.5, train_strings=60, recipe=recipe), **QUIET)
+    prepare(data, tmp_path / "without", options(train_strings=60, recipe=recipe), **QUIET)
+    assert not (tmp_path / "without" / "sounds.flac").exists()
+    for name in ("test", "test_noisy", "dev"):
+        for one, other in zip(load(tmp_path / "with", name), load(tmp_path / "without", name), strict=True):
+            np.testing.assert_array_equal(load_audio(one), load_audio(other))
+    places: set[str] = set()
+    sounding = 0
+    for cut in load(tmp_path / "with", "train"):
+        assert isinstance(cut, MixedCut)
+        assert text_of(cut) == " ".join(w.word for w in words(cut))
+        audio = load_audio(cut)
+        np.testing.assert_array_equal(audio, cut.load_audio()[0])
+        assert np.abs(audio).max() < 1
+        tracks = [track for track in cut.tracks if track.cut.recording.id == "sounds"]
+        sounding += len(tracks)
+        for track in tracks:
+            start, end = track.offset, track.offset + track.cut.duration
+            assert 0.5 <= track.cut.duration <= 2.5 and end <= cut.duration + 1e-9
+            assert all(word.end <= start + 1e-9 or word.start >= end - 1e-9 for word in words(cut))
+            before = sum(word.end <= start + 1e-9 for word in words(cut))
+            places.add("start" if not before else "end" if before == len(words(cut)) else "between")
+            said = np.concatenate([audio[round(w.start * RATE) : round(w.end * RATE)] for w in words(cut)])
+            heard = audio[round(start * RATE) : round(end * RATE)]
+            assert abs(10 * np.log10((heard**2).mean() / (said**2).mean())) < 7  # words differ in level by 3 dB, to and fro
+    assert places == {"start", "end", "between"} and 40 < sounding < 80
+
+
 def test_broken_files_are_skipped_and_listed(tmp_path: Path) -> None:
     data, out = write_recordings(tmp_path, indices=12), tmp_path / "out"
     victims = sorted((data / "recordings").iterdir())[20:22]
