@@ -29,7 +29,10 @@ def transcribe(
         bool, typer.Option("--int8", help="Linear layers of int8, for the CPU: fewer bytes to read, a little less exact.")
     ] = False,
     compiled: Annotated[
-        bool, typer.Option("--compiled", help="Layers compiled for this processor, by its C++ compiler: the same words in less time.")
+        bool,
+        typer.Option(
+            "--compiled", help="Layers compiled for this processor, by its C++ compiler: the same words in less time; with --int8 too."
+        ),
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line and file.")] = False,
     srt: Annotated[bool, typer.Option("--srt", help="Subtitles.")] = False,
@@ -48,8 +51,6 @@ def transcribe(
         raise InputError("--json, --srt and --ctm: choose one")
     if bool(files) == mic:
         raise InputError("name audio files or --mic, one of the two")
-    if int8 and compiled:
-        raise InputError("--int8 and --compiled: choose one, compiled layers are in float32")
     if srt and len(files) > 1:
         raise InputError("--srt writes the subtitles of one file: call it once a file")
     if ctm:

@@ -4,8 +4,9 @@
     reallm data digits --data DIR --out work --train-strings 1 --epochs 1
     tools/bench/int8.py work/test.jsonl.gz --json int8.json
 
-The model, and the same one with int8 weights (reallm/layers/int8_linear.py; reallm transcribe --int8), hear each utterance in turns, one
-stream at a time, which begins before the clock does. A repeat is all utterances; words are counted once, since each repeat finds the same.
+The model, and the same one with int8 weights (reallm/layers/int8_linear.py; reallm transcribe --int8), both with compiled layers too
+(reallm/streaming/compiled; --compiled), hear each utterance in turns, one stream at a time, which begins before the clock does. A repeat
+is all utterances; words are counted once, since each repeat finds the same.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from reallm.data.cuts import load_audio, read_cuts, text_of
 from reallm.errors import at_least
 from reallm.layers.int8_linear import with_int8_weights
 from reallm.metrics.word_errors import ErrorCounts, align_words
+from reallm.streaming.compiled.system import with_compiled_layers
 from reallm.streaming.recognizer import Recognizer
 
 
@@ -41,6 +43,8 @@ def bench(arguments: argparse.Namespace, report: _measure.Report) -> None:
     system: Any = load_shared(arguments.model or published())
     system.to(arguments.device, getattr(torch, arguments.dtype))
     models = {arguments.dtype: system, "int8": with_int8_weights(copy.deepcopy(system))}
+    if arguments.dtype == "float32":
+        models |= {f"{name} compiled": with_compiled_layers(copy.deepcopy(model)) for name, model in models.items()}
     recognizers = {name: Recognizer(model) for name, model in models.items()}
     timer, said = _measure.Timer.of(arguments), {name: list[str]() for name in models}
     taken = {name: np.zeros(arguments.repeats) for name in models}
@@ -50,8 +54,7 @@ def bench(arguments: argparse.Namespace, report: _measure.Report) -> None:
         for name, turns in _measure.alternate(sides, arguments.repeats).items():
             taken[name] += [seconds for _, seconds in turns]
             said[name].append(turns[0][0])
-    changed = sum(one != other for one, other in zip(*said.values(), strict=True))
-    report.note(utterances=len(cuts), utterances_with_other_words=changed)
+    report.note(utterances=len(cuts))
     spreads = {name: _measure.Spread.of(seconds, 1000 / sum(cut.duration for cut in cuts)) for name, seconds in taken.items()}
     for name, texts in said.items():
         count = ErrorCounts()
@@ -65,6 +68,7 @@ def bench(arguments: argparse.Namespace, report: _measure.Report) -> None:
             ms_a_second=spreads[name],
             ratio=spreads[name].median / spreads[arguments.dtype].median,
             weights_mb=weight_bytes(models[name]) / 2**20,
+            utterances_with_other_words=sum(one != other for one, other in zip(texts, said[arguments.dtype], strict=True)),
         )
 
 

@@ -4,7 +4,7 @@
     tools/bench/stream.py --json stream.json
 
 Speech ReaLLM of 80 million random weights through the recognizer, one chunk a push, with greedy and with speculative greedy search,
-both with compiled layers too (reallm/streaming/compiled), and with int8 weights; the same system whose decoder is transformers'
+each with compiled layers too (reallm/streaming/compiled), with int8 weights, and with both; the same system whose decoder is transformers'
 LlamaForCausalLM with a dynamic cache, and the same weights; SpeechBrain's streaming Conformer-Transducer of as many parameters through its
 StreamingASR. All see as much left context, are in the same precision but for the row that says so, and say 4 tokens a second, by force.
 They take turns at one endless stream each, which has filled all windows before the first measurement. A row is a side and a chunk size:
@@ -116,15 +116,16 @@ def make_sides(arguments: argparse.Namespace, chunk: int) -> dict[str, Side]:
     """The sides, each about to hear its stream."""
     system = build(arguments.config).to(arguments.device, getattr(torch, arguments.dtype)).eval()
     system.encoder.chunk = ChunkSpec(chunk, system.encoder.chunk.left)
-    greedy, sides = system.searcher, {"reallm": recognizer_side(paced(copy.deepcopy(system)))}
-    if "compiled" not in arguments.without:
-        sides["compiled"] = recognizer_side(paced(with_compiled_layers(copy.deepcopy(system))))
-    system.searcher = SpeculativeGreedySearcher(ahead=chunk // system.adapter.stride + 1)
-    sides["speculative"] = recognizer_side(paced(copy.deepcopy(system)))
-    if "compiled" not in arguments.without:
-        sides["speculative compiled"] = recognizer_side(paced(with_compiled_layers(copy.deepcopy(system))))
-    if "int8" not in arguments.without:
-        sides["speculative int8"] = recognizer_side(paced(with_int8_weights(copy.deepcopy(system))))
+    greedy, sides = system.searcher, {}
+    searchers = {"": greedy, "speculative": SpeculativeGreedySearcher(ahead=chunk // system.adapter.stride + 1)}
+    for search, system.searcher in searchers.items():
+        for weights in ("", "int8"):
+            for layers in ("", "compiled"):
+                if {weights, layers}.isdisjoint(arguments.without):
+                    made = copy.deepcopy(system)
+                    made = with_int8_weights(made) if weights else made
+                    made = with_compiled_layers(made) if layers else made
+                    sides[" ".join(filter(None, (search, layers, weights))) or "reallm"] = recognizer_side(paced(made))
     system.searcher = greedy
     if "transformers" not in arguments.without:
         from _transformers import TransformersDecoder

@@ -46,6 +46,7 @@ from reallm.layers.int8_linear import with_int8_weights
 from reallm.protocols import ChunkSpec
 from reallm.searchers.greedy import GreedySearcher
 from reallm.searchers.speculative_greedy import SpeculativeGreedySearcher
+from reallm.streaming.compiled.system import with_compiled_layers
 from reallm.streaming.engine import Engine
 from reallm.streaming.state import tensors
 
@@ -64,6 +65,7 @@ def main() -> None:
     parser.add_argument("--chunk", type=int, metavar="FRAMES", help="chunk size, encoder frames; default: the system's own")
     parser.add_argument("--search", default="greedy", choices=["greedy", "speculative"], help="greedy: one position a pass of the decoder")
     parser.add_argument("--int8", action="store_true", help="int8 weights, on a processor")
+    parser.add_argument("--compiled", action="store_true", help="compiled layers, on a processor; they compute in one thread")
     parser.add_argument("--positions", type=int, help="of the decoder in a step, see GreedySearcher; default: until all rows are done")
     parser.add_argument("--resolution", type=float, default=0.1, help="between the B that holds and the one that fails, as a share of it")
     _measure.run(parser, bench)
@@ -108,6 +110,7 @@ def system_of(arguments: argparse.Namespace) -> Any:
     else:
         system.searcher = GreedySearcher(**kept)
     system = with_int8_weights(system) if arguments.int8 else system
+    system = with_compiled_layers(system) if arguments.compiled else system
     return system if digits else paced(system)
 
 

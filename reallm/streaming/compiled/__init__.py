@@ -1,4 +1,4 @@
-"""Streaming on a processor by kernels that are compiled where they run: one stream or a few, on one core, in float32.
+"""Streaming on a processor by kernels that are compiled where they run: one stream or a few, on one core, in float32 or with int8 weights.
 
     from reallm.streaming.compiled.system import with_compiled_layers
 

@@ -1,4 +1,5 @@
-// The streaming steps of a Conformer layer and of a Llama decoder for a processor, in float32, one thread: see __init__.py.
+// The streaming steps of a Conformer layer and of a Llama decoder for a processor, one thread: see __init__.py. All numbers are float32, but
+// for the weights of linear layers that have a scale: those are int8, and what they are multiplied with is rounded to int8, row by row.
 //
 // What a row of a batch gets does not depend on the other rows, nor on how many there are, to the bit: every sum is taken in one order,
 // whatever the rows that share its weights. Do not compile it with -ffast-math, which would let the compiler choose the order.
@@ -6,7 +7,13 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <vector>
+
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+#include <immintrin.h>
+#define UNSIGNED_BY_SIGNED  // products of bytes: what the rows are rounded to is moved to 0 … 255, and taken off again
+#endif
 
 namespace {
 
@@ -14,6 +21,7 @@ typedef float v16 __attribute__((vector_size(64), aligned(4), may_alias));
 typedef float v8 __attribute__((vector_size(32), aligned(4), may_alias));
 typedef float v4 __attribute__((vector_size(16), aligned(4), may_alias));
 typedef int32_t i16 __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int8_t b16 __attribute__((vector_size(16), aligned(1), may_alias));
 
 #ifdef __AVX512F__
 constexpr int WIDE = 4;  // vectors of a block of weights: with 6 rows, the sums fill 24 of 32 registers
@@ -22,7 +30,7 @@ constexpr int WIDE = 1;  // a vector is two registers of AVX2 or four of NEON: t
 #endif
 constexpr int64_t BLOCK = 16 * WIDE;  // columns
 constexpr int ROWS = 6;
-constexpr int64_t AHEAD = 2048;  // floats: weights are asked for so long before they are used, or half the bandwidth is lost (tools/bench/LOG.md)
+constexpr int64_t AHEAD = 8192;  // bytes: weights are asked for so long before they are used, or half the bandwidth is lost (tools/bench/LOG.md)
 
 inline int64_t up(int64_t n) { return (n + 15) / 16 * 16; }
 
@@ -81,7 +89,7 @@ void tile(const float* x, int64_t ldx, const float* w, int64_t ldw, const float*
   for (int64_t i = 0; i < k; ++i) {
     v16 row[NV];
     for (int v = 0; v < NV; ++v) {
-      __builtin_prefetch(w + i * ldw + AHEAD + 16 * v);
+      __builtin_prefetch((const char*)(w + i * ldw + 16 * v) + AHEAD);
       row[v] = *(const v16*)(w + i * ldw + 16 * v);
     }
     for (int m = 0; m < M; ++m) {
@@ -94,30 +102,85 @@ void tile(const float* x, int64_t ldx, const float* w, int64_t ldw, const float*
       if (n > 16 * v) store(y + m * ldy + 16 * v, acc[m][v], n - 16 * v);
 }
 
-template <int NV>
-void rows(const float* x, int64_t ldx, const float* w, int64_t ldw, const float* b, float* y, int64_t ldy, int64_t m, int64_t k, int64_t n) {
-  for (; m > 0; m -= ROWS, x += ROWS * ldx, y += ROWS * ldy) {
-    switch (m) {
-      case 1: tile<1, NV>(x, ldx, w, ldw, b, y, ldy, k, n); break;
-      case 2: tile<2, NV>(x, ldx, w, ldw, b, y, ldy, k, n); break;
-      case 3: tile<3, NV>(x, ldx, w, ldw, b, y, ldy, k, n); break;
-      case 4: tile<4, NV>(x, ldx, w, ldw, b, y, ldy, k, n); break;
-      case 5: tile<5, NV>(x, ldx, w, ldw, b, y, ldy, k, n); break;
-      default: tile<ROWS, NV>(x, ldx, w, ldw, b, y, ldy, k, n);
+// f(first row, how many) for m rows, at most ROWS at a time; how many is a constant.
+template <class F>
+void by_rows(int64_t m, F f) {
+  for (int64_t first = 0; first < m; first += ROWS) {
+    switch (m - first) {
+      case 1: f(first, std::integral_constant<int, 1>{}); break;
+      case 2: f(first, std::integral_constant<int, 2>{}); break;
+      case 3: f(first, std::integral_constant<int, 3>{}); break;
+      case 4: f(first, std::integral_constant<int, 4>{}); break;
+      case 5: f(first, std::integral_constant<int, 5>{}); break;
+      default: f(first, std::integral_constant<int, ROWS>{});
     }
+  }
+}
+
+// f(vectors of a block's width), a constant, for n columns.
+template <class F>
+void by_width(int64_t n, F f) {
+  switch (up(n) / 16) {
+    case 1: f(std::integral_constant<int, 1>{}); break;
+#ifdef __AVX512F__
+    case 2: f(std::integral_constant<int, 2>{}); break;
+    case 3: f(std::integral_constant<int, 3>{}); break;
+    case 4: f(std::integral_constant<int, 4>{}); break;
+#endif
   }
 }
 
 // y (m, n) = b + x (m, k) · w, of at most BLOCK columns n, of which up(n) may be read.
 void block(const float* x, int64_t ldx, const float* w, int64_t ldw, const float* b, float* y, int64_t ldy, int64_t m, int64_t k, int64_t n) {
-  switch (up(n) / 16) {
-    case 1: rows<1>(x, ldx, w, ldw, b, y, ldy, m, k, n); break;
-#ifdef __AVX512F__
-    case 2: rows<2>(x, ldx, w, ldw, b, y, ldy, m, k, n); break;
-    case 3: rows<3>(x, ldx, w, ldw, b, y, ldy, m, k, n); break;
-    case 4: rows<4>(x, ldx, w, ldw, b, y, ldy, m, k, n); break;
+  by_width(n, [&](auto width) {
+    by_rows(m, [&](int64_t row, auto count) {
+      tile<decltype(count)::value, decltype(width)::value>(x + row * ldx, ldx, w, ldw, b, y + row * ldy, ldy, k, n);
+    });
+  });
+}
+
+// To each of 16 sums, the products of the four bytes of x and the four of its lane in w.
+inline i16 add_products(i16 sums, int32_t x, i16 w) {
+#if defined(__AVX512VNNI__)
+  return (i16)_mm512_dpbusd_epi32((__m512i)sums, _mm512_set1_epi32(x), (__m512i)w);
+#elif defined(__AVXVNNI__)
+  __m256i half[2], weights[2];
+  std::memcpy(half, &sums, sizeof half);
+  std::memcpy(weights, &w, sizeof weights);
+  for (int i = 0; i < 2; ++i) half[i] = _mm256_dpbusd_avx_epi32(half[i], _mm256_set1_epi32(x), weights[i]);
+  std::memcpy(&sums, half, sizeof half);
+  return sums;
+#else
+  for (int j = 0; j < 4; ++j) sums += ((w << (24 - 8 * j)) >> 24) * (int32_t)(int8_t)(x >> 8 * j);
+  return sums;
 #endif
+}
+
+// y (n,) = b + step · scale · sums. Not inlined: whether product and sum become one operation may not hang on the tile that it would be in.
+__attribute__((noinline)) void to_floats(const i16* sums, float step, const float* scale, const float* b, float* y, int64_t n) {
+  const v16 product = __builtin_convertvector(*sums, v16) * step * *(const v16*)scale;
+  store(y, b ? product + *(const v16*)b : product, n);
+}
+
+// y (M, n) = b + step · scale · (x (M, 4 quads) · w (quads, 16 NV, 4)): n columns of it, at most 16 NV; each sum begins with ``first``.
+template <int M, int NV>
+void integer_tile(const int32_t* x, int64_t ldx, const float* step, const int8_t* w, const int32_t* first, const float* scale, const float* b,
+                  float* y, int64_t ldy, int64_t quads, int64_t n) {
+  i16 acc[M][NV];
+  for (int m = 0; m < M; ++m)
+    for (int v = 0; v < NV; ++v) acc[m][v] = *(const i16*)(first + 16 * v);
+  for (int64_t i = 0; i < quads; ++i, w += 64 * NV) {
+    i16 row[NV];
+    for (int v = 0; v < NV; ++v) {
+      __builtin_prefetch(w + 64 * v + AHEAD);
+      row[v] = *(const i16*)(w + 64 * v);
+    }
+    for (int m = 0; m < M; ++m)
+      for (int v = 0; v < NV; ++v) acc[m][v] = add_products(acc[m][v], x[m * ldx + i], row[v]);
   }
+  for (int m = 0; m < M; ++m)
+    for (int v = 0; v < NV; ++v)
+      if (n > 16 * v) to_floats(&acc[m][v], step[m], scale + 16 * v, b ? b + 16 * v : nullptr, y + m * ldy + 16 * v, n - 16 * v);
 }
 
 }  // namespace
@@ -125,8 +188,10 @@ void block(const float* x, int64_t ldx, const float* w, int64_t ldw, const float
 extern "C" {
 
 struct Linear {
-  const float* weight;  // blocks of (k, up to BLOCK columns), the last one of up(n % BLOCK)
+  const void* weight;  // blocks of (k, up to BLOCK columns) float32, the last one of up(n % BLOCK); or of (k / 4, columns, 4) int8
   const float* bias;  // (up(n),), or null
+  const float* scale;  // (up(n),) of int8 weights; null: they are float32
+  const int32_t* sums;  // (up(n),) of the int8 weights of a column
   int64_t k, n;
 };
 
@@ -156,25 +221,81 @@ struct Llama {
   float eps;
 };
 
+}  // extern "C"
+
+namespace {
+
+template <class T>
+T* room(std::vector<T>& held, int64_t size) {
+  if ((int64_t)held.size() < size + 16) held.resize(size + 16);
+  return held.data();
+}
+
+#ifdef UNSIGNED_BY_SIGNED
+constexpr int32_t ZERO = 128;
+#else
+constexpr int32_t ZERO = 0;
+#endif
+constexpr float MOST = 127;
+
+// x (k,) → bytes (up(k),), ZERO for 0 and MOST from it for the greatest; returns the step from one to the next. NaN where there is one in x.
+float to_bytes(const float* x, int64_t k, int8_t* bytes) {
+  const v16 zero = {}, half = zero + 12582912.0f;  // of which the last bit is worth 1: what is added is rounded to even
+  v16 most = zero, wrong = zero;
+  for (int64_t i = 0; i < k; i += 16) {
+    const v16 v = load(x + i, k - i), size = v < zero ? -v : v;
+    most = size > most ? size : most;
+    wrong += v * 0.0f;
+  }
+  float greatest = 1e-12f;
+  for (int i = 0; i < 16; ++i) greatest = most[i] > greatest ? most[i] : greatest;
+  const float scale = MOST / greatest;
+  for (int64_t i = 0; i < k; i += 16) {
+    const v16 rounded = load(x + i, k - i) * scale + half - half;
+    *(b16*)(bytes + i) = __builtin_convertvector(__builtin_convertvector(rounded, i16) + ZERO, b16);
+  }
+  return greatest / MOST + sum(wrong);
+}
+
+// As reallm_linear, of int8 weights. Integers are summed, without an error.
+void integer_linear(const Linear& linear, const float* x, int64_t m, float* y) {
+  thread_local std::vector<int32_t> bytes_, first_;
+  thread_local std::vector<float> steps_;
+  const int64_t k = linear.k, n = linear.n, quads = (k + 3) / 4, ldx = up(k) / 4;
+  int32_t *bytes = room(bytes_, m * ldx), *first = room(first_, up(n));
+  float* steps = room(steps_, m);
+  for (int64_t row = 0; row < m; ++row) steps[row] = to_bytes(x + row * k, k, (int8_t*)(bytes + row * ldx));
+  for (int64_t i = 0; i < up(n); ++i) first[i] = -ZERO * linear.sums[i];
+  for (int64_t at = 0; at < n; at += BLOCK) {
+    const int8_t* w = (const int8_t*)linear.weight + at * quads * 4;
+    by_width(n - at < BLOCK ? n - at : BLOCK, [&](auto width) {
+      by_rows(m, [&](int64_t row, auto count) {
+        integer_tile<decltype(count)::value, decltype(width)::value>(bytes + row * ldx, ldx, steps + row, w, first + at, linear.scale + at,
+                                                                     linear.bias ? linear.bias + at : nullptr, y + row * n + at, n, quads, n - at);
+      });
+    });
+  }
+}
+
+}  // namespace
+
+extern "C" {
+
 int64_t reallm_block() { return BLOCK; }
 
 // x (m, k) → y (m, n).
 void reallm_linear(const Linear* linear, const float* x, int64_t m, float* y) {
   const int64_t k = linear->k, n = linear->n;
+  if (linear->scale) return integer_linear(*linear, x, m, y);
   for (int64_t at = 0; at < n; at += BLOCK) {
     const int64_t width = n - at < BLOCK ? n - at : BLOCK;
-    block(x, k, linear->weight + at * k, up(width), linear->bias ? linear->bias + at : nullptr, y + at, n, m, k, width);
+    block(x, k, (const float*)linear->weight + at * k, up(width), linear->bias ? linear->bias + at : nullptr, y + at, n, m, k, width);
   }
 }
 
 }  // extern "C"
 
 namespace {
-
-float* room(std::vector<float>& held, int64_t size) {
-  if ((int64_t)held.size() < size + 16) held.resize(size + 16);
-  return held.data();
-}
 
 template <class F>
 void each(float* y, const float* x, int64_t n, F f) {

@@ -3,13 +3,16 @@
 A block of columns holds as many as have a register each to be summed in, so that a weight is read once for six rows::
 
     weight (D_out, D_in)     packed: blocks of (D_in, block) numbers, the last block as wide as it must be
+                             int8:   blocks of (D_in / 4, block, 4), since an instruction sums four products
 """
 
 import ctypes
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
+from reallm.layers.int8_linear import Int8Linear
 from reallm.streaming.compiled.library import kernels
 from reallm.streaming.compiled.native import LinearPointers, Native, require_float32
 
@@ -20,26 +23,34 @@ class PackedLinear(Native):
     """(…, D_in) → (…, D_out), both float32, in the calling thread alone: for few rows, of one stream or some.
 
     Args:
-        linear: whose weights are taken.
+        linear: whose weights are taken, float32 or int8 ones.
 
-    Raises InputError for weights that are not in float32 on the CPU, and as ``library.kernels``.
+    Raises InputError for weights that are not on the CPU, or in another type, and as ``library.kernels``.
     """
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, linear: nn.Linear | Int8Linear) -> None:
         super().__init__()
         require_float32(linear)
         self.in_features, self.out_features = linear.in_features, linear.out_features
         missing = -linear.out_features % LANES
-        weight = nn.functional.pad(linear.weight.detach(), (0, 0, 0, missing))
-        blocks = torch.split(weight, kernels().reallm_block())
-        self.register_buffer("weight", torch.cat([block.t().flatten() for block in blocks]))
-        self.register_buffer("bias", None if linear.bias is None else nn.functional.pad(linear.bias.detach(), (0, missing)))
+        together = 4 if isinstance(linear, Int8Linear) else 1  # numbers of a column that lie side by side
+        weight = pad(linear.weight.detach(), (0, -linear.in_features % together, 0, missing))
+        blocks = torch.split(weight.view(weight.size(0), -1, together), kernels().reallm_block())
+        scale, sums = (
+            (pad(linear.scale, (0, missing)), weight.sum(1, dtype=torch.int32)) if isinstance(linear, Int8Linear) else (None, None)
+        )
+        self.register_buffer("weight", torch.cat([block.transpose(0, 1).flatten() for block in blocks]))
+        self.register_buffer("bias", None if linear.bias is None else pad(linear.bias.detach(), (0, missing)))
+        self.register_buffer("scale", scale)
+        self.register_buffer("sums", sums)
         self.weight: Tensor
         self.bias: Tensor | None
+        self.scale: Tensor | None
+        self.sums: Tensor | None
 
     def _point(self) -> LinearPointers:
-        bias = None if self.bias is None else self.bias.data_ptr()
-        return LinearPointers(self.weight.data_ptr(), bias, self.in_features, self.out_features)
+        tensors = self.weight, self.bias, self.scale, self.sums
+        return LinearPointers(*(None if t is None else t.data_ptr() for t in tensors), self.in_features, self.out_features)
 
     def forward(self, x: Tensor) -> Tensor:
         assert x.dtype == torch.float32

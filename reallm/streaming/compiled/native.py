@@ -13,7 +13,10 @@ from reallm.errors import InputError
 class LinearPointers(ctypes.Structure):
     """kernels.cpp, Linear."""
 
-    _fields_ = [("weight", ctypes.c_void_p), ("bias", ctypes.c_void_p), ("k", ctypes.c_int64), ("n", ctypes.c_int64)]
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("weight", "bias", "scale", "sums")),
+        *((name, ctypes.c_int64) for name in ("k", "n")),
+    ]
 
 
 class NormPointers(ctypes.Structure):

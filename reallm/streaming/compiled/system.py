@@ -8,6 +8,7 @@ from torch import nn
 from reallm.decoders.llama import LlamaDecoder
 from reallm.encoders.conformer import ConformerLayer
 from reallm.errors import InputError
+from reallm.layers.int8_linear import Int8Linear
 from reallm.streaming.compiled.conformer import CompiledConformerLayer
 from reallm.streaming.compiled.library import kernels
 from reallm.streaming.compiled.linear import PackedLinear
@@ -17,6 +18,7 @@ from reallm.streaming.compiled.native import require_float32
 # The linear layers first: the others take them over.
 COMPILED: dict[type[nn.Module], Callable[..., nn.Module]] = {
     nn.Linear: PackedLinear,
+    Int8Linear: PackedLinear,
     ConformerLayer: CompiledConformerLayer,
     LlamaDecoder: CompiledLlamaDecoder,
 }
@@ -27,7 +29,8 @@ def with_compiled_layers(system: Any) -> Any:
 
     Its streams' results are those of before, up to the order in which float32 numbers are summed, and those of a row do not depend on
     the other rows, to the bit. Layers of other kinds gain by their linear layers alone. They compute in the thread that calls, whatever the
-    number of torch's threads: for one stream or some, a core each. The system is not to be saved or exported any more.
+    number of torch's threads: for one stream or some, a core each. Linear layers of int8 (``with_int8_weights``, beforehand) remain so, and
+    then results are those of int8 weights. The system is not to be saved or exported any more.
 
     Raises InputError for a system in training mode, on another device than the CPU or in another type than float32, for one without linear
     layers, and as ``library.kernels``, where there is no compiler.
@@ -36,7 +39,7 @@ def with_compiled_layers(system: Any) -> Any:
         raise InputError("compiled layers are for inference, and the system is in training mode: call system.eval() first")
     require_float32(system)
     kernels()
-    if not any(type(part) is nn.Linear for part in system.modules()):
+    if not any(type(part) in (nn.Linear, Int8Linear) for part in system.modules()):
         raise InputError(f"compiled layers: a {type(system).__name__} has no linear layers, use it as it is")
     root = nn.ModuleDict({"system": system})  # it may be a layer itself
     for kind, compiled in COMPILED.items():

@@ -44,20 +44,23 @@ def test_any_rate_format_and_channels(bundle: Path, tmp_path: Path, name: str, r
 
 def test_int8_weights_and_compiled_layers(bundle: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     soundfile.write(tmp_path / "a.wav", say(DIGITS), 8000)
-    step, layers = LevelSystem.step, set[type]()
+    step, layers = LevelSystem.step, set[tuple[type, torch.dtype]]()
 
     def seen_step(self: LevelSystem, *given: Any) -> Any:
-        layers.add(type(self.linear))
+        layers.add((type(self.linear), self.linear.weight.dtype))
         return step(self, *given)
 
     monkeypatch.setattr(LevelSystem, "step", seen_step)
-    for options, layer in (([], torch.nn.Linear), (["--int8"], Int8Linear), (["--compiled"], PackedLinear)):
+    for options, layer, dtype in (
+        ([], torch.nn.Linear, torch.float32),
+        (["--int8"], Int8Linear, torch.int8),
+        (["--compiled"], PackedLinear, torch.float32),
+        (["--int8", "--compiled"], PackedLinear, torch.int8),
+    ):
         assert run("transcribe", tmp_path / "a.wav", "--model", bundle, *options) == 0
         assert capsys.readouterr().out == text_of(DIGITS) + "\n"
-        assert layers == {layer}
+        assert layers == {(layer, dtype)}
         layers.clear()
-    assert run("transcribe", tmp_path / "a.wav", "--model", bundle, "--int8", "--compiled") == 2
-    assert "--int8 and --compiled: choose one" in capsys.readouterr().err
 
 
 def test_json_has_what_the_manual_says(bundle: Path, tmp_path: Path, capsys: Any) -> None:

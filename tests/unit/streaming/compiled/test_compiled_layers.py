@@ -1,6 +1,8 @@
 """Compiled layers: the results of the layers that they were made from, row by row, whatever the other rows do."""
 
 import copy
+import platform
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,9 @@ from reallm.bundle import load, published
 from reallm.decoders.llama import LlamaDecoder
 from reallm.encoders.conformer import ConformerEncoder
 from reallm.errors import InputError
+from reallm.layers.int8_linear import Int8Linear, with_int8_weights
 from reallm.registry import find
+from reallm.streaming.compiled import library
 from reallm.streaming.compiled.linear import PackedLinear
 from reallm.streaming.compiled.llama import CompiledLlamaDecoder
 from reallm.streaming.compiled.system import with_compiled_layers
@@ -47,6 +51,44 @@ def test_packed_linear(size: tuple[int, int], bias: bool) -> None:
         for row in range(0, 15, rows):
             assert torch.equal(packed(x.flatten(0, 1)[row : row + rows]), together[row : row + rows])
     assert torch.equal(packed(x.transpose(0, 1)), packed(x).transpose(0, 1)), "of any strides"
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("size", [(37, 85), (16, 64), (1, 1), (50, 130), (1376, 20)])
+@torch.inference_mode()
+def test_packed_int8_linear(size: tuple[int, int], bias: bool) -> None:
+    """The integers of Int8Linear, which are exact: the same results but for the last bit."""
+    torch.manual_seed(0)
+    linear = Int8Linear(nn.Linear(*size, bias=bias))
+    packed = PackedLinear(linear)
+    x = torch.randn(15, size[0]) * torch.logspace(-3, 3, 15).unsqueeze(1)
+    x[4], x[7, 0] = 0, 1e4  # of the others nothing is left
+    expected, together = linear(x), packed(x)
+    torch.testing.assert_close(together, expected, rtol=2e-6, atol=1e-6 * float(expected.abs().max()))
+    assert torch.equal(together[4], expected[4])
+    for rows in (1, 2, 7):
+        for row in range(0, 15, rows):
+            assert torch.equal(packed(x[row : row + rows]), together[row : row + rows])
+    x[3, -1] = torch.nan
+    spoilt = packed(x)
+    assert bool(spoilt[3].isnan().all())
+    x[3] = 0
+    assert torch.equal(torch.cat([spoilt[:3], spoilt[4:]]), torch.cat([together[:3], together[4:]]))
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the options of the compiler are of x86")
+@pytest.mark.parametrize("without", ["-mno-avx512vnni", "-mno-avx512f"])
+@torch.inference_mode()
+def test_linear_layers_on_older_processors(without: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = library.load([*library.compiler(), without, "-mno-avxvnni"], tmp_path)
+    torch.manual_seed(0)
+    floats = nn.Linear(37, 85)
+    x = torch.randn(9, 37)
+    expected = [PackedLinear(linear)(x) for linear in (floats, Int8Linear(floats))]
+    monkeypatch.setattr("reallm.streaming.compiled.linear.kernels", lambda: built)
+    got = [PackedLinear(linear)(x) for linear in (floats, Int8Linear(floats))]
+    assert near(got[0], expected[0])
+    torch.testing.assert_close(got[1], expected[1], rtol=2e-6, atol=1e-6)
 
 
 CONFORMER = {"input_dim": 8, "dim": 16, "layers": 2, "heads": 2, "hidden": 24, "kernel": 3, "chunk_size": 4, "left": 5, "right": 2}
@@ -127,9 +169,12 @@ def test_nan_stays_in_its_row() -> None:
     assert bool(spoilt_after.acoustic.encoder.layers[0].attention.keys[1].isnan().any())
 
 
-def test_streams_say_what_they_said() -> None:
-    plain = load(published())
-    compiled = with_compiled_layers(load(published()))
+@pytest.mark.parametrize("int8", [False, True])
+def test_streams_say_what_they_said(int8: bool) -> None:
+    plain, compiled = load(published()), load(published())
+    for system in (plain, compiled) if int8 else ():
+        with_int8_weights(system)
+    with_compiled_layers(compiled)
     audio, found = two_pauses(), []
     for system in (plain, compiled):
         stream = Recognizer(system).stream(end_of_speech=0.8)
@@ -138,7 +183,7 @@ def test_streams_say_what_they_said() -> None:
     expected, got = found
     assert got.text == expected.text and len(got.words) > 5
     assert [(w.word, w.start, w.end, w.emitted_at) for w in got.words] == [(w.word, w.start, w.end, w.emitted_at) for w in expected.words]
-    assert [w.confidence for w in got.words] == pytest.approx([w.confidence for w in expected.words], abs=1e-4)
+    assert [w.confidence for w in got.words] == pytest.approx([w.confidence for w in expected.words], abs=0.05 if int8 else 1e-4)
     assert got.speech_ends == expected.speech_ends
     with Engine(compiled, slots=3) as engine:
         stream = engine.stream()
@@ -146,15 +191,18 @@ def test_streams_say_what_they_said() -> None:
         assert stream.finish().text == expected.text
 
 
+@pytest.mark.parametrize("int8", [False, True])
 @pytest.mark.parametrize(("name", "searcher"), [("ctc", None), ("transducer", None), ("speech_reallm", "speculative_greedy")])
 @torch.inference_mode()
-def test_other_systems(name: str, searcher: str | None) -> None:
+def test_other_systems(name: str, searcher: str | None, int8: bool) -> None:
     torch.manual_seed(0)
     plain = find("system", name).tiny().eval()
+    if int8:
+        with_int8_weights(plain)
     if searcher is not None:
         plain.searcher = find("searcher", searcher).tiny()
     compiled = with_compiled_layers(copy.deepcopy(plain))
-    assert not any(type(part) is nn.Linear for part in compiled.modules())
+    assert not any(type(part) in (nn.Linear, Int8Linear) for part in compiled.modules())
     states = [plain.init_state(2), compiled.init_state(2)]
     for _ in range(5):
         wav = 0.1 * torch.randn(2, plain.chunk_samples)
