@@ -151,6 +151,12 @@ class LlamaDecoder(nn.Module):
             room = ~active | (position < self.capacity)
             require_all(room, f"a stream is longer than the {self.capacity} positions of full attention: {more_room(self)}")
 
+    def require_window(self, positions: int) -> None:
+        """Raises InputError for more ``positions`` at once than the window has."""
+        size = self.window or self.capacity
+        if positions > size:
+            raise InputError(f"{positions} positions at once in a window of {size}: at most as many as it has")
+
     def step(self, inputs: Tensor, active: Tensor, state: LlamaState) -> tuple[Tensor, LlamaState]:
         """One position of each active row: inputs (B, D), active (B,) → logits (B, V), state."""
         position = state.position
@@ -171,9 +177,8 @@ class LlamaDecoder(nn.Module):
 
         Raises InputError for more positions than the window has.
         """
+        self.require_window(inputs.size(1))
         first, size = state.position.unsqueeze(1), self.window or self.capacity
-        if inputs.size(1) > size:
-            raise InputError(f"{inputs.size(1)} positions at once in a window of {size}: at most as many as it has")
         ahead = torch.arange(inputs.size(1), device=inputs.device)
         slots = torch.arange(size, device=inputs.device)
         held = first - 1 - (first - 1 - slots) % size  # (B, W), the position in each slot; below 0 where there is none

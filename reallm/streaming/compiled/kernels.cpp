@@ -472,68 +472,91 @@ void reallm_conformer_layer(const ConformerLayer* layer, int64_t batch, int64_t 
   layer_norm(l.norm, y, y, m, dim);
 }
 
-// One position of B rows: x (B, dim), position (B,) → logits (B, V). keys, values: of each layer (B, kv_heads, slots, head_dim), written
-// into; position p lies in slot p mod slots.
-void reallm_llama_step(const Llama* llama, int64_t batch, const float* x, const int64_t* position, float* const* keys, float* const* values,
-                       float* logits) {
-  thread_local std::vector<float> hidden_, normed_, query_, key_, attended_, out_, gate_, up_, angles_, scores_;
+// The next K positions of B rows: x (B, K, dim), position (B,) of the first → logits (B, K, V). keys, values: of each layer the rings (B, kv_heads,
+// slots, head_dim), in which position p lies in slot p mod slots. new_keys, new_values: of each layer (B, kv_heads, K, head_dim), written to,
+// while the rings are not; null, where K is 1: they are written to the rings.
+void reallm_llama(const Llama* llama, int64_t batch, int64_t ahead, const float* x, const int64_t* position, float* const* keys,
+                  float* const* values, float* const* new_keys, float* const* new_values, float* logits) {
+  thread_local std::vector<float> hidden_, normed_, query_, key_, attended_, out_, gate_, up_, angles_, scores_, new_keys_, new_values_;
   const Llama& l = *llama;
   const int64_t dim = l.dim, head = l.head_dim, half = head / 2, whole = head / 16 * 16, of_keys = l.kv_heads * head, inner = l.layer[0].gate.n;
-  float *h = room(hidden_, batch * dim), *normed = room(normed_, batch * dim), *query = room(query_, batch * dim);
-  float *key = room(key_, 2 * batch * of_keys), *value = key + batch * of_keys, *attended = room(attended_, batch * dim);
-  float *out = room(out_, batch * dim), *gate = room(gate_, batch * inner), *raised = room(up_, batch * inner);
-  float *angles = room(angles_, batch * head), *scores = room(scores_, up(l.slots));
-  std::memcpy(h, x, sizeof(float) * batch * dim);
-  for (int64_t row = 0; row < batch; ++row)
-    for (int64_t i = 0; i < half; ++i) {  // in double: in float an endless stream loses them after some hours
-      const double angle = position[row] * l.frequency[i];
-      angles[row * head + i] = (float)std::cos(angle), angles[row * head + half + i] = (float)std::sin(angle);
+  const int64_t m = batch * ahead, share = l.heads / l.kv_heads, most = up(l.slots + ahead);
+  float *h = room(hidden_, m * dim), *normed = room(normed_, m * dim), *query = room(query_, m * dim);
+  float *key = room(key_, 2 * m * of_keys), *value = key + m * of_keys, *attended = room(attended_, m * dim);
+  float *out = room(out_, m * dim), *gate = room(gate_, m * inner), *raised = room(up_, m * inner);
+  float *angles = room(angles_, m * head), *scores = room(scores_, ahead * most);
+  float *own_keys = room(new_keys_, m * of_keys), *own_values = room(new_values_, m * of_keys);
+  std::memcpy(h, x, sizeof(float) * m * dim);
+  for (int64_t i = 0; i < m; ++i)
+    for (int64_t j = 0; j < half; ++j) {  // in double: in float an endless stream loses them after some hours
+      const double angle = (position[i / ahead] + i % ahead) * l.frequency[j];
+      angles[i * head + j] = (float)std::cos(angle), angles[i * head + half + j] = (float)std::sin(angle);
     }
   const float factor = 1.0f / std::sqrt((float)head);
   for (int64_t n = 0; n < l.layers; ++n) {
     const LlamaLayer& layer = l.layer[n];
-    rms_norm(layer.attention_norm, l.eps, h, normed, batch, dim);
-    reallm_linear(&layer.query, normed, batch, query);
-    reallm_linear(&layer.key, normed, batch, key);
-    reallm_linear(&layer.value, normed, batch, value);
+    rms_norm(layer.attention_norm, l.eps, h, normed, m, dim);
+    reallm_linear(&layer.query, normed, m, query);
+    reallm_linear(&layer.key, normed, m, key);
+    reallm_linear(&layer.value, normed, m, value);
     for (int64_t row = 0; row < batch; ++row) {
-      const float *cos = angles + row * head, *sin = cos + half;
-      const int64_t slot = position[row] % l.slots, seen = position[row] + 1 < l.slots ? position[row] + 1 : l.slots;
-      rotate(query + row * dim, query + row * dim, l.heads, half, cos, sin, factor);
-      rotate(key + row * of_keys, key + row * of_keys, l.kv_heads, half, cos, sin, 1.0f);
+      const int64_t first = position[row], seen = first < l.slots ? first : l.slots;
       for (int64_t g = 0; g < l.kv_heads; ++g) {
-        const int64_t ring = ((row * l.kv_heads + g) * l.slots) * head;
-        float *ring_keys = keys[n] + ring, *ring_values = values[n] + ring;
-        std::memcpy(ring_keys + slot * head, key + row * of_keys + g * head, sizeof(float) * head);
-        std::memcpy(ring_values + slot * head, value + row * of_keys + g * head, sizeof(float) * head);
-        const int64_t share = l.heads / l.kv_heads;
+        const int64_t of_row = row * l.kv_heads + g;
+        float *ring_keys = keys[n] + of_row * l.slots * head, *ring_values = values[n] + of_row * l.slots * head;
+        float *more_keys = (new_keys ? new_keys[n] : own_keys) + of_row * ahead * head;
+        float *more_values = (new_values ? new_values[n] : own_values) + of_row * ahead * head;
+        for (int64_t t = 0; t < ahead; ++t) {
+          const int64_t i = row * ahead + t;
+          const float *cos = angles + i * head, *sin = cos + half;
+          rotate(query + i * dim + g * share * head, query + i * dim + g * share * head, share, half, cos, sin, factor);
+          rotate(key + i * of_keys + g * head, more_keys + t * head, 1, half, cos, sin, 1.0f);
+          std::memcpy(more_values + t * head, value + i * of_keys + g * head, sizeof(float) * head);
+        }
         for (int64_t q = g * share; q < (g + 1) * share; ++q) {
-          for (int64_t j = 0; j < seen; ++j) scores[j] = dot(query + row * dim + q * head, ring_keys + j * head, head);
-          for (int64_t j = seen; j < up(seen); ++j) scores[j] = -INFINITY;
-          softmax(scores, seen);
-          float* put = attended + row * dim + q * head;
-          for (int64_t e = 0; e < whole; e += BLOCK)
-            block(scores, seen, ring_values + e, head, nullptr, put + e, dim, 1, seen, whole - e < BLOCK ? whole - e : BLOCK);
-          if (whole < head) {  // apart, since what lies behind the last ring is not to be read
-            v16 total = {};
-            for (int64_t j = 0; j < seen; ++j) total += scores[j] * load(ring_values + j * head + whole, head - whole);
-            store(put + whole, total, head - whole);
+          const int64_t put = row * ahead * dim + q * head;
+          for (int64_t t = 0; t < ahead; ++t) {
+            float* s = scores + t * most;
+            const float* asks = query + put + t * dim;
+            for (int64_t j = 0; j < seen; ++j) s[j] = dot(asks, ring_keys + j * head, head);
+            for (int64_t j = 0; j <= t; ++j) s[seen + j] = dot(asks, more_keys + j * head, head);
+            for (int64_t j = seen + t + 1; j < most; ++j) s[j] = -INFINITY;
+            for (int64_t j = 0; j <= t; ++j)
+              if (first + j >= l.slots) s[(first + j) % l.slots] = -INFINITY;  // gone from its window
+            softmax(s, seen + ahead);
           }
+          for (int64_t e = 0; e < whole; e += BLOCK) {
+            const int64_t width = whole - e < BLOCK ? whole - e : BLOCK;
+            float* y = attended + put + e;
+            block(scores, most, ring_values + e, head, nullptr, y, dim, ahead, seen, width);
+            for (int64_t t = 0; t < ahead; ++t) block(scores + t * most + seen, most, more_values + e, head, y + t * dim, y + t * dim, dim, 1, t + 1, width);
+          }
+          if (whole < head)  // apart, since what lies behind the last ring is not to be read
+            for (int64_t t = 0; t < ahead; ++t) {
+              v16 total = {};
+              for (int64_t j = 0; j < seen; ++j) total += scores[t * most + j] * load(ring_values + j * head + whole, head - whole);
+              for (int64_t j = 0; j <= t; ++j) total += scores[t * most + seen + j] * load(more_values + j * head + whole, head - whole);
+              store(attended + put + t * dim + whole, total, head - whole);
+            }
+        }
+        if (!new_keys) {
+          std::memcpy(ring_keys + first % l.slots * head, more_keys, sizeof(float) * head);
+          std::memcpy(ring_values + first % l.slots * head, more_values, sizeof(float) * head);
         }
       }
     }
-    reallm_linear(&layer.out, attended, batch, out);
-    add(h, out, batch * dim, 1.0f);
-    rms_norm(layer.feed_forward_norm, l.eps, h, normed, batch, dim);
-    reallm_linear(&layer.gate, normed, batch, gate);
-    reallm_linear(&layer.up, normed, batch, raised);
-    silu(gate, batch * inner);
-    for (int64_t i = 0; i < batch * inner; ++i) gate[i] *= raised[i];
-    reallm_linear(&layer.down, gate, batch, out);
-    add(h, out, batch * dim, 1.0f);
+    reallm_linear(&layer.out, attended, m, out);
+    add(h, out, m * dim, 1.0f);
+    rms_norm(layer.feed_forward_norm, l.eps, h, normed, m, dim);
+    reallm_linear(&layer.gate, normed, m, gate);
+    reallm_linear(&layer.up, normed, m, raised);
+    silu(gate, m * inner);
+    for (int64_t i = 0; i < m * inner; ++i) gate[i] *= raised[i];
+    reallm_linear(&layer.down, gate, m, out);
+    add(h, out, m * dim, 1.0f);
   }
-  rms_norm(l.norm, l.eps, h, normed, batch, dim);
-  reallm_linear(&l.output, normed, batch, logits);
+  rms_norm(l.norm, l.eps, h, normed, m, dim);
+  reallm_linear(&l.output, normed, m, logits);
 }
 
 }  // extern "C"

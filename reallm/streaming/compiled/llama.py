@@ -1,4 +1,4 @@
-"""A position of a Llama decoder as one call."""
+"""A position of a Llama decoder, or several, as one call."""
 
 import ctypes
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reallm.decoders.llama import LlamaDecoder, LlamaState
+from reallm.decoders.llama import Extension, LlamaDecoder, LlamaState
 from reallm.layers.rope import frequencies
 from reallm.streaming.compiled.library import kernels
 from reallm.streaming.compiled.native import LinearPointers, Native
@@ -35,7 +35,7 @@ class DecoderPointers(ctypes.Structure):
 
 
 class CompiledLlamaDecoder(Native, LlamaDecoder):
-    """A Llama decoder whose ``step`` is the kernel's. The other passes are as before, by the packed linear layers.
+    """A Llama decoder whose ``step`` and ``extend`` are the kernel's. In parallel it computes as before, by the packed linear layers.
 
     Args:
         decoder: whose linear layers are packed (linear.py); it is this one's from now on.
@@ -64,14 +64,33 @@ class CompiledLlamaDecoder(Native, LlamaDecoder):
 
     def step(self, inputs: Tensor, active: Tensor, state: LlamaState) -> tuple[Tensor, LlamaState]:
         """One position of each active row: inputs (B, D), active (B,) → logits (B, V), state."""
-        position = state.position.contiguous()
-        self.require_room(active, position)
-        inputs = inputs.contiguous()
-        keys, values = (tuple(ring.contiguous() for ring in rings) for rings in (state.keys, state.values))
-        assert inputs.dtype == keys[0].dtype == torch.float32
-        logits = inputs.new_empty(inputs.size(0), self.vocab_size)
-        rings = [(ctypes.c_void_p * len(held))(*(ring.data_ptr() for ring in held)) for held in (keys, values)]
-        kernels().reallm_llama_step(
-            *(ctypes.byref(self.pointers[0]), inputs.size(0), inputs.data_ptr(), position.data_ptr(), *rings, logits.data_ptr())
+        self.require_room(active, state.position)
+        state = LlamaState(state.position, *(tuple(ring.contiguous() for ring in rings) for rings in (state.keys, state.values)))
+        return self._run(inputs.unsqueeze(1), state, None).squeeze(1), LlamaState(state.position + active, state.keys, state.values)
+
+    def extend(self, inputs: Tensor, state: LlamaState) -> tuple[Tensor, Extension]:
+        """The next K positions of all rows in one pass: inputs (B, K, D) → logits (B, K, V), and what ``accept`` takes; no state changes.
+
+        Raises InputError for more positions than the window has.
+        """
+        self.require_window(inputs.size(1))
+        shape = inputs.size(0), self._attention.kv_heads, inputs.size(1), self._attention.head_dim
+        extension = Extension(*(tuple(inputs.new_empty(shape) for _ in self.layers) for _ in range(2)))
+        return self._run(inputs, state, extension), extension
+
+    def _run(self, inputs: Tensor, state: LlamaState, extension: Extension | None) -> Tensor:
+        """inputs (B, K, D) → logits (B, K, V); without an extension the rings are written into."""
+        inputs, position = inputs.contiguous(), state.position.contiguous()
+        rings = [tuple(ring.contiguous() for ring in held) for held in (state.keys, state.values)]
+        assert inputs.dtype == rings[0][0].dtype == torch.float32
+        logits = inputs.new_empty(*inputs.shape[:2], self.vocab_size)
+        new = (None, None) if extension is None else map(_pointers, (extension.keys, extension.values))
+        kernels().reallm_llama(
+            *(ctypes.byref(self.pointers[0]), *inputs.shape[:2], inputs.data_ptr(), position.data_ptr()),
+            *(*map(_pointers, rings), *new, logits.data_ptr()),
         )
-        return logits, LlamaState(position + active, keys, values)
+        return logits
+
+
+def _pointers(tensors: tuple[Tensor, ...]) -> Any:
+    return (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))

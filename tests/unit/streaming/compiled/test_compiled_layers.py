@@ -149,12 +149,35 @@ def test_llama(sizes: dict[str, Any]) -> None:
         for row in range(batch):
             one, alone[row] = compiled.step(inputs[row : row + 1], active[row : row + 1], alone[row])
             assert torch.equal(one, got[row : row + 1]), "to the bit, whatever shares the batch"
-    ahead = torch.randn(batch, 3, plain.input_dim)
-    assert near(compiled.extend(ahead, states[1])[0], plain.extend(ahead, states[0])[0])
     if plain.capacity:
         with pytest.raises(InputError, match="longer than the 40 positions"):
             for _ in range(20):
                 _, states[1] = compiled.step(inputs, torch.ones(batch, dtype=torch.bool), states[1])
+
+
+@pytest.mark.parametrize("sizes", [{}, {"window": 0, "capacity": 60}, {"dim": 72, "heads": 2, "kv_heads": 1, "window": 20}], ids=str)
+@torch.inference_mode()
+def test_llama_some_positions_at_once(sizes: dict[str, Any]) -> None:
+    """From an empty ring until it has come round, of rows of different age; of some positions a few are accepted."""
+    torch.manual_seed(0)
+    plain = LlamaDecoder(**{**LLAMA, **sizes}).eval()
+    compiled = with_compiled_layers(copy.deepcopy(plain))
+    batch, most = 3, plain.window or 9
+    states, alone = [plain.init_state(batch), compiled.init_state(batch)], [compiled.init_state(1) for _ in range(batch)]
+    for number in range(12):
+        inputs, count = torch.randn(batch, 1 + number % most, plain.input_dim), torch.tensor([0, 1, min(3, 1 + number % most)])
+        before = copy.deepcopy(states[1])
+        (logits, first), (got, second) = (part.extend(inputs, state) for part, state in zip((plain, compiled), states, strict=True))
+        assert near(got, logits) and equal(states[1], before)
+        assert all(near(b, a) for a, b in zip(tensors(first), tensors(second), strict=True))
+        for row in range(batch):
+            one, own = compiled.extend(inputs[row : row + 1], alone[row])
+            assert torch.equal(one, got[row : row + 1]), "to the bit, whatever shares the batch"
+            alone[row] = compiled.accept(own, count[row : row + 1], alone[row])
+        states = [part.accept(own, count, state) for part, own, state in zip((plain, compiled), (first, second), states, strict=True)]
+    assert int(states[1].position[2]) > (plain.window or 25)
+    with pytest.raises(InputError, match=f"{most + 60} positions at once"):
+        compiled.extend(torch.randn(batch, most + 60, plain.input_dim), states[1])
 
 
 @torch.inference_mode()
