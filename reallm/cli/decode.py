@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from reallm.cli._cpu_layers import Compiled, Int8, use_cpu_layers
 from reallm.cli._settings import PhraseBonus, Phrases
 from reallm.cli._workers import Dask, Jobs
 from reallm.errors import InputError
@@ -34,6 +35,8 @@ def decode(
     rtf_utterances: Annotated[int, typer.Option(min=0, help="Measure the real-time factor on so many.")] = 20,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16: of all weights; default: as the model has them.")] = None,
+    int8: Int8 = False,
+    compiled: Compiled = False,
     jobs: Jobs = 1,
     dask: Dask = None,
 ) -> None:
@@ -48,6 +51,8 @@ def decode(
         raise InputError(f"--n-best {n_best}{too_many if beam else f' is for a beam search: add --beam {n_best}'}")
     if dtype not in (None, "float32", "bfloat16", "float16"):
         raise InputError(f"--dtype {dtype}: float32, bfloat16 or float16")
+    if compiled and dask:
+        raise InputError("--compiled is for the processor of this machine, and --dask for others: leave one out")
     import shutil
 
     import torch
@@ -87,6 +92,8 @@ def decode(
             system.to(device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {device}: {str(error).splitlines()[0]}") from None
+    parameters = sum(p.numel() for p in system.parameters())  # other layers have none
+    settings |= use_cpu_layers(system, int8, compiled)
 
     decoder = ShardDecoder(system, streams, piece_ms / 1000, input_rate, n_best or 0, compare_offline)
     parts = out.resolve().with_name(f".{out.resolve().name}.parts")
@@ -106,7 +113,7 @@ def decode(
     facts: dict[str, Any] = {
         "system": spec_of(system).name,
         "times_known": times_known(system),
-        "parameters": sum(p.numel() for p in system.parameters()),
+        "parameters": parameters,
         "model": str(model),
         **training_facts(model),
         **delays,

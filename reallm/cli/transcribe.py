@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from reallm.cli._cpu_layers import Compiled, Int8, use_cpu_layers
 from reallm.cli._settings import PhraseBonus, Phrases
 from reallm.errors import InputError
 
@@ -25,15 +26,8 @@ def transcribe(
     end_of_speech: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Begin a new line where nothing was said for so long.")
     ] = None,
-    int8: Annotated[
-        bool, typer.Option("--int8", help="Linear layers of int8, for the CPU: fewer bytes to read, a little less exact.")
-    ] = False,
-    compiled: Annotated[
-        bool,
-        typer.Option(
-            "--compiled", help="Layers compiled for this processor, by its C++ compiler: the same words in less time; with --int8 too."
-        ),
-    ] = False,
+    int8: Int8 = False,
+    compiled: Compiled = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line and file.")] = False,
     srt: Annotated[bool, typer.Option("--srt", help="Subtitles.")] = False,
     ctm: Annotated[
@@ -65,14 +59,7 @@ def transcribe(
     from reallm.streaming.options import choose
 
     system: Any = load_shared(model or published())
-    if int8:
-        from reallm.layers.int8_linear import with_int8_weights
-
-        with_int8_weights(system)
-    if compiled:
-        from reallm.streaming.compiled.system import with_compiled_layers
-
-        system = with_compiled_layers(system)
+    use_cpu_layers(system, int8, compiled)
     if delay is not None:
         use_delay(system, delay)
     use_phrases(system, phrases, phrase_bonus)

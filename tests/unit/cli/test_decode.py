@@ -68,6 +68,24 @@ def test_decode_and_score(bundle: Path, manifest: Path, tmp_path: Path, capsys: 
     assert {**again, "git": None} == {**results, "git": None}
 
 
+def test_int8_weights_and_compiled_layers(bundle: Path, manifest: Path, tmp_path: Path, capsys: Any) -> None:
+    """Options of the decoding, which the results name; workers of this machine have them too."""
+    options = ["--cuts", manifest, "--streams", 5, "--rtf-utterances", 1, "--int8", "--compiled", "--compare-offline"]
+    found = {}
+    for jobs in (1, 2):
+        out = tmp_path / f"jobs-{jobs}"
+        assert run("decode", bundle, *options, "--jobs", jobs, "--out", out) == 0
+        assert "WER 0.00 %" in capsys.readouterr().out
+        found[jobs] = json.loads((out / "results.json").read_text())
+        assert found[jobs]["settings"] == {"int8": True, "compiled": True} and found[jobs]["offline_mismatches"] == []
+    assert run("decode", bundle, "--cuts", manifest, "--out", tmp_path / "plain") == 0
+    plain = json.loads((tmp_path / "plain" / "results.json").read_text())
+    assert plain["settings"] == {} and plain["parameters"] == found[1]["parameters"] == found[2]["parameters"] > 0
+    capsys.readouterr()
+    assert run("decode", bundle, *options, "--dask", "tcp://127.0.0.1:1", "--out", tmp_path / "other") == 2
+    assert "--compiled is for the processor of this machine" in capsys.readouterr().err
+
+
 def test_cuts_without_words_are_decoded_and_not_scored(bundle: Path, manifest: Path, tmp_path: Path, capsys: Any) -> None:
     out = tmp_path / "out"
     options = ["--cuts", manifest, "--out", out, "--rtf-utterances", 0, "--limit", 3]
