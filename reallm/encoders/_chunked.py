@@ -133,11 +133,12 @@ class ChunkedEncoder(nn.Module):
             return mask_padding(enc, lens), lens, advance(active, after, state)
         window = torch.cat([state.pending, x], dim=1)  # (B, R + C, D)
         valid = torch.cat([state.pending_valid, length_mask(lens, size)], dim=1)
-        enc, left_valid, layers = self._one_chunk(window, valid, state.left_valid, state.layers)
+        # Of a row that rests nothing is kept: layers may leave out what has no valid frame.
+        enc, left_valid, layers = self._one_chunk(window, valid & active.unsqueeze(1), state.left_valid, state.layers)
         emitted = (valid[:, :size] & active.unsqueeze(1)).sum(1)
         if may_end(final):  # look-ahead has its own turn when nothing follows
             rest = (0, 0, 0, size)
-            rest_valid = nn.functional.pad(valid[:, size:], rest[2:])
+            rest_valid = nn.functional.pad(valid[:, size:] & final.unsqueeze(1), rest[2:])
             enc_rest, _, _ = self._one_chunk(nn.functional.pad(window[:, size:], rest), rest_valid, left_valid, layers)
             enc = torch.cat([enc, enc_rest[:, :right]], dim=1)
             emitted = torch.where(final, valid.sum(1), emitted)

@@ -1,5 +1,5 @@
-// The streaming steps of a Conformer layer and of a Llama decoder for a processor, one thread: see __init__.py. All numbers are float32, but
-// for the weights of linear layers that have a scale: those are int8, and what they are multiplied with is rounded to int8, row by row.
+// The streaming steps of a Conformer layer and of a Llama decoder for a processor, one thread: see __init__.py. All numbers are float32,
+// but for the weights of linear layers that have a scale: those are int8, and what they are multiplied with is rounded to int8, row by row.
 //
 // What a row of a batch gets does not depend on the other rows, nor on how many there are, to the bit: every sum is taken in one order,
 // whatever the rows that share its weights. Do not compile it with -ffast-math, which would let the compiler choose the order.
@@ -30,7 +30,7 @@ constexpr int WIDE = 1;  // a vector is two registers of AVX2 or four of NEON: t
 #endif
 constexpr int64_t BLOCK = 16 * WIDE;  // columns
 constexpr int ROWS = 6;
-constexpr int64_t AHEAD = 8192;  // bytes: weights are asked for so long before they are used, or half the bandwidth is lost (tools/bench/LOG.md)
+constexpr int64_t AHEAD = 8192;  // bytes that weights are asked for ahead, or half the bandwidth is lost (tools/bench/LOG.md)
 
 inline int64_t up(int64_t n) { return (n + 15) / 16 * 16; }
 
@@ -131,7 +131,8 @@ void by_width(int64_t n, F f) {
 }
 
 // y (m, n) = b + x (m, k) · w, of at most BLOCK columns n, of which up(n) may be read.
-void block(const float* x, int64_t ldx, const float* w, int64_t ldw, const float* b, float* y, int64_t ldy, int64_t m, int64_t k, int64_t n) {
+void block(const float* x, int64_t ldx, const float* w, int64_t ldw, const float* b, float* y, int64_t ldy, int64_t m, int64_t k,
+           int64_t n) {
   by_width(n, [&](auto width) {
     by_rows(m, [&](int64_t row, auto count) {
       tile<decltype(count)::value, decltype(width)::value>(x + row * ldx, ldx, w, ldw, b, y + row * ldy, ldy, k, n);
@@ -156,7 +157,7 @@ inline i16 add_products(i16 sums, int32_t x, i16 w) {
 #endif
 }
 
-// y (n,) = b + step · scale · sums. Not inlined: whether product and sum become one operation may not hang on the tile that it would be in.
+// y (n,) = b + step · scale · sums. Not inlined: whether product and sum become one operation may not hang on the tile around it.
 __attribute__((noinline)) void to_floats(const i16* sums, float step, const float* scale, const float* b, float* y, int64_t n) {
   const v16 product = __builtin_convertvector(*sums, v16) * step * *(const v16*)scale;
   store(y, b ? product + *(const v16*)b : product, n);
@@ -164,8 +165,8 @@ __attribute__((noinline)) void to_floats(const i16* sums, float step, const floa
 
 // y (M, n) = b + step · scale · (x (M, 4 quads) · w (quads, 16 NV, 4)): n columns of it, at most 16 NV; each sum begins with ``first``.
 template <int M, int NV>
-void integer_tile(const int32_t* x, int64_t ldx, const float* step, const int8_t* w, const int32_t* first, const float* scale, const float* b,
-                  float* y, int64_t ldy, int64_t quads, int64_t n) {
+void integer_tile(const int32_t* x, int64_t ldx, const float* step, const int8_t* w, const int32_t* first, const float* scale,
+                  const float* b, float* y, int64_t ldy, int64_t quads, int64_t n) {
   i16 acc[M][NV];
   for (int m = 0; m < M; ++m)
     for (int v = 0; v < NV; ++v) acc[m][v] = *(const i16*)(first + 16 * v);
@@ -238,7 +239,7 @@ constexpr int32_t ZERO = 0;
 #endif
 constexpr float MOST = 127;
 
-// x (k,) → bytes (up(k),), ZERO for 0 and MOST from it for the greatest; returns the step from one to the next. NaN where there is one in x.
+// x (k,) → bytes (up(k),), ZERO for 0 and MOST from it for the greatest; returns the step from one to the next, NaN if there is one in x.
 float to_bytes(const float* x, int64_t k, int8_t* bytes) {
   const v16 zero = {}, half = zero + 12582912.0f;  // of which the last bit is worth 1: what is added is rounded to even
   v16 most = zero, wrong = zero;
@@ -268,10 +269,11 @@ void integer_linear(const Linear& linear, const float* x, int64_t m, float* y) {
   for (int64_t i = 0; i < up(n); ++i) first[i] = -ZERO * linear.sums[i];
   for (int64_t at = 0; at < n; at += BLOCK) {
     const int8_t* w = (const int8_t*)linear.weight + at * quads * 4;
+    const float *scale = linear.scale + at, *bias = linear.bias ? linear.bias + at : nullptr;
     by_width(n - at < BLOCK ? n - at : BLOCK, [&](auto width) {
       by_rows(m, [&](int64_t row, auto count) {
-        integer_tile<decltype(count)::value, decltype(width)::value>(bytes + row * ldx, ldx, steps + row, w, first + at, linear.scale + at,
-                                                                     linear.bias ? linear.bias + at : nullptr, y + row * n + at, n, quads, n - at);
+        integer_tile<decltype(count)::value, decltype(width)::value>(bytes + row * ldx, ldx, steps + row, w, first + at, scale, bias,
+                                                                     y + row * n + at, n, quads, n - at);
       });
     });
   }
@@ -385,7 +387,8 @@ void half_feed_forward(const Norm& norm, const Linear& up_, const Linear& down, 
 
 extern "C" {
 
-// One chunk of S frames, of which ``size`` are its own, and the others look-ahead, of B rows: x (B, S, dim) → y.
+// One chunk of S frames, of which ``size`` are its own, and the others look-ahead, of B rows: x (B, S, dim) → y. Rows without a valid
+// frame cost nothing: zeros come out, and are what their context goes on with.
 //
 // valid (B, S); mask (B, S or 1, left + S), by its strides, true = is attended to. keys, values (B, left, dim) and frames (B, before, dim)
 // are the context, rows that far apart; all_keys, all_values (B, left + S, dim) and all_frames (B, before + S + after, dim) become
@@ -395,22 +398,41 @@ void reallm_conformer_layer(const ConformerLayer* layer, int64_t batch, int64_t 
                             int64_t keys_row, const float* values, int64_t values_row, const float* frames, int64_t frames_row,
                             float* all_keys, float* all_values, float* all_frames, const float* cos, const float* sin) {
   thread_local Half at;
-  thread_local std::vector<float> projected_, turned_, packed_, scores_, attended_;
+  thread_local std::vector<float> taken_, projected_, turned_, packed_, scores_, attended_;
+  thread_local std::vector<int64_t> heard;  // rows that have a valid frame
   const ConformerLayer& l = *layer;
-  const int64_t dim = l.dim, m = batch * span, head = dim / l.heads, half = head / 2, count = left + span, most = up(count);
-  std::memcpy(y, x, sizeof(float) * m * dim);
-  half_feed_forward(l.in_norm, l.in_up, l.in_down, y, m, dim, at);
+  const int64_t dim = l.dim, head = dim / l.heads, half = head / 2, count = left + span, most = up(count);
+  const int64_t taps = l.before + 1 + l.after, length = taps - 1 + span;
+  heard.clear();
+  for (int64_t row = 0; row < batch; ++row) {
+    float *row_keys = all_keys + row * count * dim, *row_values = all_values + row * count * dim;
+    float* sequence = all_frames + row * length * dim;
+    std::memcpy(row_keys, keys + row * keys_row, sizeof(float) * left * dim);
+    std::memcpy(row_values, values + row * values_row, sizeof(float) * left * dim);
+    std::memcpy(sequence, frames + row * frames_row, sizeof(float) * l.before * dim);
+    if (std::memchr(valid + row * span, 1, span)) {
+      heard.push_back(row);
+    } else {
+      std::memset(row_keys + left * dim, 0, sizeof(float) * span * dim);
+      std::memset(row_values + left * dim, 0, sizeof(float) * span * dim);
+      std::memset(sequence + l.before * dim, 0, sizeof(float) * (span + l.after) * dim);
+      std::memset(y + row * span * dim, 0, sizeof(float) * span * dim);
+    }
+  }
+  const int64_t rows = heard.size(), m = rows * span;
+  float* h = room(taken_, m * dim);
+  for (int64_t i = 0; i < rows; ++i) std::memcpy(h + i * span * dim, x + heard[i] * span * dim, sizeof(float) * span * dim);
+  half_feed_forward(l.in_norm, l.in_up, l.in_down, h, m, dim, at);
 
   float *projected = room(projected_, m * 3 * dim), *attended = room(attended_, m * dim), *turned = room(turned_, count * dim);
   float *packed = room(packed_, (count + BLOCK) * head), *scores = room(scores_, span * most);
-  layer_norm(l.attention_norm, y, at.normed.data(), m, dim);
+  layer_norm(l.attention_norm, h, at.normed.data(), m, dim);
   reallm_linear(&l.project, at.normed.data(), m, projected);
   const float factor = 1.0f / std::sqrt((float)head);
-  for (int64_t row = 0; row < batch; ++row) {
+  for (int64_t i = 0; i < rows; ++i) {
+    const int64_t row = heard[i];
     float *row_keys = all_keys + row * count * dim, *row_values = all_values + row * count * dim;
-    std::memcpy(row_keys, keys + row * keys_row, sizeof(float) * left * dim);
-    std::memcpy(row_values, values + row * values_row, sizeof(float) * left * dim);
-    float* own = projected + row * span * 3 * dim;
+    float* own = projected + i * span * 3 * dim;
     for (int64_t t = 0; t < span; ++t) {
       std::memcpy(row_keys + (left + t) * dim, own + t * 3 * dim + dim, sizeof(float) * dim);
       std::memcpy(row_values + (left + t) * dim, own + t * 3 * dim + 2 * dim, sizeof(float) * dim);
@@ -418,14 +440,14 @@ void reallm_conformer_layer(const ConformerLayer* layer, int64_t batch, int64_t 
     }
     for (int64_t t = 0; t < count; ++t) rotate(row_keys + t * dim, turned + t * dim, l.heads, half, cos + t * half, sin + t * half, 1.0f);
     const uint8_t* row_mask = mask + row * mask_row;
-    for (int64_t h = 0; h < l.heads; ++h) {
+    for (int64_t n = 0; n < l.heads; ++n) {
       for (int64_t begin = 0; begin < count; begin += BLOCK) {
-        const int64_t n = count - begin < BLOCK ? count - begin : BLOCK, width = up(n);
-        for (int64_t t = 0; t < n; ++t)
-          for (int64_t e = 0; e < head; ++e) packed[e * width + t] = turned[(begin + t) * dim + h * head + e];
+        const int64_t keys_here = count - begin < BLOCK ? count - begin : BLOCK, width = up(keys_here);
+        for (int64_t t = 0; t < keys_here; ++t)
+          for (int64_t e = 0; e < head; ++e) packed[e * width + t] = turned[(begin + t) * dim + n * head + e];
         for (int64_t e = 0; e < head; ++e)
-          for (int64_t t = n; t < width; ++t) packed[e * width + t] = 0;
-        block(own + h * head, 3 * dim, packed, width, nullptr, scores + begin, most, span, head, n);
+          for (int64_t t = keys_here; t < width; ++t) packed[e * width + t] = 0;
+        block(own + n * head, 3 * dim, packed, width, nullptr, scores + begin, most, span, head, keys_here);
       }
       for (int64_t t = 0; t < span; ++t) {
         float* s = scores + t * most;
@@ -435,22 +457,21 @@ void reallm_conformer_layer(const ConformerLayer* layer, int64_t batch, int64_t 
         softmax(s, count);
       }
       for (int64_t e = 0; e < head; e += BLOCK)
-        block(scores, most, row_values + h * head + e, dim, nullptr, attended + row * span * dim + h * head + e, dim, span, count,
+        block(scores, most, row_values + n * head + e, dim, nullptr, attended + i * span * dim + n * head + e, dim, span, count,
               head - e < BLOCK ? head - e : BLOCK);
     }
   }
   reallm_linear(&l.attention_out, attended, m, at.out.data());
-  add(y, at.out.data(), m * dim, 1.0f);
+  add(h, at.out.data(), m * dim, 1.0f);
 
-  layer_norm(l.convolution_norm, y, at.normed.data(), m, dim);
+  layer_norm(l.convolution_norm, h, at.normed.data(), m, dim);
   reallm_linear(&l.convolution_in, at.normed.data(), m, projected);
-  const int64_t taps = l.before + 1 + l.after, length = l.before + span + l.after;
-  for (int64_t row = 0; row < batch; ++row) {
+  for (int64_t n = 0; n < rows; ++n) {
+    const int64_t row = heard[n];
     float* sequence = all_frames + row * length * dim;
-    std::memcpy(sequence, frames + row * frames_row, sizeof(float) * l.before * dim);
     std::memset(sequence + (l.before + span) * dim, 0, sizeof(float) * l.after * dim);
     for (int64_t t = 0; t < span; ++t) {
-      const float* own = projected + (row * span + t) * 2 * dim;
+      const float* own = projected + (n * span + t) * 2 * dim;
       float* gated = sequence + (l.before + t) * dim;
       const float inside = valid[row * span + t] ? 1.0f : 0.0f;
       for (int64_t i = 0; i < dim; i += 16)
@@ -460,36 +481,42 @@ void reallm_conformer_layer(const ConformerLayer* layer, int64_t batch, int64_t 
       for (int64_t i = 0; i < dim; i += 16) {
         v16 total = load(l.depthwise_bias + i, dim - i);
         for (int64_t j = 0; j < taps; ++j) total += load(l.depthwise + j * dim + i, dim - i) * load(sequence + (t + j) * dim + i, dim - i);
-        store(attended + (row * span + t) * dim + i, total, dim - i);
+        store(attended + (n * span + t) * dim + i, total, dim - i);
       }
   }
   layer_norm(l.inner_norm, attended, at.normed.data(), m, dim);
   silu(at.normed.data(), m * dim);
   reallm_linear(&l.convolution_out, at.normed.data(), m, at.out.data());
-  add(y, at.out.data(), m * dim, 1.0f);
+  add(h, at.out.data(), m * dim, 1.0f);
 
-  half_feed_forward(l.out_norm, l.out_up, l.out_down, y, m, dim, at);
-  layer_norm(l.norm, y, y, m, dim);
+  half_feed_forward(l.out_norm, l.out_up, l.out_down, h, m, dim, at);
+  for (int64_t i = 0; i < rows; ++i) layer_norm(l.norm, h + i * span * dim, y + heard[i] * span * dim, span, dim);
 }
 
-// The next K positions of B rows: x (B, K, dim), position (B,) of the first → logits (B, K, V). keys, values: of each layer the rings (B, kv_heads,
-// slots, head_dim), in which position p lies in slot p mod slots. new_keys, new_values: of each layer (B, kv_heads, K, head_dim), written to,
-// while the rings are not; null, where K is 1: they are written to the rings.
-void reallm_llama(const Llama* llama, int64_t batch, int64_t ahead, const float* x, const int64_t* position, float* const* keys,
-                  float* const* values, float* const* new_keys, float* const* new_values, float* logits) {
-  thread_local std::vector<float> hidden_, normed_, query_, key_, attended_, out_, gate_, up_, angles_, scores_, new_keys_, new_values_;
+// The next K positions of B rows: x (B, K, dim), position (B,) of the first → logits (B, K, V). active (B,), or null: rows that are not
+// active cost nothing, and their logits are zeros. keys, values: of each layer the rings (B, kv_heads, slots, head_dim), in which position
+// p lies in slot p mod slots. new_keys, new_values: of each layer (B, kv_heads, K, head_dim), written to in place of the rings; or null,
+// where K is 1.
+void reallm_llama(const Llama* llama, int64_t batch, int64_t ahead, const float* x, const uint8_t* active, const int64_t* position,
+                  float* const* keys, float* const* values, float* const* new_keys, float* const* new_values, float* logits) {
+  thread_local std::vector<float> hidden_, normed_, query_, key_, attended_, out_, gate_, up_, angles_, scores_;
+  thread_local std::vector<float> new_keys_, new_values_, answers_;
+  thread_local std::vector<int64_t> asked;
+  asked.clear();
+  for (int64_t row = 0; row < batch; ++row)
+    if (!active || active[row]) asked.push_back(row);
   const Llama& l = *llama;
-  const int64_t dim = l.dim, head = l.head_dim, half = head / 2, whole = head / 16 * 16, of_keys = l.kv_heads * head, inner = l.layer[0].gate.n;
-  const int64_t m = batch * ahead, share = l.heads / l.kv_heads, most = up(l.slots + ahead);
+  const int64_t dim = l.dim, head = l.head_dim, half = head / 2, whole = head / 16 * 16, of_keys = l.kv_heads * head;
+  const int64_t inner = l.layer[0].gate.n, rows = asked.size(), m = rows * ahead, share = l.heads / l.kv_heads, most = up(l.slots + ahead);
   float *h = room(hidden_, m * dim), *normed = room(normed_, m * dim), *query = room(query_, m * dim);
   float *key = room(key_, 2 * m * of_keys), *value = key + m * of_keys, *attended = room(attended_, m * dim);
   float *out = room(out_, m * dim), *gate = room(gate_, m * inner), *raised = room(up_, m * inner);
   float *angles = room(angles_, m * head), *scores = room(scores_, ahead * most);
-  float *own_keys = room(new_keys_, m * of_keys), *own_values = room(new_values_, m * of_keys);
-  std::memcpy(h, x, sizeof(float) * m * dim);
+  float *own_keys = room(new_keys_, batch * ahead * of_keys), *own_values = room(new_values_, batch * ahead * of_keys);
+  for (int64_t i = 0; i < rows; ++i) std::memcpy(h + i * ahead * dim, x + asked[i] * ahead * dim, sizeof(float) * ahead * dim);
   for (int64_t i = 0; i < m; ++i)
     for (int64_t j = 0; j < half; ++j) {  // in double: in float an endless stream loses them after some hours
-      const double angle = (position[i / ahead] + i % ahead) * l.frequency[j];
+      const double angle = (position[asked[i / ahead]] + i % ahead) * l.frequency[j];
       angles[i * head + j] = (float)std::cos(angle), angles[i * head + half + j] = (float)std::sin(angle);
     }
   const float factor = 1.0f / std::sqrt((float)head);
@@ -499,22 +526,22 @@ void reallm_llama(const Llama* llama, int64_t batch, int64_t ahead, const float*
     reallm_linear(&layer.query, normed, m, query);
     reallm_linear(&layer.key, normed, m, key);
     reallm_linear(&layer.value, normed, m, value);
-    for (int64_t row = 0; row < batch; ++row) {
-      const int64_t first = position[row], seen = first < l.slots ? first : l.slots;
+    for (int64_t r = 0; r < rows; ++r) {
+      const int64_t row = asked[r], first = position[row], seen = first < l.slots ? first : l.slots;
       for (int64_t g = 0; g < l.kv_heads; ++g) {
         const int64_t of_row = row * l.kv_heads + g;
         float *ring_keys = keys[n] + of_row * l.slots * head, *ring_values = values[n] + of_row * l.slots * head;
         float *more_keys = (new_keys ? new_keys[n] : own_keys) + of_row * ahead * head;
         float *more_values = (new_values ? new_values[n] : own_values) + of_row * ahead * head;
         for (int64_t t = 0; t < ahead; ++t) {
-          const int64_t i = row * ahead + t;
+          const int64_t i = r * ahead + t;
           const float *cos = angles + i * head, *sin = cos + half;
           rotate(query + i * dim + g * share * head, query + i * dim + g * share * head, share, half, cos, sin, factor);
           rotate(key + i * of_keys + g * head, more_keys + t * head, 1, half, cos, sin, 1.0f);
           std::memcpy(more_values + t * head, value + i * of_keys + g * head, sizeof(float) * head);
         }
         for (int64_t q = g * share; q < (g + 1) * share; ++q) {
-          const int64_t put = row * ahead * dim + q * head;
+          const int64_t put = r * ahead * dim + q * head;
           for (int64_t t = 0; t < ahead; ++t) {
             float* s = scores + t * most;
             const float* asks = query + put + t * dim;
@@ -529,7 +556,8 @@ void reallm_llama(const Llama* llama, int64_t batch, int64_t ahead, const float*
             const int64_t width = whole - e < BLOCK ? whole - e : BLOCK;
             float* y = attended + put + e;
             block(scores, most, ring_values + e, head, nullptr, y, dim, ahead, seen, width);
-            for (int64_t t = 0; t < ahead; ++t) block(scores + t * most + seen, most, more_values + e, head, y + t * dim, y + t * dim, dim, 1, t + 1, width);
+            for (int64_t t = 0; t < ahead; ++t)
+              block(scores + t * most + seen, most, more_values + e, head, y + t * dim, y + t * dim, dim, 1, t + 1, width);
           }
           if (whole < head)  // apart, since what lies behind the last ring is not to be read
             for (int64_t t = 0; t < ahead; ++t) {
@@ -556,7 +584,11 @@ void reallm_llama(const Llama* llama, int64_t batch, int64_t ahead, const float*
     add(h, out, m * dim, 1.0f);
   }
   rms_norm(l.norm, l.eps, h, normed, m, dim);
-  reallm_linear(&l.output, normed, m, logits);
+  float* answers = room(answers_, m * l.output.n);
+  reallm_linear(&l.output, normed, m, answers);
+  const int64_t size = ahead * l.output.n;
+  std::memset(logits, 0, sizeof(float) * batch * size);
+  for (int64_t i = 0; i < rows; ++i) std::memcpy(logits + asked[i] * size, answers + i * size, sizeof(float) * size);
 }
 
 }  // extern "C"

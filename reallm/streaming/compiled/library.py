@@ -25,7 +25,7 @@ ARGUMENTS = {  # of kernels.cpp
         *(POINTER, NUMBER, POINTER, NUMBER, POINTER, NUMBER),
         *(POINTER, POINTER, POINTER, POINTER, POINTER),
     ],
-    "reallm_llama": [POINTER, NUMBER, NUMBER, *[POINTER] * 7],
+    "reallm_llama": [POINTER, NUMBER, NUMBER, *[POINTER] * 8],
 }
 
 

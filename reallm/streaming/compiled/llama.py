@@ -63,10 +63,11 @@ class CompiledLlamaDecoder(Native, LlamaDecoder):
         return made, pointers, frequency
 
     def step(self, inputs: Tensor, active: Tensor, state: LlamaState) -> tuple[Tensor, LlamaState]:
-        """One position of each active row: inputs (B, D), active (B,) → logits (B, V), state."""
+        """One position of each active row: inputs (B, D), active (B,) → logits (B, V), zeros for the others, and state."""
         self.require_room(active, state.position)
         state = LlamaState(state.position, *(tuple(ring.contiguous() for ring in rings) for rings in (state.keys, state.values)))
-        return self._run(inputs.unsqueeze(1), state, None).squeeze(1), LlamaState(state.position + active, state.keys, state.values)
+        logits = self._run(inputs.unsqueeze(1), state, active, None).squeeze(1)
+        return logits, LlamaState(state.position + active, state.keys, state.values)
 
     def extend(self, inputs: Tensor, state: LlamaState) -> tuple[Tensor, Extension]:
         """The next K positions of all rows in one pass: inputs (B, K, D) → logits (B, K, V), and what ``accept`` takes; no state changes.
@@ -76,18 +77,19 @@ class CompiledLlamaDecoder(Native, LlamaDecoder):
         self.require_window(inputs.size(1))
         shape = inputs.size(0), self._attention.kv_heads, inputs.size(1), self._attention.head_dim
         extension = Extension(*(tuple(inputs.new_empty(shape) for _ in self.layers) for _ in range(2)))
-        return self._run(inputs, state, extension), extension
+        return self._run(inputs, state, None, extension), extension
 
-    def _run(self, inputs: Tensor, state: LlamaState, extension: Extension | None) -> Tensor:
-        """inputs (B, K, D) → logits (B, K, V); without an extension the rings are written into."""
+    def _run(self, inputs: Tensor, state: LlamaState, active: Tensor | None, extension: Extension | None) -> Tensor:
+        """inputs (B, K, D) → logits (B, K, V), zeros where a row is not active; without an extension the rings are written into."""
         inputs, position = inputs.contiguous(), state.position.contiguous()
+        mask = None if active is None else active.contiguous()
         rings = [tuple(ring.contiguous() for ring in held) for held in (state.keys, state.values)]
         assert inputs.dtype == rings[0][0].dtype == torch.float32
         logits = inputs.new_empty(*inputs.shape[:2], self.vocab_size)
         new = (None, None) if extension is None else map(_pointers, (extension.keys, extension.values))
         kernels().reallm_llama(
-            *(ctypes.byref(self.pointers[0]), *inputs.shape[:2], inputs.data_ptr(), position.data_ptr()),
-            *(*map(_pointers, rings), *new, logits.data_ptr()),
+            *(ctypes.byref(self.pointers[0]), *inputs.shape[:2], inputs.data_ptr(), None if mask is None else mask.data_ptr()),
+            *(position.data_ptr(), *map(_pointers, rings), *new, logits.data_ptr()),
         )
         return logits
 
