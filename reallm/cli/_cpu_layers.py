@@ -7,7 +7,9 @@ import typer
 Int8 = Annotated[bool, typer.Option("--int8", help="Linear layers of int8, for the CPU: fewer bytes to read, a little less exact.")]
 Compiled = Annotated[
     bool,
-    typer.Option("--compiled", help="Layers compiled for this CPU by its C++ compiler: the same words in less time; with --int8 too."),
+    typer.Option(
+        "--compiled", help="Layers compiled for this CPU by its C++ compiler: the same words in less time. May be had together with --int8."
+    ),
 ]
 
 

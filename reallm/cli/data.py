@@ -56,7 +56,7 @@ def digits(
     speed: Annotated[list[float] | None, typer.Option(help="Speed factor of training strings; give it several times.")] = None,
     synthetic_voices: Annotated[int, typer.Option(min=0, help="espeak-ng voices mixed into training, where recordings are real.")] = 0,
     synthetic_share: Annotated[float, typer.Option(min=0, max=1, help="Share of training strings that they speak.")] = 0.4,
-    sounds_share: Annotated[float, typer.Option(min=0, max=1, help="Share of training strings with notes, knocks and hiss in them.")] = 0.0,
+    sounds_share: Annotated[float, typer.Option(min=0, max=1, help="Share of training strings with notes, knocks and hiss in them.")] = 0.2,
 ) -> None:
     """Connected digits, composed of the Free Spoken Digit Dataset's recordings."""
     from reallm.data.corpora.digits import DigitsOptions, prepare
@@ -65,7 +65,16 @@ def digits(
     if not all(0.5 <= s <= 2 for s in speeds):
         raise InputError(f"--speed {min(speeds)}…{max(speeds)}: factors from 0.5 to 2 are possible")
     options = DigitsOptions(
-        seed, train_strings, epochs, test_strings, dev_strings, held_out_speaker, speeds, synthetic_voices, synthetic_share, sounds_share
+        seed=seed,
+        train_strings=train_strings,
+        epochs=epochs,
+        test_strings=test_strings,
+        dev_strings=dev_strings,
+        held_out_speaker=held_out_speaker,
+        speeds=speeds,
+        synthetic_voices=synthetic_voices,
+        synthetic_share=synthetic_share,
+        sounds_share=sounds_share,
     )
     bar, tick = _bar("strings", 2 * test_strings + dev_strings + epochs * train_strings)
     _, fetched = _download_row(bar)

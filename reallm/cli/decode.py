@@ -92,7 +92,7 @@ def decode(
             system.to(device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {device}: {str(error).splitlines()[0]}") from None
-    parameters = sum(p.numel() for p in system.parameters())  # other layers have none
+    parameters = sum(p.numel() for p in system.parameters())  # int8 and packed weights are buffers
     settings |= use_cpu_layers(system, int8, compiled)
 
     decoder = ShardDecoder(system, streams, piece_ms / 1000, input_rate, n_best or 0, compare_offline)

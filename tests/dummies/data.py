@@ -39,7 +39,8 @@ def write_recordings(folder: Path, speakers: tuple[str, ...] = ("ada", "bo"), in
 
 def write_corpus(folder: Path, **options: object) -> Path:
     """A folder with the manifests of a tiny digits corpus (test, test_noisy, dev, train)."""
-    defaults: dict[str, object] = {"seed": 3, "train_strings": 12, "epochs": 2, "test_strings": 6, "dev_strings": 4, "synthetic_voices": 0}
+    sizes = {"train_strings": 12, "epochs": 2, "test_strings": 6, "dev_strings": 4}
+    defaults: dict[str, object] = {"seed": 3, **sizes, "synthetic_voices": 0, "sounds_share": 0.0}
     data = write_recordings(folder / "fsdd")
     prepare(data, folder / "manifests", DigitsOptions(**{**defaults, **options}), announce=lambda line: None)  # type: ignore[arg-type]
     return folder / "manifests"

@@ -118,7 +118,8 @@ def make_sides(arguments: argparse.Namespace, chunk: int) -> dict[str, Side]:
     system.encoder.chunk = ChunkSpec(chunk, system.encoder.chunk.left)
     greedy, sides = system.searcher, {}
     searchers = {"": greedy, "speculative": SpeculativeGreedySearcher(ahead=chunk // system.adapter.stride + 1)}
-    for search, system.searcher in searchers.items():
+    for search, searcher in searchers.items():
+        system.searcher = searcher
         for weights in ("", "int8"):
             for layers in ("", "compiled"):
                 if {weights, layers}.isdisjoint(arguments.without):

@@ -42,7 +42,7 @@ class DigitsOptions:
     speeds: tuple[float, ...] = (1.0,)
     synthetic_voices: int = 0  # mixed into training, where the recordings are real
     synthetic_share: float = 0.4  # of training strings that they speak
-    sounds_share: float = 0.0  # of training strings in which something else is heard, from which nothing is to be recognized
+    sounds_share: float = 0.2  # of training strings in which something else is heard, from which nothing is to be recognized
     recipe: StringRecipe = field(default_factory=StringRecipe)
 
 

@@ -12,16 +12,16 @@
 
 #if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
 #include <immintrin.h>
-#define UNSIGNED_BY_SIGNED  // products of bytes: what the rows are rounded to is moved to 0 … 255, and taken off again
+#define UNSIGNED_BY_SIGNED  // products of bytes: what rows are rounded to is moved to 1 … 255, and taken off again
 #endif
 
 namespace {
 
-typedef float v16 __attribute__((vector_size(64), aligned(4), may_alias));
-typedef float v8 __attribute__((vector_size(32), aligned(4), may_alias));
-typedef float v4 __attribute__((vector_size(16), aligned(4), may_alias));
-typedef int32_t i16 __attribute__((vector_size(64), aligned(4), may_alias));
-typedef int8_t b16 __attribute__((vector_size(16), aligned(1), may_alias));
+typedef float float32x16 __attribute__((vector_size(64), aligned(4), may_alias));
+typedef float float32x8 __attribute__((vector_size(32), aligned(4), may_alias));
+typedef float float32x4 __attribute__((vector_size(16), aligned(4), may_alias));
+typedef int32_t int32x16 __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int8_t int8x16 __attribute__((vector_size(16), aligned(1), may_alias));
 
 #ifdef __AVX512F__
 constexpr int WIDE = 4;  // vectors of a block of weights: with 6 rows, the sums fill 24 of 32 registers
@@ -34,63 +34,63 @@ constexpr int64_t AHEAD = 8192;  // bytes that weights are asked for ahead, or h
 
 inline int64_t up(int64_t n) { return (n + 15) / 16 * 16; }
 
-inline v16 load(const float* p, int64_t n) {
-  if (n >= 16) return *(const v16*)p;
-  v16 v = {};
+inline float32x16 load(const float* p, int64_t n) {
+  if (n >= 16) return *(const float32x16*)p;
+  float32x16 v = {};
   std::memcpy(&v, p, sizeof(float) * n);
   return v;
 }
 
-inline void store(float* p, v16 v, int64_t n) {
-  if (n >= 16) *(v16*)p = v;
+inline void store(float* p, float32x16 v, int64_t n) {
+  if (n >= 16) *(float32x16*)p = v;
   else std::memcpy(p, &v, sizeof(float) * n);
 }
 
-inline float sum(v16 v) {
-  v8 eight[2];
+inline float sum(float32x16 v) {
+  float32x8 eight[2];
   std::memcpy(eight, &v, sizeof eight);
-  const v8 halves = eight[0] + eight[1];
-  v4 four[2];
+  const float32x8 halves = eight[0] + eight[1];
+  float32x4 four[2];
   std::memcpy(four, &halves, sizeof four);
-  const v4 last = four[0] + four[1];
+  const float32x4 last = four[0] + four[1];
   return (last[0] + last[2]) + (last[1] + last[3]);
 }
 
 // e^x to 2 units in the last place; 0 below -87.3, never infinite; NaN stays NaN. Cephes' polynomial (Moshier, expf).
-inline v16 exponential(v16 x) {
-  const v16 zero = {};
-  const v16 low = zero - 87.33654f, high = zero + 88.37626f;
-  const i16 below = x < low;
+inline float32x16 exponential(float32x16 x) {
+  const float32x16 zero = {};
+  const float32x16 low = zero - 87.33654f, high = zero + 88.37626f;
+  const int32x16 below = x < low;
   x = x > high ? high : (below ? low : x);
-  const v16 t = x * 1.44269504088896341f;
-  const i16 n = __builtin_convertvector(t + (t < zero ? zero - 0.5f : zero + 0.5f), i16);
-  const v16 f = __builtin_convertvector(n, v16);
-  const v16 r = x - f * 0.693359375f + f * 2.12194440e-4f;
-  v16 p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+  const float32x16 t = x * 1.44269504088896341f;
+  const int32x16 n = __builtin_convertvector(t + (t < zero ? zero - 0.5f : zero + 0.5f), int32x16);
+  const float32x16 f = __builtin_convertvector(n, float32x16);
+  const float32x16 r = x - f * 0.693359375f + f * 2.12194440e-4f;
+  float32x16 p = r * 1.9875691500e-4f + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.0f;
-  const i16 bits = (n + 127) << 23;
-  v16 scale;
+  const int32x16 bits = (n + 127) << 23;
+  float32x16 scale;
   std::memcpy(&scale, &bits, sizeof scale);
   return below ? zero : p * scale;
 }
 
-inline v16 sigmoid(v16 x) { return 1.0f / (1.0f + exponential(-x)); }
+inline float32x16 sigmoid(float32x16 x) { return 1.0f / (1.0f + exponential(-x)); }
 
 // y (M, n) = b + x (M, k) · w (k, 16 NV): n columns of it, at most 16 NV.
 template <int M, int NV>
 void tile(const float* x, int64_t ldx, const float* w, int64_t ldw, const float* b, float* y, int64_t ldy, int64_t k, int64_t n) {
-  v16 acc[M][NV];
+  float32x16 acc[M][NV];
   for (int m = 0; m < M; ++m)
-    for (int v = 0; v < NV; ++v) acc[m][v] = b ? *(const v16*)(b + 16 * v) : v16{};
+    for (int v = 0; v < NV; ++v) acc[m][v] = b ? *(const float32x16*)(b + 16 * v) : float32x16{};
   for (int64_t i = 0; i < k; ++i) {
-    v16 row[NV];
+    float32x16 row[NV];
     for (int v = 0; v < NV; ++v) {
       __builtin_prefetch((const char*)(w + i * ldw + 16 * v) + AHEAD);
-      row[v] = *(const v16*)(w + i * ldw + 16 * v);
+      row[v] = *(const float32x16*)(w + i * ldw + 16 * v);
     }
     for (int m = 0; m < M; ++m) {
       const float a = x[m * ldx + i];
@@ -141,9 +141,9 @@ void block(const float* x, int64_t ldx, const float* w, int64_t ldw, const float
 }
 
 // To each of 16 sums, the products of the four bytes of x and the four of its lane in w.
-inline i16 add_products(i16 sums, int32_t x, i16 w) {
+inline int32x16 add_products(int32x16 sums, int32_t x, int32x16 w) {
 #if defined(__AVX512VNNI__)
-  return (i16)_mm512_dpbusd_epi32((__m512i)sums, _mm512_set1_epi32(x), (__m512i)w);
+  return (int32x16)_mm512_dpbusd_epi32((__m512i)sums, _mm512_set1_epi32(x), (__m512i)w);
 #elif defined(__AVXVNNI__)
   __m256i half[2], weights[2];
   std::memcpy(half, &sums, sizeof half);
@@ -157,24 +157,24 @@ inline i16 add_products(i16 sums, int32_t x, i16 w) {
 #endif
 }
 
-// y (n,) = b + step · scale · sums. Not inlined: whether product and sum become one operation may not hang on the tile around it.
-__attribute__((noinline)) void to_floats(const i16* sums, float step, const float* scale, const float* b, float* y, int64_t n) {
-  const v16 product = __builtin_convertvector(*sums, v16) * step * *(const v16*)scale;
-  store(y, b ? product + *(const v16*)b : product, n);
+// y (n,) = b + step · scale · sums. Not inlined: whether product and sum become one operation must not depend on the tile it is inlined in.
+__attribute__((noinline)) void to_floats(const int32x16* sums, float step, const float* scale, const float* b, float* y, int64_t n) {
+  const float32x16 product = __builtin_convertvector(*sums, float32x16) * step * *(const float32x16*)scale;
+  store(y, b ? product + *(const float32x16*)b : product, n);
 }
 
 // y (M, n) = b + step · scale · (x (M, 4 quads) · w (quads, 16 NV, 4)): n columns of it, at most 16 NV; each sum begins with ``first``.
 template <int M, int NV>
 void integer_tile(const int32_t* x, int64_t ldx, const float* step, const int8_t* w, const int32_t* first, const float* scale,
                   const float* b, float* y, int64_t ldy, int64_t quads, int64_t n) {
-  i16 acc[M][NV];
+  int32x16 acc[M][NV];
   for (int m = 0; m < M; ++m)
-    for (int v = 0; v < NV; ++v) acc[m][v] = *(const i16*)(first + 16 * v);
+    for (int v = 0; v < NV; ++v) acc[m][v] = *(const int32x16*)(first + 16 * v);
   for (int64_t i = 0; i < quads; ++i, w += 64 * NV) {
-    i16 row[NV];
+    int32x16 row[NV];
     for (int v = 0; v < NV; ++v) {
       __builtin_prefetch(w + 64 * v + AHEAD);
-      row[v] = *(const i16*)(w + 64 * v);
+      row[v] = *(const int32x16*)(w + 64 * v);
     }
     for (int m = 0; m < M; ++m)
       for (int v = 0; v < NV; ++v) acc[m][v] = add_products(acc[m][v], x[m * ldx + i], row[v]);
@@ -189,7 +189,8 @@ void integer_tile(const int32_t* x, int64_t ldx, const float* step, const int8_t
 extern "C" {
 
 struct Linear {
-  const void* weight;  // blocks of (k, up to BLOCK columns) float32, the last one of up(n % BLOCK); or of (k / 4, columns, 4) int8
+  const void* weight;  // blocks of (k, up to BLOCK columns) float32, the last one of up(n % BLOCK); or of (k / 4, columns, 4)
+                       // int8, zeros where k is no multiple of 4
   const float* bias;  // (up(n),), or null
   const float* scale;  // (up(n),) of int8 weights; null: they are float32
   const int32_t* sums;  // (up(n),) of the int8 weights of a column
@@ -239,12 +240,12 @@ constexpr int32_t ZERO = 0;
 #endif
 constexpr float MOST = 127;
 
-// x (k,) → bytes (up(k),), ZERO for 0 and MOST from it for the greatest; returns the step from one to the next, NaN if there is one in x.
+// x (k,) → bytes (up(k),), ZERO for 0 and MOST from it for the greatest; returns the step between them, NaN if not all of x is finite.
 float to_bytes(const float* x, int64_t k, int8_t* bytes) {
-  const v16 zero = {}, half = zero + 12582912.0f;  // of which the last bit is worth 1: what is added is rounded to even
-  v16 most = zero, wrong = zero;
+  const float32x16 zero = {}, half = zero + 12582912.0f;  // of which the last bit is worth 1: what is added is rounded to even
+  float32x16 most = zero, wrong = zero;
   for (int64_t i = 0; i < k; i += 16) {
-    const v16 v = load(x + i, k - i), size = v < zero ? -v : v;
+    const float32x16 v = load(x + i, k - i), size = v < zero ? -v : v;
     most = size > most ? size : most;
     wrong += v * 0.0f;
   }
@@ -252,8 +253,8 @@ float to_bytes(const float* x, int64_t k, int8_t* bytes) {
   for (int i = 0; i < 16; ++i) greatest = most[i] > greatest ? most[i] : greatest;
   const float scale = MOST / greatest;
   for (int64_t i = 0; i < k; i += 16) {
-    const v16 rounded = load(x + i, k - i) * scale + half - half;
-    *(b16*)(bytes + i) = __builtin_convertvector(__builtin_convertvector(rounded, i16) + ZERO, b16);
+    const float32x16 rounded = load(x + i, k - i) * scale + half - half;
+    *(int8x16*)(bytes + i) = __builtin_convertvector(__builtin_convertvector(rounded, int32x16) + ZERO, int8x16);
   }
   return greatest / MOST + sum(wrong);
 }
@@ -305,7 +306,7 @@ void each(float* y, const float* x, int64_t n, F f) {
 }
 
 void silu(float* x, int64_t n) {
-  each(x, x, n, [](v16 v) { return v * sigmoid(v); });
+  each(x, x, n, [](float32x16 v) { return v * sigmoid(v); });
 }
 
 // x += factor · y
@@ -315,11 +316,11 @@ void add(float* x, const float* y, int64_t n, float factor) {
 
 void layer_norm(const Norm& norm, const float* x, float* y, int64_t m, int64_t dim) {
   for (; m > 0; --m, x += dim, y += dim) {
-    v16 total = {}, squares = {};
+    float32x16 total = {}, squares = {};
     for (int64_t i = 0; i < dim; i += 16) total += load(x + i, dim - i);
     const float mean = sum(total) / dim;
     for (int64_t i = 0; i < dim; i += 16) {
-      v16 d = load(x + i, dim - i) - mean;
+      float32x16 d = load(x + i, dim - i) - mean;
       if (dim - i < 16) d = load((const float*)&d, dim - i);  // zeros beyond
       squares += d * d;
     }
@@ -331,7 +332,7 @@ void layer_norm(const Norm& norm, const float* x, float* y, int64_t m, int64_t d
 
 void rms_norm(const float* weight, float eps, const float* x, float* y, int64_t m, int64_t dim) {
   for (; m > 0; --m, x += dim, y += dim) {
-    v16 squares = {};
+    float32x16 squares = {};
     for (int64_t i = 0; i < dim; i += 16) squares += load(x + i, dim - i) * load(x + i, dim - i);
     const float scale = 1.0f / std::sqrt(sum(squares) / dim + eps);
     for (int64_t i = 0; i < dim; i += 16) store(y + i, load(x + i, dim - i) * scale * load(weight + i, dim - i), dim - i);
@@ -350,21 +351,21 @@ void rotate(const float* x, float* y, int64_t heads, int64_t half, const float* 
 
 // Softmax of n scores, padded with minus infinity to up(n), in place.
 void softmax(float* x, int64_t n) {
-  v16 most = *(const v16*)x;
+  float32x16 most = *(const float32x16*)x;
   for (int64_t i = 16; i < n; i += 16) {
-    const v16 v = *(const v16*)(x + i);
+    const float32x16 v = *(const float32x16*)(x + i);
     most = v > most ? v : most;
   }
   float greatest = most[0], total = 0;
   for (int i = 1; i < 16; ++i) greatest = most[i] > greatest ? most[i] : greatest;
-  v16 sums = {};
-  for (int64_t i = 0; i < n; i += 16) sums += *(v16*)(x + i) = exponential(*(const v16*)(x + i) - greatest);
+  float32x16 sums = {};
+  for (int64_t i = 0; i < n; i += 16) sums += *(float32x16*)(x + i) = exponential(*(const float32x16*)(x + i) - greatest);
   total = 1.0f / sum(sums);
-  for (int64_t i = 0; i < n; i += 16) *(v16*)(x + i) *= total;
+  for (int64_t i = 0; i < n; i += 16) *(float32x16*)(x + i) *= total;
 }
 
 float dot(const float* a, const float* b, int64_t n) {
-  v16 total = {};
+  float32x16 total = {};
   for (int64_t i = 0; i < n; i += 16) total += load(a + i, n - i) * load(b + i, n - i);
   return sum(total);
 }
@@ -479,7 +480,7 @@ void reallm_conformer_layer(const ConformerLayer* layer, int64_t batch, int64_t 
     }
     for (int64_t t = 0; t < span; ++t)
       for (int64_t i = 0; i < dim; i += 16) {
-        v16 total = load(l.depthwise_bias + i, dim - i);
+        float32x16 total = load(l.depthwise_bias + i, dim - i);
         for (int64_t j = 0; j < taps; ++j) total += load(l.depthwise + j * dim + i, dim - i) * load(sequence + (t + j) * dim + i, dim - i);
         store(attended + (n * span + t) * dim + i, total, dim - i);
       }
@@ -500,7 +501,7 @@ void reallm_conformer_layer(const ConformerLayer* layer, int64_t batch, int64_t 
 void reallm_llama(const Llama* llama, int64_t batch, int64_t ahead, const float* x, const uint8_t* active, const int64_t* position,
                   float* const* keys, float* const* values, float* const* new_keys, float* const* new_values, float* logits) {
   thread_local std::vector<float> hidden_, normed_, query_, key_, attended_, out_, gate_, up_, angles_, scores_;
-  thread_local std::vector<float> new_keys_, new_values_, answers_;
+  thread_local std::vector<float> logits_;
   thread_local std::vector<int64_t> asked;
   asked.clear();
   for (int64_t row = 0; row < batch; ++row)
@@ -512,7 +513,6 @@ void reallm_llama(const Llama* llama, int64_t batch, int64_t ahead, const float*
   float *key = room(key_, 2 * m * of_keys), *value = key + m * of_keys, *attended = room(attended_, m * dim);
   float *out = room(out_, m * dim), *gate = room(gate_, m * inner), *raised = room(up_, m * inner);
   float *angles = room(angles_, m * head), *scores = room(scores_, ahead * most);
-  float *own_keys = room(new_keys_, batch * ahead * of_keys), *own_values = room(new_values_, batch * ahead * of_keys);
   for (int64_t i = 0; i < rows; ++i) std::memcpy(h + i * ahead * dim, x + asked[i] * ahead * dim, sizeof(float) * ahead * dim);
   for (int64_t i = 0; i < m; ++i)
     for (int64_t j = 0; j < half; ++j) {  // in double: in float an endless stream loses them after some hours
@@ -529,24 +529,24 @@ void reallm_llama(const Llama* llama, int64_t batch, int64_t ahead, const float*
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t row = asked[r], first = position[row], seen = first < l.slots ? first : l.slots;
       for (int64_t g = 0; g < l.kv_heads; ++g) {
-        const int64_t of_row = row * l.kv_heads + g;
+        const int64_t of_row = row * l.kv_heads + g, slot = first % l.slots;
         float *ring_keys = keys[n] + of_row * l.slots * head, *ring_values = values[n] + of_row * l.slots * head;
-        float *more_keys = (new_keys ? new_keys[n] : own_keys) + of_row * ahead * head;
-        float *more_values = (new_values ? new_values[n] : own_values) + of_row * ahead * head;
+        float* own_keys = new_keys ? new_keys[n] + of_row * ahead * head : ring_keys + slot * head;
+        float* own_values = new_values ? new_values[n] + of_row * ahead * head : ring_values + slot * head;
         for (int64_t t = 0; t < ahead; ++t) {
           const int64_t i = r * ahead + t;
           const float *cos = angles + i * head, *sin = cos + half;
           rotate(query + i * dim + g * share * head, query + i * dim + g * share * head, share, half, cos, sin, factor);
-          rotate(key + i * of_keys + g * head, more_keys + t * head, 1, half, cos, sin, 1.0f);
-          std::memcpy(more_values + t * head, value + i * of_keys + g * head, sizeof(float) * head);
+          rotate(key + i * of_keys + g * head, own_keys + t * head, 1, half, cos, sin, 1.0f);
+          std::memcpy(own_values + t * head, value + i * of_keys + g * head, sizeof(float) * head);
         }
         for (int64_t q = g * share; q < (g + 1) * share; ++q) {
-          const int64_t put = r * ahead * dim + q * head;
+          const int64_t at_head = r * ahead * dim + q * head;
           for (int64_t t = 0; t < ahead; ++t) {
             float* s = scores + t * most;
-            const float* asks = query + put + t * dim;
-            for (int64_t j = 0; j < seen; ++j) s[j] = dot(asks, ring_keys + j * head, head);
-            for (int64_t j = 0; j <= t; ++j) s[seen + j] = dot(asks, more_keys + j * head, head);
+            const float* own = query + at_head + t * dim;
+            for (int64_t j = 0; j < seen; ++j) s[j] = dot(own, ring_keys + j * head, head);
+            for (int64_t j = 0; j <= t; ++j) s[seen + j] = dot(own, own_keys + j * head, head);
             for (int64_t j = seen + t + 1; j < most; ++j) s[j] = -INFINITY;
             for (int64_t j = 0; j <= t; ++j)
               if (first + j >= l.slots) s[(first + j) % l.slots] = -INFINITY;  // gone from its window
@@ -554,22 +554,18 @@ void reallm_llama(const Llama* llama, int64_t batch, int64_t ahead, const float*
           }
           for (int64_t e = 0; e < whole; e += BLOCK) {
             const int64_t width = whole - e < BLOCK ? whole - e : BLOCK;
-            float* y = attended + put + e;
+            float* y = attended + at_head + e;
             block(scores, most, ring_values + e, head, nullptr, y, dim, ahead, seen, width);
             for (int64_t t = 0; t < ahead; ++t)
-              block(scores + t * most + seen, most, more_values + e, head, y + t * dim, y + t * dim, dim, 1, t + 1, width);
+              block(scores + t * most + seen, most, own_values + e, head, y + t * dim, y + t * dim, dim, 1, t + 1, width);
           }
           if (whole < head)  // apart, since what lies behind the last ring is not to be read
             for (int64_t t = 0; t < ahead; ++t) {
-              v16 total = {};
+              float32x16 total = {};
               for (int64_t j = 0; j < seen; ++j) total += scores[t * most + j] * load(ring_values + j * head + whole, head - whole);
-              for (int64_t j = 0; j <= t; ++j) total += scores[t * most + seen + j] * load(more_values + j * head + whole, head - whole);
-              store(attended + put + t * dim + whole, total, head - whole);
+              for (int64_t j = 0; j <= t; ++j) total += scores[t * most + seen + j] * load(own_values + j * head + whole, head - whole);
+              store(attended + at_head + t * dim + whole, total, head - whole);
             }
-        }
-        if (!new_keys) {
-          std::memcpy(ring_keys + first % l.slots * head, more_keys, sizeof(float) * head);
-          std::memcpy(ring_values + first % l.slots * head, more_values, sizeof(float) * head);
         }
       }
     }
@@ -584,11 +580,12 @@ void reallm_llama(const Llama* llama, int64_t batch, int64_t ahead, const float*
     add(h, out, m * dim, 1.0f);
   }
   rms_norm(l.norm, l.eps, h, normed, m, dim);
-  float* answers = room(answers_, m * l.output.n);
-  reallm_linear(&l.output, normed, m, answers);
+  if (rows == batch) return reallm_linear(&l.output, normed, m, logits);
   const int64_t size = ahead * l.output.n;
+  float* of_asked = room(logits_, rows * size);
+  reallm_linear(&l.output, normed, m, of_asked);
   std::memset(logits, 0, sizeof(float) * batch * size);
-  for (int64_t i = 0; i < rows; ++i) std::memcpy(logits + asked[i] * size, answers + i * size, sizeof(float) * size);
+  for (int64_t i = 0; i < rows; ++i) std::memcpy(logits + asked[i] * size, of_asked + i * size, sizeof(float) * size);
 }
 
 }  // extern "C"

@@ -65,7 +65,7 @@ class CompiledLlamaDecoder(Native, LlamaDecoder):
     def step(self, inputs: Tensor, active: Tensor, state: LlamaState) -> tuple[Tensor, LlamaState]:
         """One position of each active row: inputs (B, D), active (B,) → logits (B, V), zeros for the others, and state."""
         self.require_room(active, state.position)
-        state = LlamaState(state.position, *(tuple(ring.contiguous() for ring in rings) for rings in (state.keys, state.values)))
+        state = _contiguous(state)
         logits = self._run(inputs.unsqueeze(1), state, active, None).squeeze(1)
         return logits, LlamaState(state.position + active, state.keys, state.values)
 
@@ -77,21 +77,26 @@ class CompiledLlamaDecoder(Native, LlamaDecoder):
         self.require_window(inputs.size(1))
         shape = inputs.size(0), self._attention.kv_heads, inputs.size(1), self._attention.head_dim
         extension = Extension(*(tuple(inputs.new_empty(shape) for _ in self.layers) for _ in range(2)))
-        return self._run(inputs, state, None, extension), extension
+        return self._run(inputs, _contiguous(state), None, extension), extension
 
     def _run(self, inputs: Tensor, state: LlamaState, active: Tensor | None, extension: Extension | None) -> Tensor:
         """inputs (B, K, D) → logits (B, K, V), zeros where a row is not active; without an extension the rings are written into."""
-        inputs, position = inputs.contiguous(), state.position.contiguous()
-        mask = None if active is None else active.contiguous()
-        rings = [tuple(ring.contiguous() for ring in held) for held in (state.keys, state.values)]
-        assert inputs.dtype == rings[0][0].dtype == torch.float32
+        inputs, position, active = inputs.contiguous(), state.position.contiguous(), None if active is None else active.contiguous()
+        shape = inputs.size(0), self._attention.kv_heads, self.window or self.capacity, self._attention.head_dim
+        assert all(ring.is_contiguous() and ring.shape == shape for ring in (*state.keys, *state.values))
+        assert inputs.dtype == state.keys[0].dtype == torch.float32 and inputs.size(2) == self.input_dim
+        assert position.dtype == torch.int64 and (active is None or active.dtype == torch.bool)
         logits = inputs.new_empty(*inputs.shape[:2], self.vocab_size)
         new = (None, None) if extension is None else map(_pointers, (extension.keys, extension.values))
         kernels().reallm_llama(
-            *(ctypes.byref(self.pointers[0]), *inputs.shape[:2], inputs.data_ptr(), None if mask is None else mask.data_ptr()),
-            *(position.data_ptr(), *map(_pointers, rings), *new, logits.data_ptr()),
+            *(ctypes.byref(self.pointers[0]), *inputs.shape[:2], inputs.data_ptr(), None if active is None else active.data_ptr()),
+            *(position.data_ptr(), _pointers(state.keys), _pointers(state.values), *new, logits.data_ptr()),
         )
         return logits
+
+
+def _contiguous(state: LlamaState) -> LlamaState:
+    return LlamaState(state.position, *(tuple(ring.contiguous() for ring in rings) for rings in (state.keys, state.values)))
 
 
 def _pointers(tensors: tuple[Tensor, ...]) -> Any:

@@ -23,7 +23,11 @@ def test_sounds() -> None:
 def test_recording(tmp_path: Path) -> None:
     recording = sounds_recording(tmp_path, RATE)
     assert recording.duration == SOUNDS_SECONDS and recording.sampling_rate == RATE
-    first = (tmp_path / "sounds.flac").read_bytes()
+    path, other = tmp_path / "sounds.flac", tmp_path / "other"
+    other.mkdir()
+    made = path.stat().st_mtime_ns
     sounds_recording(tmp_path, RATE)
-    assert (tmp_path / "sounds.flac").read_bytes() == first
+    assert path.stat().st_mtime_ns == made
+    sounds_recording(other, RATE)
+    assert (other / "sounds.flac").read_bytes() == path.read_bytes()
     assert sounds_recording(tmp_path, 2 * RATE).sampling_rate == 2 * RATE

@@ -31,7 +31,15 @@ def manifests(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(**kwargs: object) -> DigitsOptions:
-    defaults: dict[str, object] = {"seed": 3, "train_strings": 10, "epochs": 2, "test_strings": 8, "dev_strings": 4, "synthetic_voices": 0}
+    defaults: dict[str, object] = {
+        "seed": 3,
+        "train_strings": 10,
+        "epochs": 2,
+        "test_strings": 8,
+        "dev_strings": 4,
+        "synthetic_voices": 0,
+        "sounds_share": 0.0,
+    }
     return DigitsOptions(**{**defaults, **kwargs})  # type: ignore[arg-type]
 
 
@@ -196,7 +204,7 @@ def test_speed_moves_the_words_along(tmp_path: Path) -> None:
 
 def test_other_sounds_are_in_training_alone(tmp_path: Path) -> None:
     """In their share of the strings, beside no word, as long and as loud as the recipe says; and no word of the alignment is theirs."""
-    data, recipe = write_recordings(tmp_path), StringRecipe(sounds_db=(-3.0, 3.0))
+    data, recipe = write_recordings(tmp_path), StringRecipe(sounds_db=(-3.0, 3.0))  # as loud as speech
     prepare(data, tmp_path / "with", options(sounds_share=0.5, train_strings=60, recipe=recipe), **QUIET)
     prepare(data, tmp_path / "without", options(train_strings=60, recipe=recipe), **QUIET)
     assert not (tmp_path / "without" / "sounds.flac").exists()
@@ -323,7 +331,7 @@ def test_what_the_command_makes_by_default_is_what_the_recipe_makes() -> None:
     recipe = {name: float(value) for name, value in re.findall(r"^(\w+)=([\d.]+) +#", script, re.MULTILINE)}
     command = {name: parameter.default for name, parameter in inspect.signature(digits).parameters.items()}
     of_recipe = {"seed": "seed", "train_strings": "train_strings", "epochs": "data_epochs"} | {
-        name: name for name in ("test_strings", "dev_strings", "synthetic_voices", "synthetic_share")
+        name: name for name in ("test_strings", "dev_strings", "synthetic_voices", "synthetic_share", "sounds_share")
     }
     for name, called in of_recipe.items():
         assert command[name] == getattr(DigitsOptions(), name) == recipe[called], name
