@@ -25,6 +25,7 @@ from reallm.data.cuts import load_audio, read_cuts, text_of
 from reallm.data.files import atomic_write
 from reallm.errors import InputError
 from reallm.metrics.word_errors import ErrorCounts, align_words
+from reallm.streaming.compiled.system import with_compiled_layers
 from reallm.streaming.recognizer import Recognizer
 from reallm.types import Seconds, Word
 
@@ -42,6 +43,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a bundle, or an experiment with one; default: the digits")
     parser.add_argument("--piece-ms", type=float, default=1000.0, help="audio is pushed in pieces of so many milliseconds")
     parser.add_argument("--row-minutes", type=float, default=30.0, help="minutes of audio that a row is about")
+    parser.add_argument("--compiled", action="store_true", help="with compiled layers, as reallm transcribe --compiled")
     parser.add_argument("--json", type=Path, help="results are written to this file too")
     parser.set_defaults(device="cpu")
     arguments = parser.parse_args()
@@ -49,7 +51,9 @@ def main() -> None:
     try:
         report = Report("long_audio", arguments)
         utterances = join(arguments.manifest, arguments.out, 3600 * arguments.hours)
-        rows, words = stream(arguments.out, arguments.model, arguments.piece_ms / 1000, interval)
+        system: Any = load_shared(arguments.model or published())
+        system = with_compiled_layers(system) if arguments.compiled else system
+        rows, words = stream(arguments.out, system, arguments.piece_ms / 1000, interval)
         for row, count in zip(rows, errors(utterances, words, interval, len(rows)), strict=True):
             report.row(**row, words=count.words, errors=count.errors, WER_percent=count.wer or 0.0)
     except InputError as error:
@@ -76,10 +80,9 @@ def join(manifest: Path, out: Path, length: Seconds) -> Utterances:
     return utterances
 
 
-def stream(file: Path, model: Path | None, piece: Seconds, interval: Seconds) -> tuple[list[Row], list[Word]]:
+def stream(file: Path, system: Any, piece: Seconds, interval: Seconds) -> tuple[list[Row], list[Word]]:
     """What each ``interval`` seconds of audio cost, printed as they come, and the words of all."""
-    recognizer = Recognizer(load_shared(model or published()))
-    heard = recognizer.stream()
+    heard = Recognizer(system).stream()
     rows: list[Row] = []
     pushes: list[Seconds] = []
     before, begun = 0.0, time.process_time()
