@@ -14,7 +14,7 @@
 #   5 train      the Speech ReaLLM
 #   6 export     bundles that `reallm transcribe --model` takes
 #   7 decode     test and noisy test, streamed in pieces of 20 ms: Speech ReaLLM and the teacher
-#   8 score      results.json of each, and a table
+#   8 score      results.json of each
 #   9 report     curves, pictures, error tables
 # A stage that is done is skipped; a run that was stopped goes on where it was.
 set -euo pipefail
@@ -50,7 +50,6 @@ force=false         # run again what is done
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 exp=${exp:-$here/exp}
-. "$here/path.sh"
 . "$here/../../tools/stages.sh"
 
 whole 1 - nj train_strings data_epochs test_strings dev_strings teacher_epochs epochs
@@ -81,9 +80,9 @@ fi
 begin data tokenizer teacher align train export decode score report
 base=${from:-$exp}
 # What data, teacher and alignments were made with is a matter of that run.
-[ -z "$from" ] || take_over align teacher held_out_speaker speeds synthetic_voices synthetic_share sounds_share train_strings data_epochs test_strings dev_strings \
-  teacher_epochs
-settings seed from held_out_speaker speeds synthetic_voices synthetic_share sounds_share train_strings data_epochs test_strings dev_strings
+of_data="held_out_speaker speeds synthetic_voices synthetic_share sounds_share train_strings data_epochs test_strings dev_strings"
+[ -z "$from" ] || take_over align teacher $of_data teacher_epochs
+settings seed from $of_data
 since teacher teacher teacher_epochs vocal_tract
 since align realign
 since train system delay training_delays interleaver attention epochs
@@ -95,7 +94,8 @@ if [ -z "$from" ]; then
   if stage data; then
     reallm data digits ${data:+--data "$data"} --out "$exp/data" --seed "$seed" --epochs "$data_epochs" --train-strings "$train_strings" \
       --test-strings "$test_strings" --dev-strings "$dev_strings" ${held_out_speaker:+--held-out-speaker "$held_out_speaker"} \
-      --synthetic-voices "$synthetic_voices" --synthetic-share "$synthetic_share" --sounds-share "$sounds_share" ${speeds:+$(printf -- '--speed %s ' $speeds)}
+      --synthetic-voices "$synthetic_voices" --synthetic-share "$synthetic_share" --sounds-share "$sounds_share" \
+      ${speeds:+$(printf -- '--speed %s ' $speeds)}
     finish
   fi
 

@@ -33,7 +33,7 @@ speeds="0.7 0.8 0.9 1.1 1.2 1.3 1.4"       # of the audio, beside 1
 full_model=                                # a digits bundle trained with full attention, or an experiment with one; none: a row less
 long_strings=200                           # strings that are joined
 long_seconds="1 10 90"                     # least lengths of a stream of them: the longest training string has 8.7
-long_between=60                            # seconds of silence, tones and noise between strings
+long_between=60.0                          # seconds of silence, tones and noise between strings
 long_between_strings=10                    # strings that have these between them, in one stream
 force=false                                # run again what is done
 . "$(dirname "${BASH_SOURCE[0]}")/../../tools/parse_options.sh" "$@"

@@ -70,6 +70,8 @@ class _Writer:
 
 def _weights(system: torch.nn.Module, half: bool) -> dict[str, torch.Tensor]:
     """Parameters in half precision, buffers (statistics) as they are."""
+    if any(getattr(part, "inference_only", False) for part in system.modules()):
+        raise InputError("a system with int8 weights or compiled layers is not what a bundle holds: export it before it is changed so")
     parameters = {name for name, _ in system.named_parameters(remove_duplicate=False)}
     weights = {}
     for name, tensor in system.state_dict().items():
@@ -124,7 +126,7 @@ def export(system: System, path: Path, metadata: Mapping[str, Any], half: bool =
         half: store parameters in half precision.
 
     Raises InputError for missing metadata, a part that is not a registered component, an argument that a bundle cannot
-    hold, weights that are not finite, or a folder that is there and is no bundle.
+    hold, layers that were made for inference alone, weights that are not finite, or a folder that is there and is no bundle.
     """
     path = Path(path)
     for key in ("training_data", "license"):

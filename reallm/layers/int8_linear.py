@@ -23,6 +23,8 @@ class Int8Linear(nn.Module):
     Raises InputError for weights on another device than the CPU: torch's integer product there wants other shapes.
     """
 
+    inference_only = True
+
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         if linear.weight.device.type != "cpu":
@@ -50,11 +52,13 @@ class Int8Linear(nn.Module):
 def with_int8_weights(module: nn.Module) -> nn.Module:
     """The same module, all of its linear layers replaced: for inference, and not to be saved.
 
-    Raises InputError as Int8Linear does, and for a module without linear layers, of which nothing would become faster.
+    Raises InputError as Int8Linear does, and for a module without linear layers of float weights, of which nothing would become faster.
     """
     linear = [(part, name, child) for part in module.modules() for name, child in part.named_children() if type(child) is nn.Linear]
     if not linear:
-        raise InputError(f"int8 weights: a {type(module).__name__} has no linear layers, use it as it is")
+        done = any(getattr(part, "inference_only", False) for part in module.modules())
+        why = "has int8 weights or compiled layers already: int8 weights come first" if done else "has no linear layers: use it as it is"
+        raise InputError(f"int8 weights: a {type(module).__name__} {why}")
     for part, name, child in linear:
         setattr(part, name, Int8Linear(child))
     return module

@@ -68,7 +68,10 @@ def load(command: list[str], folder: Path) -> ctypes.CDLL:
                 built.replace(path)
         except OSError as error:
             raise InputError(f"compiled layers cannot be kept in {folder} ({error.strerror}): name a folder in XDG_CACHE_HOME") from None
-    library = ctypes.CDLL(str(path))
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise InputError(f"compiled layers cannot be loaded ({error}): remove {path}, or name another folder in XDG_CACHE_HOME") from None
     library.reallm_block.restype = NUMBER
     for function, arguments in ARGUMENTS.items():
         kernel = getattr(library, function)

@@ -28,6 +28,7 @@ class NormPointers(ctypes.Structure):
 class Native(nn.Module):
     """A module that gives pointers to its weights to a kernel. Subclasses define ``_point``."""
 
+    inference_only = True
     _pointers: Any = None
 
     def _point(self) -> Any:

@@ -13,7 +13,7 @@ from reallm.streaming.compiled.conformer import CompiledConformerLayer
 from reallm.streaming.compiled.library import kernels
 from reallm.streaming.compiled.linear import PackedLinear
 from reallm.streaming.compiled.llama import CompiledLlamaDecoder
-from reallm.streaming.compiled.native import require_float32
+from reallm.streaming.compiled.native import Native, require_float32
 
 # The linear layers first: the others take them over.
 COMPILED: dict[type[nn.Module], Callable[..., nn.Module]] = {
@@ -40,7 +40,9 @@ def with_compiled_layers(system: Any) -> Any:
     require_float32(system)
     kernels()
     if not any(type(part) in (nn.Linear, Int8Linear) for part in system.modules()):
-        raise InputError(f"compiled layers: a {type(system).__name__} has no linear layers, use it as it is")
+        done = any(isinstance(part, Native) for part in system.modules())
+        why = "has them already" if done else "has no linear layers: use it as it is"
+        raise InputError(f"compiled layers: a {type(system).__name__} {why}")
     root = nn.ModuleDict({"system": system})  # it may be a layer itself
     for kind, compiled in COMPILED.items():
         found = [(part, name, child) for part in root.modules() for name, child in part.named_children() if type(child) is kind]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from reallm.bundle import load, published
+from reallm.bundle import export, load, published
 from reallm.decoders.llama import LlamaDecoder, LlamaState
 from reallm.encoders.conformer import ConformerEncoder
 from reallm.errors import InputError
@@ -318,6 +318,13 @@ def test_a_copy_and_weights_that_move_are_followed() -> None:
     assert torch.equal(other.step(inputs, active, other.init_state(1))[0], before)
 
 
+@pytest.mark.parametrize("change", [with_int8_weights, with_compiled_layers])
+def test_what_is_changed_is_not_exported(change: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not what a bundle holds"):
+        export(change(load(published())), tmp_path / "bundle", {"training_data": "none", "license": "CC0"})
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_cannot_be_compiled() -> None:
     system = SpeechReaLLM.tiny()
     with pytest.raises(InputError, match="training mode"):
@@ -328,6 +335,9 @@ def test_what_cannot_be_compiled() -> None:
         with_compiled_layers(nn.Linear(4, 4, device="meta").eval())
     with pytest.raises(InputError, match="a LayerNorm has no linear layers"):
         with_compiled_layers(nn.LayerNorm(4).eval())
+    for change, message in ((with_compiled_layers, "has them already"), (with_int8_weights, "int8 weights come first")):
+        with pytest.raises(InputError, match=message):
+            change(with_compiled_layers(SpeechReaLLM.tiny().eval()))
     compiled = with_compiled_layers(system.eval()).to(torch.bfloat16)
     with pytest.raises(InputError, match="bfloat16"), torch.inference_mode():
         compiled.decoder.step(torch.randn(1, 16), torch.ones(1, dtype=torch.bool), compiled.decoder.init_state(1))

@@ -19,6 +19,16 @@ def test_is_built_once_by_the_compiler_that_is_named(tmp_path: Path, monkeypatch
     assert len(list((tmp_path / "kept").iterdir())) == 1
 
 
+def test_a_library_that_is_damaged_is_named(tmp_path: Path) -> None:
+    load(compiler(), tmp_path / "whole")
+    (whole,) = (tmp_path / "whole").iterdir()
+    path = tmp_path / "damaged" / whole.name  # another one: this process has that one loaded
+    path.parent.mkdir()
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match=f"file too short.*: remove {path}"):
+        load(compiler(), path.parent)
+
+
 def test_where_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/some/where")
     assert cache_folder() == Path("/some/where/reallm")
