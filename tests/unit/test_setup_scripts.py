@@ -399,3 +399,9 @@ def test_no_results_make_no_table(tmp_path: Path) -> None:
     done = results_table(tmp_path)
     assert done.returncode == 2
     assert "run the score stage first" in done.stderr
+
+
+def test_scripts_that_name_their_interpreter_can_be_run() -> None:
+    scripts = [path for folder in ("tools", "egs", "tests") for path in (ROOT / folder).rglob("*.[ps][yh]") if path.is_file()]
+    named = [path for path in scripts if path.read_bytes().startswith(b"#!")]
+    assert len(named) > 15 and [str(path) for path in named if not os.access(path, os.X_OK)] == []
