@@ -1,4 +1,4 @@
-"""Any causal language model of ``transformers`` as a decoder: pre-trained, with LoRA, or from random weights."""
+"""A causal language model of ``transformers`` as a decoder: pre-trained, with LoRA, or from random weights."""
 
 import logging
 from collections.abc import Mapping, Sequence

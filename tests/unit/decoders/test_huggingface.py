@@ -160,6 +160,11 @@ def test_the_fingerprint_is_of_the_weights_not_of_their_files(folders: dict[str,
     model.save_pretrained(tmp_path / "shards", max_shard_size="5KB")
     assert len(llms.weight_files(tmp_path / "shards")) > 2
     assert llms.fingerprint(tmp_path / "shards") == llms.fingerprint(folders["llama"])
+    inputs, lens = torch.randn(1, 9, 16), torch.tensor([9])
+    config = folders["llama"] / "config.json"
+    of_shards, of_one = (HuggingFaceDecoder(TOKENS + 1, config, str(at), window=7).eval() for at in (tmp_path / "shards", folders["llama"]))
+    text = slice(None, TOKENS)  # the row of BLANK is new, and random
+    assert torch.equal(of_shards(inputs, lens)[..., text], of_one(inputs, lens)[..., text])
     with torch.no_grad():
         model.model.layers[2].mlp.up_proj.weight[-1, 3] += 1e-3
     model.save_pretrained(tmp_path / "changed")
