@@ -1,4 +1,4 @@
-"""The contracts between components (DESIGN.md section 3). Legend of letters: reallm/types.py.
+"""The contracts between components. Legend of letters: reallm/types.py.
 
 Rules that hold for every ``step``:
 

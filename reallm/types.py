@@ -60,7 +60,7 @@ class Batch:
 
 @dataclass
 class Interleaved:
-    """Speech embeddings and tokens as one sequence of decoder positions (DESIGN.md section 1)."""
+    """Speech embeddings and tokens as one sequence of decoder positions (Seide et al. 2024, arXiv 2406.09569)."""
 
     token_ids: Tensor  # (B, L) int64, the token fed at this position; -1 = none
     audio_index: Tensor  # (B, L) int64, the speech embedding fed at this position; -1 = none; both present = added

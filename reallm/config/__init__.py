@@ -1,4 +1,4 @@
-"""Configuration in HyperPyYAML (DESIGN.md section 4): checked before anything is built, resolved, written down."""
+"""Configuration in HyperPyYAML: checked before anything is built, resolved, written down."""
 
 from reallm.config.check import TRAINING_KEYS, check
 from reallm.config.document import Problem

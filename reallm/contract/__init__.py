@@ -1,4 +1,4 @@
-"""What every registered component must keep, as plain check functions (DESIGN.md section 3).
+"""What every registered component must keep, as plain check functions (reallm/protocols.py).
 
 ``checks(kind)`` are functions of a component's class that raise ContractError with an explanation. The repository's tests
 run them over the catalogue, ``reallm check NAME`` over any installed component.

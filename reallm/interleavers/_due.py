@@ -1,4 +1,4 @@
-"""When a token is due (DESIGN.md section 1)."""
+"""When a token is due (Seide et al. 2024, arXiv 2406.09569)."""
 
 from torch import Tensor
 

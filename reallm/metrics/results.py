@@ -1,4 +1,4 @@
-"""``results.json``: the numbers of one decoding, and where they came from (DESIGN.md section 5)."""
+"""``results.json``: the numbers of one decoding, and where they came from."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -48,7 +48,7 @@ def make_results(
 
     Args:
         normalization: of the words on both sides (reallm/metrics/normalize.py).
-        facts: what decoding knows of the system and itself; those of DESIGN.md that it does not know are written as None. Where its
+        facts: what decoding knows of the system and itself; those of ``results.json`` that it does not know are written as None. Where its
             ``times_known`` is False, words have no errors of time: their times are no measurement.
 
     Raises InputError as ``normalized``, ``pair_up`` and ``score``.

@@ -1,4 +1,4 @@
-"""From hypotheses and references to the numbers of ``results.json`` (DESIGN.md section 5)."""
+"""From hypotheses and references to the numbers of ``results.json``."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

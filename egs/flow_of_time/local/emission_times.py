@@ -56,7 +56,7 @@ class Clock:
         return 1000 * self.period_samples / self.sample_rate
 
     def period_of(self, end: Seconds) -> int:
-        """The token period that a word ends in, from 1: it is due ``delay`` later (DESIGN.md section 1)."""
+        """The token period that a word ends in, from 1: it is due ``delay`` later (reallm/interleavers/_due.py)."""
         return max(1, -(-round(end * self.sample_rate) // self.period_samples))
 
 

@@ -27,7 +27,7 @@ from tests.dummies.level_bundle import registered_level_system, write_level_bund
 from tests.dummies.level_strings import make_cut
 from tests.dummies.recognizer import LevelSystem, say
 
-RESULT_KEYS = {  # of DESIGN.md section 5
+RESULT_KEYS = {  # of every results.json
     *("system", "corpus", "split", "parameters", "wer", "wer_ci95", "errors", "words", "insertions", "deletions", "substitutions"),
     *("emission_delay_ms", "final_delay_ms", "word_start_error_ms", "word_end_error_ms", "confidence_auc", "response_cap_hits"),
     *("rtf", "seconds_of_audio", "alignment_backend", "git", "seed"),

@@ -21,7 +21,7 @@ def alignment(ends: list[int], ids: list[int] | None = None) -> Alignment:
 
 
 def by_definition(a: Alignment, speech: int, delay: int, period: int, feed_blank: bool) -> list[tuple[int, int, int]]:
-    """(token fed, speech embedding fed, target) of each position, as DESIGN.md section 1 words it."""
+    """(token fed, speech embedding fed, target) of each position."""
     sequence, u = [], 0
     due = [max(1, math.ceil(Fraction(int(end), period))) + delay for end in a.end_samples]
     for m in range(1, speech + 1):
