@@ -79,7 +79,7 @@ class ReaLLM(ResponseModel):
         return inputs + torch.where((token_ids >= 0).unsqueeze(-1), self.decoder.embed(token_ids.clamp(min=0)), 0)
 
     def loss(self, embeddings: Tensor, laid_out: Interleaved) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """Cross-entropy over the positions of interleaved sequences (Seide et al. 2024, arXiv 2406.09569), and its parts on tokens and BLANK.
+        """Cross-entropy over the positions of interleaved sequences (Seide et al. 2024), and its parts on tokens and BLANK.
 
         Args:
             embeddings: (B, M, D) of the streams.

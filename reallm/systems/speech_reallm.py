@@ -146,7 +146,7 @@ class SpeechReaLLM(AcousticModel):
         return self.adapter.forward(*self.encode(wav, lens, chunk))
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """Cross-entropy over the positions of the interleaved sequences (Seide et al. 2024, arXiv 2406.09569), and its parts on text and BLANK.
+        """Cross-entropy over the positions of the interleaved sequences (Seide et al. 2024), and its parts on text and BLANK.
 
         Raises InputError for a batch without alignments.
         """
