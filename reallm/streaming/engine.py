@@ -130,6 +130,7 @@ class Engine:
         self._turn = threading.Lock()  # of the states: one step at a time
         self._results = LateResults()  # of futures that users hold; entered before any lock
         self._wake = threading.Event()
+        self._kept: list[Engine] = []  # itself, while it has streams: see _work
         self._worker: threading.Thread | None = None
         self._over: InputError | None = None
 
@@ -160,7 +161,9 @@ class Engine:
         with self._lock:
             self._refuse_over()
             if self._worker is None:
-                self._worker = threading.Thread(target=_work, args=(weakref.ref(self), self._wake), name="reallm-engine", daemon=True)
+                self._worker = threading.Thread(
+                    target=_work, args=(weakref.ref(self), self._wake, self._kept), name="reallm-engine", daemon=True
+                )
                 self._worker.start()
         return self
 
@@ -248,6 +251,7 @@ class Engine:
             if joining.set_running_or_notify_cancel():
                 row = self._free.take(self._clock() * self.system.sample_rate / self.system.chunk_samples % 1)
                 self._streams[row] = stream = EngineStream(self, row, chosen)
+                self._kept[:] = [self]
                 self._begin(row, chosen)
                 self._results.give(joining, stream)
 
@@ -266,6 +270,8 @@ class Engine:
         self._streams[row] = None
         self._free.give_back(row)
         self._admit()
+        if not self.active:
+            self._kept.clear()
 
     def _reclaim_idle(self) -> None:
         if self._idle_timeout is not None:
@@ -376,16 +382,18 @@ class Engine:
         return future.result()
 
 
-def _work(having: "weakref.ref[Engine]", wake: threading.Event) -> None:
-    """Decode for as long as somebody has the engine, or it has streams, until it is over."""
+def _work(having: "weakref.ref[Engine]", wake: threading.Event, kept: "list[Engine]") -> None:
+    """Decode for as long as somebody has the engine, or it has streams, until it is over.
+
+    ``kept``: the engine while it has streams, for which this thread holds it; whoever is told that there is one sees to that.
+    """
     while True:
         wake.clear()
         engine = having()
         if engine is None or engine._over is not None:
             return
         if not engine._step_or_end():
-            if not engine.active:
-                del engine
+            del engine
             wake.wait(POLL)
 
 

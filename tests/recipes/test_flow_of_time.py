@@ -64,7 +64,7 @@ def test_strings_are_joined_with_a_window_without_it_and_with_a_model_that_never
     data, joined = calls(script, "--data", "somewhere", *options)
     assert data.endswith("data digits --data somewhere --out exp/long --train-strings 1 --epochs 1 --dev-strings 1 --test-strings 200")
     measured = (
-        "exp/long/test.jsonl.gz --out exp/report --strings 200 --seconds 1 --seconds 10 --seconds 90 --between 60 --between-strings 10"
+        "exp/long/test.jsonl.gz --out exp/report --strings 200 --seconds 1 --seconds 10 --seconds 90 --between 60.0 --between-strings 10"
     )
     packaged = "../../reallm/bundles/digits"
     models = f"--if-they-attend --model as trained={packaged} --model window lifted={packaged}:0"

@@ -54,10 +54,10 @@ def test_what_torch_says() -> None:
 
 def test_what_this_process_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = memory.resident_memory()
-    held = torch.ones(2**22)
+    held = torch.ones(2**24)  # more than malloc ever takes from memory that was given back
     after = memory.resident_memory()
     assert before is not None and after is not None and 0 < before[0] <= before[1] <= after[1] and after[1] >= after[0] > 2**24
-    assert after[0] - before[0] > 2**23, "16 MiB more, whatever else was given back"
+    assert after[0] - before[0] > 2**25, "64 MiB more, whatever else was given back"
     del held
     (tmp_path / "status").write_text("Name:\tpython\nVmRSS:\tmany kB\n")
     for name in ("status", "none"):

@@ -26,6 +26,7 @@ URL = "https://www.openslr.org/resources/12"
 LICENCE = "CC BY 4.0 (openslr.org/12)"
 FOLDER = "LibriSpeech"
 SYNTHETIC = "SYNTHETIC"  # a file in the folder of a corpus whose speech is not real
+DATA_FILTER: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # not in Python 3.11 before 3.11.4
 TO_DOWNLOAD = "leave --corpus out and unset REALLM_DATA to download"
 EVALUATION = ("dev-clean", "dev-other", "test-clean", "test-other")
 TRAIN_SETS = {
@@ -94,7 +95,9 @@ def _unpack(archive: Path, part: str, root: Path) -> None:
             for member in tar:
                 if member.name.startswith(within) and (member.isfile() or member.isdir()):
                     member.name = member.name.removeprefix(within)
-                    tar.extract(member, folder, filter="data")
+                    if not (folder / member.name).resolve().is_relative_to(folder.resolve()):
+                        raise tarfile.ReadError(f"{member.name} in it lies outside of {within}")
+                    tar.extract(member, folder, **DATA_FILTER)
             if not any(folder.iterdir()):
                 raise tarfile.ReadError(f"no folder {within} in it")
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:  # not OSError: a full disk is another matter

@@ -157,6 +157,7 @@ def test_an_engine_that_nobody_has_any_more_ends_when_its_streams_have() -> None
     gc.collect()
     assert not worker.is_alive() and alive() is None
     engine = Engine(levels(), slots=1, max_waiting=1, idle_timeout=1.5 * POLL).start()
+    threading.Event().wait(0.3 * POLL)  # until the worker sleeps
     left, waiting = engine.stream(), engine.stream_soon()
     del engine, left
     gc.collect()
