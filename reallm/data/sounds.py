@@ -3,11 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from lhotse import Recording
 
-from reallm.data.files import atomic_write
-from reallm.data.noise import coloured_noise
+from reallm.data.noise import coloured_noise, made_recording
 
 SOUNDS_SECONDS = 300
 SOUNDS_RMS = 0.1  # of a sound that does not fall, on average
@@ -58,9 +56,5 @@ def sounds(samples: int, sample_rate: int, rng: np.random.Generator) -> np.ndarr
 
 def sounds_recording(folder: Path, sample_rate: int) -> Recording:
     """``folder``/sounds.flac: five minutes of them, always the same; made if it is not there."""
-    path = folder / "sounds.flac"
-    if not path.is_file() or soundfile.info(path).samplerate != sample_rate:
-        made = sounds(SOUNDS_SECONDS * sample_rate, sample_rate, np.random.default_rng(20261))
-        with atomic_write(path, "wb") as file:
-            soundfile.write(file, made, sample_rate, format="FLAC", subtype="PCM_16")
-    return Recording.from_file(path, recording_id="sounds")
+    samples = SOUNDS_SECONDS * sample_rate
+    return made_recording(folder / "sounds.flac", sample_rate, lambda: sounds(samples, sample_rate, np.random.default_rng(20261)))

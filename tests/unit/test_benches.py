@@ -55,9 +55,8 @@ def test_stream(bench: Callable[..., Any], tmp_path: Path) -> None:
     ours = ["reallm", *kinds, "speculative", *(f"speculative {kind}" for kind in kinds)]
     assert column(found, "side") == [*ours, "transformers", "speechbrain"]
     reads = dict(zip(column(found, "side"), column(found, "reads_a_second"), strict=True))
-    assert {reads[side] for side in ours if "speculative" in side} == {reads["speculative"]} and reads["speculative"] < 0.8 * reads[
-        "reallm"
-    ]
+    assert {reads[side] for side in ours if "speculative" in side} == {reads["speculative"]}
+    assert reads["speculative"] < 0.8 * reads["reallm"]
     assert {reads[side] for side in ours if "speculative" not in side} == {reads["transformers"]}
     for row in found["rows"]:
         assert 0 < row["ms_a_second"]["least"] <= row["ms_a_second"]["median"] <= row["ms_a_second"]["most"]
@@ -117,7 +116,7 @@ def test_int8(bench: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureF
     assert column(found, "side") == ["float32", "int8", "float32 compiled", "int8 compiled"]
     assert column(found, "words") == [3, 3, 3, 3] and found["notes"]["utterances"] == 2  # 1 and 2
     others = column(found, "utterances_with_other_words")
-    assert others[0] == others[2] == 0 and 0 <= others[1] <= 2
+    assert others[2] == 0 and 0 <= others[1] <= 2
     assert column(found, "ratio")[0] == 1
     assert column(found, "weights_mb")[1] < 0.6 * column(found, "weights_mb")[0]
     for row in found["rows"]:
@@ -268,9 +267,9 @@ def test_streams_of_other_chunks_searches_and_weights(bench: Callable[..., Any],
         return streams.system_of(types.SimpleNamespace(**plain | options))
 
     plain, other = made(), made(chunk=12, search="speculative", int8=True, positions=3)
-    assert sorted(
-        {str(p.weight.dtype) for c in (False, True) for p in made(int8=c, compiled=True).modules() if isinstance(p, PackedLinear)}
-    ) == [*("torch.float32", "torch.int8")]
+    for int8, dtype in ((False, torch.float32), (True, torch.int8)):
+        packed = made(int8=int8, compiled=True).modules()
+        assert {part.weight.dtype for part in packed if isinstance(part, PackedLinear)} == {dtype}
     assert other.chunk_samples == 2 * plain.chunk_samples and other.encoder.chunk.left == plain.encoder.chunk.left
     assert type(plain.searcher).__name__ == "GreedySearcher" and plain.searcher.positions is None
     assert (type(other.searcher).__name__, other.searcher.ahead, other.searcher.positions) == ("SpeculativeGreedySearcher", 3, 3)

@@ -72,7 +72,7 @@ def compose_string(
 ) -> MixedCut:
     """One string, a function of the generator's state. Its words' begins and ends are stored as the ``word`` alignment.
 
-    ``sounds``: what is heard at the begin of one of its silences, which is longer by as much. None: nothing. It may be clipped.
+    ``sounds``: what is heard at the begin of one of its silences, which is longer by as much. None: nothing. It may pass full scale.
     """
     rate = noise.sampling_rate
     speaker = str(rng.choice(list(pool)))

@@ -242,7 +242,7 @@ constexpr float MOST = 127;
 
 // x (k,) → bytes (up(k),), ZERO for 0 and MOST from it for the greatest; returns the step between them, NaN if not all of x is finite.
 float to_bytes(const float* x, int64_t k, int8_t* bytes) {
-  const float32x16 zero = {}, half = zero + 12582912.0f;  // of which the last bit is worth 1: what is added is rounded to even
+  const float32x16 zero = {}, shift = zero + 12582912.0f;  // of which the last bit is worth 1: what is added is rounded to even
   float32x16 most = zero, wrong = zero;
   for (int64_t i = 0; i < k; i += 16) {
     const float32x16 v = load(x + i, k - i), size = v < zero ? -v : v;
@@ -253,7 +253,7 @@ float to_bytes(const float* x, int64_t k, int8_t* bytes) {
   for (int i = 0; i < 16; ++i) greatest = most[i] > greatest ? most[i] : greatest;
   const float scale = MOST / greatest;
   for (int64_t i = 0; i < k; i += 16) {
-    const float32x16 rounded = load(x + i, k - i) * scale + half - half;
+    const float32x16 rounded = load(x + i, k - i) * scale + shift - shift;
     *(int8x16*)(bytes + i) = __builtin_convertvector(__builtin_convertvector(rounded, int32x16) + ZERO, int8x16);
   }
   return greatest / MOST + sum(wrong);

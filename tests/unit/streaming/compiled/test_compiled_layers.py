@@ -214,7 +214,7 @@ def test_instructions_of_other_processors_compile(tmp_path: Path) -> None:
 
 
 @torch.inference_mode()
-def test_layers_that_were_packed_on_another_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_that_were_packed_on_another_processor() -> None:
     packed = copy.deepcopy(PackedLinear(nn.Linear(4, 4)))
     packed.block += 16
     with pytest.raises(InputError, match="packed on another kind of processor"):
