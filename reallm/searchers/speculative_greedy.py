@@ -4,12 +4,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from reallm.errors import InputError
 from reallm.protocols import PolicyState, ResponseModel
 from reallm.registry import register
 from reallm.searchers.greedy import GreedySearcher, SearchState
+from reallm.streaming.host import may_look
 from reallm.streaming.state import StreamingState, advance
 from reallm.types import Emission
 
@@ -58,7 +60,7 @@ class PositionsAhead:
             self._begin(begins, inputs, state)
         assert self._pass is not None
         self._queue = self._queue.drop(active & self._policy.wants_audio)
-        logits = self._pass.logits[self._rows, self._used.clamp(max=self._ahead - 1)]
+        logits = self._pass.logits[self._rows, self._next(self._pass)]
         self._used = self._used + active
         return logits, state
 
@@ -75,8 +77,12 @@ class PositionsAhead:
         """(B,) bool: the next answer of the row's pass is one to these ``inputs`` (B, D)."""
         if self._pass is None:
             return torch.zeros_like(self._used, dtype=torch.bool)
-        planned = self._pass.inputs[self._rows, self._used.clamp(max=self._ahead - 1)]
-        return (self._used < self._ahead) & (planned == inputs).all(1)
+        planned = self._pass.inputs[self._rows, self._next(self._pass)]
+        return (self._used < self._pass.inputs.size(1)) & (planned == inputs).all(1)
+
+    def _next(self, found: Pass) -> Tensor:
+        """(B,) int64, the position of each row's next answer, or its last one."""
+        return self._used.clamp(max=found.inputs.size(1) - 1)
 
     def _accept(self, rows: Tensor, state: Any) -> Any:
         """The decoder's state, of ``rows`` (B,) bool after the answers that were given from their passes, which are over."""
@@ -86,16 +92,26 @@ class PositionsAhead:
         return state
 
     def _begin(self, rows: Tensor, inputs: Tensor, state: Any) -> None:
-        """A pass of ``rows`` (B,) bool over their ``inputs`` (B, D), and over what follows them where each answer is BLANK."""
-        queue, policy, active = self._queue, self._policy, rows
+        """A pass of ``rows`` (B,) bool over their ``inputs`` (B, D), and over what follows them, as far as it is there, where each answer
+        is BLANK."""
+        queue, policy, active, most = self._queue, self._policy, rows, self._ahead
+        frames = F.pad(queue.first(most), (0, 0, 0, 1)).flatten(0, 1)  # each row's with zeros behind them, heard where none is
+        at = self._rows * (most + 1)
+        nothing, end = at + most, at + queue.count
         blank, planned = torch.full_like(self._used, self.blank_id), [inputs]
-        for _ in range(self._ahead - 1):
-            queue = queue.drop(active & policy.wants_audio)
+        for _ in range(most - 1):
+            at = at + (active & policy.wants_audio)
             _, policy = self._interleaver.advance(blank, active, policy)
-            active = ~policy.wants_audio | (queue.count > 0)
-            heard = torch.where((active & policy.wants_audio).unsqueeze(1), queue.front(), 0)
-            reads = (policy.token_ids >= 0).unsqueeze(1)
-            planned.append(heard + torch.where(reads, self.embed(policy.token_ids.clamp(min=0)), 0))
+            active = (at < end) >= policy.wants_audio
+            if may_look(active) and not bool(active.any()):
+                break
+            heard = frames.index_select(0, torch.where(active & policy.wants_audio, at, nothing))
+            reads = policy.token_ids >= 0
+            if not may_look(reads) or bool(reads.any()):
+                heard = heard + torch.where(reads.unsqueeze(1), self.embed(policy.token_ids.clamp(min=0)), 0)
+            planned.append(heard)
+        if len(self._rows) > 1:  # passes of rows are kept apart, and all as long
+            planned += [torch.zeros_like(inputs)] * (most - len(planned))
         together = torch.stack(planned, dim=1)
         found = Pass(together, *self._decoder.extend(together, state))
         self._pass = found if self._pass is None else advance(rows, found, self._pass)
@@ -127,6 +143,15 @@ class SpeculativeGreedySearcher(GreedySearcher):
     def tiny(cls) -> "SpeculativeGreedySearcher":
         """Three positions a pass, responses of three tokens at most."""
         return cls(ahead=3, max_symbols=3)
+
+    def init_state(
+        self, model: ResponseModel, batch: int, capacity: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> SearchState:
+        """As greedy search. Raises InputError where the decoder's window has fewer positions than a pass."""
+        decoder: Any = model.decoder
+        if hasattr(decoder, "require_window"):
+            decoder.require_window(self.ahead)
+        return super().init_state(model, batch, capacity, device, dtype)
 
     @property
     def is_static(self) -> bool:

@@ -1,14 +1,16 @@
-"""A layer of the streaming Conformer as one call for a chunk. Legend: reallm/types.py; S frames of a chunk and its look-ahead."""
+"""The layers of the streaming Conformer as one call for a chunk. Legend: reallm/types.py; S frames of a chunk and its look-ahead."""
 
 import ctypes
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from reallm.encoders._chunked import LayerContext
-from reallm.encoders.conformer import ConformerLayer
-from reallm.layers.chunk_layout import ChunkLayout
+from reallm.encoders.conformer import ConformerEncoder, ConformerLayer
+from reallm.layers.chunk_layout import ChunkLayout, step_layout
 from reallm.layers.chunked_attention import AttentionContext
 from reallm.layers.convolution import ConvolutionContext
 from reallm.layers.rope import rotary_angles
@@ -29,6 +31,12 @@ class LayerPointers(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("depthwise", "depthwise_bias")),
         *((name, ctypes.c_int64) for name in ("dim", "heads", "before", "after")),
     ]
+
+
+class ContextPointers(ctypes.Structure):
+    """kernels.cpp, Context."""
+
+    _fields_ = [field for name in ("keys", "values", "frames") for field in ((name, ctypes.c_void_p), (f"{name}_row", ctypes.c_int64))]
 
 
 class CompiledConformerLayer(Native):
@@ -69,27 +77,55 @@ class CompiledConformerLayer(Native):
 
     def step(self, x: Tensor, context: LayerContext, at: ChunkLayout) -> tuple[Tensor, LayerContext]:
         """One chunk x (B, S, D) → the same shape, and the context after it."""
-        batch, span, dim = x.shape
-        assert x.dtype == context.attention.keys.dtype == torch.float32 and at.mask.dtype == torch.bool
-        x, valid, mask = x.contiguous(), at.valid.contiguous(), at.mask if at.mask.stride(3) == 1 else at.mask.contiguous()
-        before = [_rows(held) for held in (context.attention.keys, context.attention.values, context.convolution.frames)]
-        y, count = torch.empty_like(x), at.left + span
-        keys, values = x.new_empty(batch, count, dim), x.new_empty(batch * count * dim + LANES)
-        frames = x.new_empty(batch, self.before + span + self.after, dim)
-        cos, sin = _angles(count, dim // self.heads)
-        kernels().reallm_conformer_layer(
-            *(ctypes.byref(self.pointers[0]), batch, span, at.left, x.data_ptr(), y.data_ptr()),
-            *(valid.data_ptr(), mask.data_ptr(), mask.stride(0), mask.stride(2) if mask.size(2) > 1 else 0),
-            *(number for held in before for number in (held.data_ptr(), held.stride(0))),
-            *(keys.data_ptr(), values.data_ptr(), frames.data_ptr(), cos.data_ptr(), sin.data_ptr()),
-        )
-        kept = slice(at.size, at.size + at.left)
-        attention = AttentionContext(keys[:, kept], values[: batch * count * dim].view(batch, count, dim)[:, kept])
-        return y, LayerContext(attention, ConvolutionContext(frames[:, at.size : at.size + self.before]))
+        y, (after,) = _one_chunk([self], x, [context], at)
+        return y, after
+
+
+class CompiledConformerEncoder(ConformerEncoder):
+    """A Conformer encoder all of whose layers are one call for a chunk. In parallel it computes as before.
+
+    Args:
+        encoder: whose layers are compiled; it is this one's from now on.
+    """
+
+    def __init__(self, encoder: ConformerEncoder) -> None:
+        nn.Module.__init__(self)
+        self.__dict__.update(vars(encoder))
+
+    def _one_chunk(self, x: Tensor, valid: Tensor, left_valid: Tensor, contexts: Any) -> tuple[Tensor, Tensor, Any]:
+        at, left_valid = step_layout(self.chunk, valid, left_valid)
+        layers: Any = self.layers
+        x, after = _one_chunk(layers, x, contexts, at)
+        return self.output(x[:, : self.chunk.size]), left_valid, after
+
+
+def _one_chunk(
+    layers: Sequence[CompiledConformerLayer], x: Tensor, contexts: Sequence[LayerContext], at: ChunkLayout
+) -> tuple[Tensor, tuple[LayerContext, ...]]:
+    """One chunk x (B, S, D) through layers of one size → the same shape, and their contexts after it."""
+    (batch, span, dim), of, first = x.shape, len(layers), layers[0]
+    assert x.dtype == torch.float32 and at.mask.dtype == torch.bool
+    x, valid, mask = x.contiguous(), at.valid.contiguous(), at.mask if at.mask.stride(3) == 1 else at.mask.contiguous()
+    before = [tuple(map(_rows, (c.attention.keys, c.attention.values, c.convolution.frames))) for c in contexts]
+    context = (ContextPointers * of)(*(ContextPointers(*(p for held in c for p in (held.data_ptr(), held.stride(0)))) for c in before))
+    y, count, length = torch.empty_like(x), at.left + span, first.before + span + first.after
+    keys, values = x.new_empty(of, batch, count, dim), x.new_empty(of * batch * count * dim + LANES)
+    frames = x.new_empty(of, batch, length, dim)
+    cos, sin = _angles(count, dim // first.heads)
+    kernels().reallm_conformer(
+        *((ctypes.c_void_p * of)(*(ctypes.addressof(layer.pointers[0]) for layer in layers)), context),
+        *(of, batch, span, at.left, x.data_ptr(), y.data_ptr()),
+        *(valid.data_ptr(), mask.data_ptr(), mask.stride(0), mask.stride(2) if mask.size(2) > 1 else 0),
+        *(keys.data_ptr(), values.data_ptr(), frames.data_ptr(), cos.data_ptr(), sin.data_ptr()),
+    )
+    kept = slice(at.size, at.size + at.left)
+    after = keys[:, :, kept], values[: keys.numel()].view_as(keys)[:, :, kept], frames[:, :, at.size : at.size + first.before]
+    return y, tuple(LayerContext(AttentionContext(k, v), ConvolutionContext(f)) for k, v, f in zip(*map(torch.unbind, after), strict=True))
 
 
 def _rows(held: Tensor) -> Tensor:
-    """(B, T, D) whose rows are contiguous, each."""
+    """(B, T, D) whose rows are contiguous, each, of float32."""
+    assert held.dtype == torch.float32
     return held if held.stride(2) == 1 and held.stride(1) == held.size(2) else held.contiguous()
 
 

@@ -56,6 +56,27 @@ inline float sum(float32x16 v) {
   return (last[0] + last[2]) + (last[1] + last[3]);
 }
 
+#ifdef __clang__
+#define PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define PICK(a, b, ...) __builtin_shuffle(a, b, int32x16{__VA_ARGS__})
+#endif
+
+// The sum of each of 16 vectors, each as ``sum`` takes it, to the bit.
+inline float32x16 sums(float32x16 (&v)[16]) {
+  for (int j = 0; j < 8; ++j)
+    v[j] = PICK(v[j], v[j + 8], 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+           PICK(v[j], v[j + 8], 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+  for (int j = 0; j < 4; ++j)
+    v[j] = PICK(v[j], v[j + 4], 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27) +
+           PICK(v[j], v[j + 4], 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
+  for (int j = 0; j < 2; ++j)
+    v[j] = PICK(v[j], v[j + 2], 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) +
+           PICK(v[j], v[j + 2], 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+  return PICK(v[0], v[1], 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30) +
+         PICK(v[0], v[1], 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
+}
+
 // e^x to 2 units in the last place; 0 below -87.3, never infinite; NaN stays NaN. Cephes' polynomial (Moshier, expf).
 inline float32x16 exponential(float32x16 x) {
   const float32x16 zero = {};
@@ -80,18 +101,17 @@ inline float32x16 exponential(float32x16 x) {
 
 inline float32x16 sigmoid(float32x16 x) { return 1.0f / (1.0f + exponential(-x)); }
 
-// y (M, n) = b + x (M, k) · w (k, 16 NV): n columns of it, at most 16 NV.
-template <int M, int NV>
-void tile(const float* x, int64_t ldx, const float* w, int64_t ldw, const float* b, float* y, int64_t ldy, int64_t k, int64_t n) {
+// y (M, n) = b + x (M, k) · w (k, 16 NV): n columns of it, at most 16 NV. For each k, P lines of 64 bytes are asked for, from ``ask`` on.
+template <int M, int NV, int P>
+void tile(const float* x, int64_t ldx, const float* w, int64_t ldw, const float* b, float* y, int64_t ldy, int64_t k, int64_t n,
+          const char* ask) {
   float32x16 acc[M][NV];
   for (int m = 0; m < M; ++m)
     for (int v = 0; v < NV; ++v) acc[m][v] = b ? *(const float32x16*)(b + 16 * v) : float32x16{};
   for (int64_t i = 0; i < k; ++i) {
     float32x16 row[NV];
-    for (int v = 0; v < NV; ++v) {
-      __builtin_prefetch((const char*)(w + i * ldw + 16 * v) + AHEAD);
-      row[v] = *(const float32x16*)(w + i * ldw + 16 * v);
-    }
+    for (int p = 0; p < P; ++p) __builtin_prefetch(ask + (i * P + p) * 64, 0, 2);
+    for (int v = 0; v < NV; ++v) row[v] = *(const float32x16*)(w + i * ldw + 16 * v);
     for (int m = 0; m < M; ++m) {
       const float a = x[m * ldx + i];
       for (int v = 0; v < NV; ++v) acc[m][v] += row[v] * a;
@@ -130,12 +150,36 @@ void by_width(int64_t n, F f) {
   }
 }
 
+// Weights come from memory as fast as they do while they are asked for all the time. Of few rows, which take as long as that, those that
+// lie AHEAD are asked for. Of more, which take longer, each ROWS of them ask for a part of the block behind, so that the first ones need not
+// wait for it.
+
+// f(lines of 64 bytes that are asked for at a time), a constant, where a block is ``width`` lines wide and m rows share it.
+template <class W, class F>
+void by_share(int64_t m, W width, F f) {
+  constexpr int most = W::value;
+  if (m <= ROWS) f(width);
+  else if (m <= 3 * ROWS) f(std::integral_constant<int, (most + 1) / 2>{});
+  else f(std::integral_constant<int, 1>{});
+}
+
+// From where on ROWS of m rows, the first of which is ``row``, ask, for k times ``lines`` of 64 bytes.
+const char* asked(const void* w, int64_t k, int64_t row, int64_t m, int width, int lines) {
+  if (m <= ROWS) return (const char*)w + AHEAD;
+  const int parts = (width + lines - 1) / lines;
+  return (const char*)w + k * 64 * (width + row / ROWS % parts * lines);
+}
+
 // y (m, n) = b + x (m, k) · w, of at most BLOCK columns n, of which up(n) may be read.
 void block(const float* x, int64_t ldx, const float* w, int64_t ldw, const float* b, float* y, int64_t ldy, int64_t m, int64_t k,
            int64_t n) {
   by_width(n, [&](auto width) {
-    by_rows(m, [&](int64_t row, auto count) {
-      tile<decltype(count)::value, decltype(width)::value>(x + row * ldx, ldx, w, ldw, b, y + row * ldy, ldy, k, n);
+    by_share(m, width, [&](auto lines) {
+      constexpr int NV = decltype(width)::value, P = decltype(lines)::value;
+      by_rows(m, [&](int64_t row, auto count) {
+        const char* ask = asked(w, k, row, m, NV, P);
+        tile<decltype(count)::value, NV, P>(x + row * ldx, ldx, w, ldw, b, y + row * ldy, ldy, k, n, ask);
+      });
     });
   });
 }
@@ -207,6 +251,15 @@ struct ConformerLayer {
   Linear in_up, in_down, project, attention_out, convolution_in, convolution_out, out_up, out_down;
   const float *depthwise, *depthwise_bias;  // (before + 1 + after, dim), (dim,)
   int64_t dim, heads, before, after;
+};
+
+struct Context {  // of a layer: keys and values (B, left, dim) and frames (B, before, dim), rows that far apart
+  const float* keys;
+  int64_t keys_row;
+  const float* values;
+  int64_t values_row;
+  const float* frames;
+  int64_t frames_row;
 };
 
 struct LlamaLayer {
@@ -370,6 +423,20 @@ float dot(const float* a, const float* b, int64_t n) {
   return sum(total);
 }
 
+// y (m,) = a (n,) · each row of b (m, n), each as ``dot`` takes it, to the bit.
+void dots(const float* a, const float* b, float* y, int64_t m, int64_t n) {
+  int64_t j = 0;
+  for (; j + 16 <= m; j += 16) {
+    float32x16 products[16] = {};
+    for (int64_t i = 0; i < n; i += 16) {
+      const float32x16 of_a = load(a + i, n - i);
+      for (int r = 0; r < 16; ++r) products[r] += of_a * load(b + (j + r) * n + i, n - i);
+    }
+    *(float32x16*)(y + j) = sums(products);
+  }
+  for (; j < m; ++j) y[j] = dot(a, b + j * n, n);
+}
+
 struct Half {
   std::vector<float> normed, hidden, out;
 };
@@ -384,33 +451,26 @@ void half_feed_forward(const Norm& norm, const Linear& up_, const Linear& down, 
   add(x, out, m * dim, 0.5f);
 }
 
-}  // namespace
-
-extern "C" {
-
-// One chunk of S frames, of which ``size`` are its own, and the others look-ahead, of B rows: x (B, S, dim) → y. Rows without a valid
-// frame cost nothing: zeros come out, and are what their context goes on with.
+// One chunk of S frames, of which ``size`` are its own, and the others look-ahead, of B rows, through one layer: x (B, S, dim) → y, which
+// may be x. Rows without a valid frame cost nothing: zeros come out, and are what their context goes on with.
 //
-// valid (B, S); mask (B, S or 1, left + S), by its strides, true = is attended to. keys, values (B, left, dim) and frames (B, before, dim)
-// are the context, rows that far apart; all_keys, all_values (B, left + S, dim) and all_frames (B, before + S + after, dim) become
-// context and chunk; 16 floats behind all_values may be read. cos, sin (left + S, half a head).
-void reallm_conformer_layer(const ConformerLayer* layer, int64_t batch, int64_t span, int64_t left, const float* x, float* y,
-                            const uint8_t* valid, const uint8_t* mask, int64_t mask_row, int64_t mask_query, const float* keys,
-                            int64_t keys_row, const float* values, int64_t values_row, const float* frames, int64_t frames_row,
-                            float* all_keys, float* all_values, float* all_frames, const float* cos, const float* sin) {
+// valid (B, S); mask (B, S or 1, left + S), by its strides, true = is attended to. all_keys, all_values (B, left + S, dim) and all_frames
+// (B, before + S + after, dim) become context and chunk; 16 floats behind all_values may be read. cos, sin (left + S, half a head).
+void conformer_layer(const ConformerLayer& l, const Context& context, int64_t batch, int64_t span, int64_t left, const float* x, float* y,
+                     const uint8_t* valid, const uint8_t* mask, int64_t mask_row, int64_t mask_query, float* all_keys, float* all_values,
+                     float* all_frames, const float* cos, const float* sin) {
   thread_local Half at;
   thread_local std::vector<float> taken_, projected_, turned_, packed_, scores_, attended_;
   thread_local std::vector<int64_t> heard;  // rows that have a valid frame
-  const ConformerLayer& l = *layer;
   const int64_t dim = l.dim, head = dim / l.heads, half = head / 2, count = left + span, most = up(count);
   const int64_t taps = l.before + 1 + l.after, length = taps - 1 + span;
   heard.clear();
   for (int64_t row = 0; row < batch; ++row) {
     float *row_keys = all_keys + row * count * dim, *row_values = all_values + row * count * dim;
     float* sequence = all_frames + row * length * dim;
-    std::memcpy(row_keys, keys + row * keys_row, sizeof(float) * left * dim);
-    std::memcpy(row_values, values + row * values_row, sizeof(float) * left * dim);
-    std::memcpy(sequence, frames + row * frames_row, sizeof(float) * l.before * dim);
+    std::memcpy(row_keys, context.keys + row * context.keys_row, sizeof(float) * left * dim);
+    std::memcpy(row_values, context.values + row * context.values_row, sizeof(float) * left * dim);
+    std::memcpy(sequence, context.frames + row * context.frames_row, sizeof(float) * l.before * dim);
     if (std::memchr(valid + row * span, 1, span)) {
       heard.push_back(row);
     } else {
@@ -494,6 +554,23 @@ void reallm_conformer_layer(const ConformerLayer* layer, int64_t batch, int64_t 
   for (int64_t i = 0; i < rows; ++i) layer_norm(l.norm, h + i * span * dim, y + heard[i] * span * dim, span, dim);
 }
 
+}  // namespace
+
+extern "C" {
+
+// As conformer_layer, through N layers of one size, one after the other: y of the last. context is of each; all_keys, all_values and
+// all_frames have the layers before the rows.
+void reallm_conformer(const ConformerLayer* const* layer, const Context* context, int64_t layers, int64_t batch, int64_t span, int64_t left,
+                      const float* x, float* y, const uint8_t* valid, const uint8_t* mask, int64_t mask_row, int64_t mask_query,
+                      float* all_keys, float* all_values, float* all_frames, const float* cos, const float* sin) {
+  for (int64_t n = 0; n < layers; ++n) {
+    const ConformerLayer& l = *layer[n];
+    const int64_t of_keys = batch * (left + span) * l.dim, of_frames = batch * (l.before + span + l.after) * l.dim;
+    conformer_layer(l, context[n], batch, span, left, n ? y : x, y, valid, mask, mask_row, mask_query, all_keys + n * of_keys,
+                    all_values + n * of_keys, all_frames + n * of_frames, cos, sin);
+  }
+}
+
 // The next K positions of B rows: x (B, K, dim), position (B,) of the first → logits (B, K, V). active (B,), or null: rows that are not
 // active cost nothing, and their logits are zeros. keys, values: of each layer the rings (B, kv_heads, slots, head_dim), in which position
 // p lies in slot p mod slots. new_keys, new_values: of each layer (B, kv_heads, K, head_dim), written to in place of the rings; or null,
@@ -545,8 +622,8 @@ void reallm_llama(const Llama* llama, int64_t batch, int64_t ahead, const float*
           for (int64_t t = 0; t < ahead; ++t) {
             float* s = scores + t * most;
             const float* own = query + at_head + t * dim;
-            for (int64_t j = 0; j < seen; ++j) s[j] = dot(own, ring_keys + j * head, head);
-            for (int64_t j = 0; j <= t; ++j) s[seen + j] = dot(own, own_keys + j * head, head);
+            dots(own, ring_keys, s, seen, head);
+            dots(own, own_keys, s + seen, t + 1, head);
             for (int64_t j = seen + t + 1; j < most; ++j) s[j] = -INFINITY;
             for (int64_t j = 0; j <= t; ++j)
               if (first + j >= l.slots) s[(first + j) % l.slots] = -INFINITY;  // gone from its window
@@ -586,6 +663,21 @@ void reallm_llama(const Llama* llama, int64_t batch, int64_t ahead, const float*
   reallm_linear(&l.output, normed, m, of_asked);
   std::memset(logits, 0, sizeof(float) * batch * size);
   for (int64_t i = 0; i < rows; ++i) std::memcpy(logits + asked[i] * size, of_asked + i * size, sizeof(float) * size);
+}
+
+// Of K positions that reallm_llama wrote to new_keys and new_values, the first count (B,), 0 to K, come into the rings.
+void reallm_llama_accept(const Llama* llama, int64_t batch, int64_t ahead, const int64_t* position, const int64_t* count, float* const* keys,
+                         float* const* values, const float* const* new_keys, const float* const* new_values) {
+  const Llama& l = *llama;
+  const int64_t head = l.head_dim;
+  for (int64_t n = 0; n < l.layers; ++n)
+    for (int64_t row = 0; row < batch; ++row)
+      for (int64_t of_row = row * l.kv_heads; of_row < (row + 1) * l.kv_heads; ++of_row)
+        for (int64_t t = 0; t < count[row]; ++t) {
+          const int64_t to = (of_row * l.slots + (position[row] + t) % l.slots) * head, from = (of_row * ahead + t) * head;
+          std::memcpy(keys[n] + to, new_keys[n] + from, sizeof(float) * head);
+          std::memcpy(values[n] + to, new_values[n] + from, sizeof(float) * head);
+        }
 }
 
 }  // extern "C"

@@ -19,13 +19,9 @@ COMPILERS = ("c++", "g++", "clang++")
 POINTER, NUMBER = ctypes.c_void_p, ctypes.c_int64
 ARGUMENTS = {  # of kernels.cpp
     "reallm_linear": [POINTER, POINTER, NUMBER, POINTER],
-    "reallm_conformer_layer": [
-        *(POINTER, NUMBER, NUMBER, NUMBER, POINTER, POINTER),
-        *(POINTER, POINTER, NUMBER, NUMBER),
-        *(POINTER, NUMBER, POINTER, NUMBER, POINTER, NUMBER),
-        *(POINTER, POINTER, POINTER, POINTER, POINTER),
-    ],
+    "reallm_conformer": [POINTER, POINTER, *[NUMBER] * 4, *[POINTER] * 4, NUMBER, NUMBER, *[POINTER] * 5],
     "reallm_llama": [POINTER, NUMBER, NUMBER, *[POINTER] * 8],
+    "reallm_llama_accept": [POINTER, NUMBER, NUMBER, *[POINTER] * 6],
 }
 
 

@@ -35,7 +35,7 @@ class DecoderPointers(ctypes.Structure):
 
 
 class CompiledLlamaDecoder(Native, LlamaDecoder):
-    """A Llama decoder whose ``step`` and ``extend`` are the kernel's. In parallel it computes as before, by the packed linear layers.
+    """A Llama decoder whose ``step``, ``extend`` and ``accept`` are the kernel's. In parallel it computes by the packed linear layers.
 
     Args:
         decoder: whose linear layers are packed (linear.py); it is this one's from now on.
@@ -75,29 +75,48 @@ class CompiledLlamaDecoder(Native, LlamaDecoder):
         Raises InputError for more positions than the window has.
         """
         self.require_window(inputs.size(1))
-        shape = inputs.size(0), self._attention.kv_heads, inputs.size(1), self._attention.head_dim
-        extension = Extension(*(tuple(inputs.new_empty(shape) for _ in self.layers) for _ in range(2)))
+        of = self.pointers[0]
+        made = inputs.new_empty(2 * of.layers, inputs.size(0), of.kv_heads, inputs.size(1), of.head_dim).unbind()
+        extension = Extension(made[: of.layers], made[of.layers :])
         return self._run(inputs, _contiguous(state), None, extension), extension
+
+    def accept(self, extension: Extension, count: Tensor, state: LlamaState) -> LlamaState:
+        """The state after the first ``count`` (B,) positions of an extension of it; the rings are written into."""
+        state, taken = _contiguous(state), count.contiguous()
+        made = [tuple(part.contiguous() for part in parts) for parts in (extension.keys, extension.values)]
+        batch, ahead = made[0][0].size(0), made[0][0].size(2)
+        self._require_rings(state, batch)
+        assert all(part.shape[1::2] == state.keys[0].shape[1::2] for parts in made for part in parts) and taken.dtype == torch.int64
+        kernels().reallm_llama_accept(
+            *(ctypes.byref(self.pointers[0]), batch, ahead, state.position.data_ptr(), taken.data_ptr()),
+            *map(_pointers, (state.keys, state.values, *made)),
+        )
+        return LlamaState(state.position + taken, state.keys, state.values)
+
+    def _require_rings(self, state: LlamaState, batch: int) -> None:
+        of = self.pointers[0]
+        shape = batch, of.kv_heads, of.slots, of.head_dim
+        assert all(ring.shape == shape and ring.dtype == torch.float32 for ring in (*state.keys, *state.values))
+        assert state.position.dtype == torch.int64
 
     def _run(self, inputs: Tensor, state: LlamaState, active: Tensor | None, extension: Extension | None) -> Tensor:
         """inputs (B, K, D) → logits (B, K, V), zeros where a row is not active; without an extension the rings are written into."""
-        inputs, position, active = inputs.contiguous(), state.position.contiguous(), None if active is None else active.contiguous()
-        shape = inputs.size(0), self._attention.kv_heads, self.window or self.capacity, self._attention.head_dim
-        assert all(ring.is_contiguous() and ring.shape == shape for ring in (*state.keys, *state.values))
-        assert inputs.dtype == state.keys[0].dtype == torch.float32 and inputs.size(2) == self.input_dim
-        assert position.dtype == torch.int64 and (active is None or active.dtype == torch.bool)
+        inputs, active = inputs.contiguous(), None if active is None else active.contiguous()
+        self._require_rings(state, inputs.size(0))
+        assert inputs.dtype == torch.float32 and inputs.size(2) == self.input_dim and (active is None or active.dtype == torch.bool)
         logits = inputs.new_empty(*inputs.shape[:2], self.vocab_size)
         new = (None, None) if extension is None else map(_pointers, (extension.keys, extension.values))
         kernels().reallm_llama(
             *(ctypes.byref(self.pointers[0]), *inputs.shape[:2], inputs.data_ptr(), None if active is None else active.data_ptr()),
-            *(position.data_ptr(), _pointers(state.keys), _pointers(state.values), *new, logits.data_ptr()),
+            *(state.position.data_ptr(), _pointers(state.keys), _pointers(state.values), *new, logits.data_ptr()),
         )
         return logits
 
 
 def _contiguous(state: LlamaState) -> LlamaState:
-    return LlamaState(state.position, *(tuple(ring.contiguous() for ring in rings) for rings in (state.keys, state.values)))
+    """A state whose tensors the kernel can take."""
+    return LlamaState(state.position.contiguous(), *(tuple(ring.contiguous() for ring in rings) for rings in (state.keys, state.values)))
 
 
 def _pointers(tensors: tuple[Tensor, ...]) -> Any:
-    return (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
+    return (ctypes.c_void_p * len(tensors))(*map(Tensor.data_ptr, tensors))

@@ -6,20 +6,21 @@ from typing import Any
 from torch import nn
 
 from reallm.decoders.llama import LlamaDecoder
-from reallm.encoders.conformer import ConformerLayer
+from reallm.encoders.conformer import ConformerEncoder, ConformerLayer
 from reallm.errors import InputError
 from reallm.layers.int8_linear import Int8Linear
-from reallm.streaming.compiled.conformer import CompiledConformerLayer
+from reallm.streaming.compiled.conformer import CompiledConformerEncoder, CompiledConformerLayer
 from reallm.streaming.compiled.library import kernels
 from reallm.streaming.compiled.linear import PackedLinear
 from reallm.streaming.compiled.llama import CompiledLlamaDecoder
 from reallm.streaming.compiled.native import Native, require_float32
 
-# The linear layers first: the others take them over.
+# In this order: those that come later take over what the earlier ones made.
 COMPILED: dict[type[nn.Module], Callable[..., nn.Module]] = {
     nn.Linear: PackedLinear,
     Int8Linear: PackedLinear,
     ConformerLayer: CompiledConformerLayer,
+    ConformerEncoder: CompiledConformerEncoder,
     LlamaDecoder: CompiledLlamaDecoder,
 }
 
