@@ -233,6 +233,16 @@ def test_other_sounds_are_in_training_alone(tmp_path: Path) -> None:
     assert places == {"start", "end", "between"} and 40 < sounding < 80
 
 
+def test_other_sounds_are_no_louder_than_the_loudest_string(tmp_path: Path) -> None:
+    recipe = StringRecipe(sounds_db=(40.0, 40.0))
+    prepare(write_recordings(tmp_path), tmp_path / "out", options(sounds_share=1.0, train_strings=8, recipe=recipe), **QUIET)
+    for cut in load(tmp_path / "out", "train"):
+        assert isinstance(cut, MixedCut)
+        (track,) = (track for track in cut.tracks if track.cut.recording.id == "sounds")
+        heard = load_audio(cut)[round(track.offset * RATE) : round((track.offset + track.cut.duration) * RATE)]
+        assert 10 * np.log10((heard**2).mean()) == pytest.approx(recipe.level_db[1], abs=0.2)
+
+
 def test_broken_files_are_skipped_and_listed(tmp_path: Path) -> None:
     data, out = write_recordings(tmp_path, indices=12), tmp_path / "out"
     victims = sorted((data / "recordings").iterdir())[20:22]
