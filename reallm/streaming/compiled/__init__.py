@@ -5,9 +5,9 @@
     recognizer = Recognizer(with_compiled_layers(load("exp/bundle")))
 
 Two things take the time of a small step on a processor: what torch needs to start an operator, thousands of times a chunk, and products of
-a matrix and a few rows, which it computes with a half or a third of the memory's bandwidth. Here one call computes a layer of a Conformer
-for one chunk (conformer.py), or all layers of a Llama decoder for the next position, or some (llama.py), and the weights of all linear
-layers are packed in the order in which they are read (linear.py). What else a system does stays as it is, and so do its streaming states
+a matrix and a few rows, which it computes with a half or a third of the memory's bandwidth. Here one call computes all layers of a
+Conformer for one chunk (conformer.py), or of a Llama decoder for the next position, or some (llama.py), and the weights of all linear layers
+are packed in the order in which they are read (linear.py). What else a system does stays as it is, and so do its streaming states
 and its results, up to the order in which float32 numbers are summed. kernels.cpp is built by the machine's own C++ compiler at its first
-use, in two seconds, and kept (library.py).
+use, in some seconds, and kept (library.py).
 """

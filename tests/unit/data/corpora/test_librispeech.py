@@ -217,6 +217,22 @@ def test_an_archive_of_something_else(corpus: Path, tmp_path: Path, monkeypatch:
     assert not (tmp_path / "LibriSpeech/test-clean").exists()
 
 
+@pytest.mark.parametrize("name", ["../../../elsewhere.txt", "84/../../../../elsewhere.txt"])
+@pytest.mark.parametrize("filters", [{"filter": "data"}, {}], ids=["", "before Python 3.11.4"])
+def test_an_archive_that_would_write_elsewhere(name: str, filters: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, folder = tmp_path / "corpus/test-clean.tar.gz", tmp_path / "corpus"
+    folder.mkdir()
+    with tarfile.open(path, mode="w:gz") as tar:
+        member = tarfile.TarInfo(f"LibriSpeech/test-clean/{name}")
+        member.size = 5
+        tar.addfile(member, io.BytesIO(b"hello"))
+    monkeypatch.setattr(librispeech, "PARTS", {"test-clean": (4, hashlib.sha256(path.read_bytes()).hexdigest())})
+    monkeypatch.setattr(librispeech, "DATA_FILTER", filters)
+    with pytest.raises(InputError, match=r"elsewhere.txt in it lies outside of LibriSpeech/test-clean/"):
+        download(folder, ["test-clean"], announce=lambda line: None)
+    assert not (folder / "LibriSpeech/test-clean").exists() and not list(tmp_path.rglob("elsewhere.txt"))
+
+
 def test_real_utterances(real_data: Path, tmp_path: Path) -> None:
     if not (real_data / "librispeech").is_dir():
         pytest.skip(f"no LibriSpeech in {real_data}")
