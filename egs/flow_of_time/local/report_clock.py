@@ -177,10 +177,9 @@ def main() -> None:
     arguments = parser.parse_args()
     named = (run.split("=", 1) for run in arguments.runs)
     clocks = {name: json.loads(Path(file).read_text()) for name, file in named}
+    at = list(dict.fromkeys(arguments.at or [1, 10, 100]))
     title = "Input at which the first interval was wrong (*never trained*; –: none)"
-    written = (
-        f"{caption(clocks)}\n\n{table(clocks, list(dict.fromkeys(arguments.at or [1, 10, 100])))}\n\n{title}\n\n{first_errors(clocks)}\n"
-    )
+    written = f"{caption(clocks)}\n\n{table(clocks, at)}\n\n{title}\n\n{first_errors(clocks)}\n"
     with atomic_write(arguments.out / "clock.md") as file:
         file.write(written)
     drift_picture(clocks).savefig(arguments.out / "clock_drift.png")
