@@ -140,7 +140,7 @@ class BeamSearcher:
             )
             if len(moved[0]):
                 for tensor in tensors(decoder):
-                    tensor[moved[0]] = tensor[moved[1]]
+                    tensor.index_copy_(0, moved[0], tensor.index_select(0, moved[1]))
             answered = (policy.wants_audio.view_as(hypotheses.live) | ~hypotheses.live).all(1) & active.any(1)
             ended = answered & hypotheses.silent(state.least_silence)
             if phrases is not None:

@@ -4,12 +4,13 @@
     tools/bench/search.py --json search.json
 
 The decoder of Speech ReaLLM (80 million random weights, of which it has 33) reads one embedding a row and writes ``--tokens`` tokens:
-reallm's searchers, kept from BLANK by a penalty, and LlamaForCausalLM.generate, kept from it by ``suppress_tokens``. That both score
-alike is asserted before anything is timed, and that both write the same: reallm's best, in whose score is also that of the BLANK behind
-it, is one of the best of ``generate``.
+reallm's searchers, kept from BLANK by a penalty, and LlamaForCausalLM.generate, kept from it by ``suppress_tokens``; on a processor also
+reallm's with compiled layers. That all score alike is asserted before anything is timed, and that they write the same: reallm's best, in
+whose score is also that of the BLANK behind it, is one of the best of ``generate``.
 """
 
 import argparse
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ from reallm.errors import InputError, at_least
 from reallm.protocols import ResponseModel
 from reallm.searchers.beam import BeamSearcher
 from reallm.searchers.greedy import GreedySearcher
+from reallm.streaming.compiled.system import with_compiled_layers
 
 NEVER = 1e9  # subtracted from the score of BLANK
 
@@ -46,7 +48,9 @@ def bench(arguments: argparse.Namespace, report: _measure.Report) -> None:
     for parameter in decoder.parameters():
         if parameter.dim() > 1:
             parameter.mul_(2)  # as unlike as the answers of a trained model
-    model, llama = ResponseModel(decoder, system.interleaver), llama_of(decoder)
+    models, llama = {"reallm": ResponseModel(decoder, system.interleaver)}, llama_of(decoder)
+    if arguments.device == "cpu" and arguments.dtype == "float32":
+        models["reallm compiled"] = ResponseModel(with_compiled_layers(copy.deepcopy(decoder)), system.interleaver)
     bandwidth, timer = _measure.bandwidth(arguments.device), _measure.Timer.of(arguments)
     limit = bandwidth / weight_bytes(decoder)
     report.note(bandwidth_gb_a_second=bandwidth / 1e9, positions_a_second_by_weight_reading=limit)
@@ -54,13 +58,12 @@ def bench(arguments: argparse.Namespace, report: _measure.Report) -> None:
         heard = 0.02 * torch.randn(rows, 1, decoder.input_dim, device=arguments.device, dtype=decoder.output.weight.dtype)
         same_logits(decoder, llama, heard)
         for beam in dict.fromkeys((1, arguments.beam)):
-            sides = {
-                "reallm": ours(model, heard, arguments.tokens, beam),
-                "transformers": theirs(llama, model, heard, arguments.tokens, beam),
-            }
-            best = theirs(llama, model, heard, arguments.tokens, beam, returned=beam)().unflatten(0, (rows, beam))
-            if arguments.dtype == "float32" and not (sides["reallm"]().unsqueeze(1) == best).all(2).any(1).all():
-                raise InputError(f"beam {beam}, {rows} rows: what reallm writes is not among the best of transformers")
+            sides = {name: ours(model, heard, arguments.tokens, beam) for name, model in models.items()}
+            sides["transformers"] = theirs(llama, system.interleaver.blank_id, heard, arguments.tokens, beam)
+            best = theirs(llama, system.interleaver.blank_id, heard, arguments.tokens, beam, returned=beam)().unflatten(0, (rows, beam))
+            for name in models if arguments.dtype == "float32" else ():
+                if not (sides[name]().unsqueeze(1) == best).all(2).any(1).all():
+                    raise InputError(f"beam {beam}, {rows} rows: what {name} writes is not among the best of transformers")
             turns = _measure.alternate({name: lambda w=write: timer(w) for name, write in sides.items()}, arguments.repeats)
             taken = {name: _measure.Spread.of(rows * arguments.tokens / seconds for seconds in turns[name]) for name in sides}
             for name, rate in taken.items():
@@ -95,10 +98,10 @@ def ours(model: ResponseModel, heard: Tensor, tokens: int, beam: int) -> Callabl
     return write
 
 
-def theirs(llama: Any, model: ResponseModel, heard: Tensor, tokens: int, beam: int, returned: int = 1) -> Callable[[], Tensor]:
+def theirs(llama: Any, blank_id: int, heard: Tensor, tokens: int, beam: int, returned: int = 1) -> Callable[[], Tensor]:
     """What writes (B · returned, tokens) ids, the best hypotheses of each row."""
     settings: dict[str, Any] = {"do_sample": False, "num_beams": beam, "num_return_sequences": returned, "use_cache": True}
-    settings["suppress_tokens"] = [model.interleaver.blank_id]
+    settings["suppress_tokens"] = [blank_id]
     attends = torch.ones(heard.shape[:2], dtype=torch.int64, device=heard.device)
     return lambda: llama.generate(inputs_embeds=heard, attention_mask=attends, min_new_tokens=tokens, max_new_tokens=tokens, **settings)
 
