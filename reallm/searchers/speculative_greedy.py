@@ -37,7 +37,7 @@ class PositionsAhead:
 
     Args:
         model: whose decoder has ``extend`` and ``accept``.
-        ahead: K, positions of a pass.
+        ahead: K, positions of a pass at most.
         state: of the search; all speech embeddings that this step brings are in its queue.
     """
 
@@ -92,8 +92,8 @@ class PositionsAhead:
         return state
 
     def _begin(self, rows: Tensor, inputs: Tensor, state: Any) -> None:
-        """A pass of ``rows`` (B,) bool over their ``inputs`` (B, D), and over what follows them, as far as it is there, where each answer
-        is BLANK."""
+        """A pass of ``rows`` (B,) bool over their ``inputs`` (B, D), and over what follows them where each answer is BLANK: for one row as
+        far as there is something, for several K positions each."""
         queue, policy, active, most = self._queue, self._policy, rows, self._ahead
         frames = F.pad(queue.first(most), (0, 0, 0, 1)).flatten(0, 1)  # each row's with zeros behind them, heard where none is
         at = self._rows * (most + 1)
@@ -121,13 +121,14 @@ class PositionsAhead:
 class SpeculativeGreedySearcher(GreedySearcher):
     """Greedy search, and its answers, with fewer passes over the decoder's weights: for one stream, or a few, on a processor.
 
-    Most speech embeddings of a short token period are answered with nothing but BLANK. A pass answers the next ``ahead`` positions as if
+    Most speech embeddings of a short token period are answered with nothing but BLANK. A pass answers up to ``ahead`` positions as if
     all were; the next one begins at the first that is not. It takes about as long as one position does, as long as what takes time is
     to read the weights. One that a stream of a batch needs reads them for all, though it is of use to those alone that need one then, so
-    that many streams gain little. A decoder without ``extend`` (see LlamaDecoder) answers one position a pass.
+    that many streams gain little. A decoder without ``extend`` (see LlamaDecoder) answers one position a pass; one that has it
+    says what it cannot do by ``require_window``.
 
     Args:
-        ahead: positions of a pass: best the speech embeddings of a chunk, and one.
+        ahead: the most positions of a pass: best the speech embeddings of a chunk, and one.
         max_symbols, blank_penalty, positions: as in greedy search.
 
     Raises InputError for an ``ahead``, ``max_symbols`` or ``positions`` below 1.
@@ -147,7 +148,7 @@ class SpeculativeGreedySearcher(GreedySearcher):
     def init_state(
         self, model: ResponseModel, batch: int, capacity: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> SearchState:
-        """As greedy search. Raises InputError where the decoder's window has fewer positions than a pass."""
+        """As greedy search. Raises InputError where the decoder's window has fewer than ``ahead`` positions."""
         decoder: Any = model.decoder
         if hasattr(decoder, "require_window"):
             decoder.require_window(self.ahead)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from reallm.bundle import published
 from reallm.data.cuts import write_cuts
 from tests.dummies.level_bundle import registered_level_system, write_level_bundle
 from tests.dummies.level_strings import make_cut
@@ -60,3 +61,11 @@ def test_a_lost_word_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     assert status == 1
     assert found["rows"][0]["words_lost"] > 0
     assert "'' instead of '" in capsys.readouterr().out
+
+
+def test_compiled_layers_of_an_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "exp").mkdir()
+    (tmp_path / "exp/bundle").symlink_to(published("digits"))
+    options = ("--minutes", 0.01, "--streams", 2, "--misbehaving", 0, "--speed", 0, "--growth-mb", 1000)
+    _, found = soak(tmp_path, monkeypatch, *options, "--compiled", "--model", tmp_path / "exp")
+    assert found["rows"][0]["streams"] > 0 and found["rows"][0]["words_lost"] == 0 and found["notes"]["wrong"] == []

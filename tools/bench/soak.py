@@ -29,7 +29,7 @@ import _measure
 import numpy as np
 import torch
 
-from reallm.bundle import load, published
+from reallm.bundle import load_shared, published
 from reallm.data.cuts import load_audio, read_cuts
 from reallm.errors import InputError
 from reallm.metrics.word_errors import ErrorCounts, align_words
@@ -218,7 +218,8 @@ def main() -> None:
 
 def soak(arguments: argparse.Namespace) -> bool:
     """Print and write what there is to say; whether all went well."""
-    system: Any = load(arguments.model or published()).to(arguments.device)
+    system: Any = load_shared(arguments.model or published())
+    system.to(arguments.device)
     system = with_compiled_layers(system) if arguments.compiled else system
     report = _measure.Report("soak", arguments)
     cuts = [cut for cut, _ in zip(read_cuts(arguments.manifest), range(arguments.utterances), strict=False)]

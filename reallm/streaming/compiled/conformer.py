@@ -77,12 +77,12 @@ class CompiledConformerLayer(Native):
 
     def step(self, x: Tensor, context: LayerContext, at: ChunkLayout) -> tuple[Tensor, LayerContext]:
         """One chunk x (B, S, D) → the same shape, and the context after it."""
-        y, (after,) = _one_chunk([self], x, [context], at)
+        y, (after,) = _through([self], x, [context], at)
         return y, after
 
 
 class CompiledConformerEncoder(ConformerEncoder):
-    """A Conformer encoder all of whose layers are one call for a chunk. In parallel it computes as before.
+    """A Conformer encoder all of whose layers are one call for a chunk. In parallel it computes by the packed linear layers.
 
     Args:
         encoder: whose layers are compiled; it is this one's from now on.
@@ -95,26 +95,28 @@ class CompiledConformerEncoder(ConformerEncoder):
     def _one_chunk(self, x: Tensor, valid: Tensor, left_valid: Tensor, contexts: Any) -> tuple[Tensor, Tensor, Any]:
         at, left_valid = step_layout(self.chunk, valid, left_valid)
         layers: Any = self.layers
-        x, after = _one_chunk(layers, x, contexts, at)
+        x, after = _through(layers, x, contexts, at)
         return self.output(x[:, : self.chunk.size]), left_valid, after
 
 
-def _one_chunk(
+def _through(
     layers: Sequence[CompiledConformerLayer], x: Tensor, contexts: Sequence[LayerContext], at: ChunkLayout
 ) -> tuple[Tensor, tuple[LayerContext, ...]]:
     """One chunk x (B, S, D) through layers of one size → the same shape, and their contexts after it."""
-    (batch, span, dim), of, first = x.shape, len(layers), layers[0]
-    assert x.dtype == torch.float32 and at.mask.dtype == torch.bool
+    (batch, span, dim), count, first = x.shape, len(layers), layers[0]
+    assert x.dtype == torch.float32 and at.mask.dtype == torch.bool and len(contexts) == count
     x, valid, mask = x.contiguous(), at.valid.contiguous(), at.mask if at.mask.stride(3) == 1 else at.mask.contiguous()
-    before = [tuple(map(_rows, (c.attention.keys, c.attention.values, c.convolution.frames))) for c in contexts]
-    context = (ContextPointers * of)(*(ContextPointers(*(p for held in c for p in (held.data_ptr(), held.stride(0)))) for c in before))
-    y, count, length = torch.empty_like(x), at.left + span, first.before + span + first.after
-    keys, values = x.new_empty(of, batch, count, dim), x.new_empty(of * batch * count * dim + LANES)
-    frames = x.new_empty(of, batch, length, dim)
-    cos, sin = _angles(count, dim // first.heads)
+    seen, length = at.left + span, first.before + span + first.after
+    left, before = (batch, at.left, dim), (batch, first.before, dim)
+    parts = [(_rows(c.attention.keys, left), _rows(c.attention.values, left), _rows(c.convolution.frames, before)) for c in contexts]
+    context = (ContextPointers * count)(*(ContextPointers(*(p for t in held for p in (t.data_ptr(), t.stride(0)))) for held in parts))
+    weights = [layer.pointers for layer in layers]
+    y, keys, values = torch.empty_like(x), x.new_empty(count, batch, seen, dim), x.new_empty(count * batch * seen * dim + LANES)
+    frames = x.new_empty(count, batch, length, dim)
+    cos, sin = _angles(seen, dim // first.heads)
     kernels().reallm_conformer(
-        *((ctypes.c_void_p * of)(*(ctypes.addressof(layer.pointers[0]) for layer in layers)), context),
-        *(of, batch, span, at.left, x.data_ptr(), y.data_ptr()),
+        *((ctypes.c_void_p * count)(*(ctypes.addressof(own[0]) for own in weights)), context),
+        *(count, batch, span, at.left, x.data_ptr(), y.data_ptr()),
         *(valid.data_ptr(), mask.data_ptr(), mask.stride(0), mask.stride(2) if mask.size(2) > 1 else 0),
         *(keys.data_ptr(), values.data_ptr(), frames.data_ptr(), cos.data_ptr(), sin.data_ptr()),
     )
@@ -123,9 +125,9 @@ def _one_chunk(
     return y, tuple(LayerContext(AttentionContext(k, v), ConvolutionContext(f)) for k, v, f in zip(*map(torch.unbind, after), strict=True))
 
 
-def _rows(held: Tensor) -> Tensor:
-    """(B, T, D) whose rows are contiguous, each, of float32."""
-    assert held.dtype == torch.float32
+def _rows(held: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """(B, T, D), as ``shape`` says, of float32, whose rows are contiguous, each."""
+    assert held.shape == shape and held.dtype == torch.float32
     return held if held.stride(2) == 1 and held.stride(1) == held.size(2) else held.contiguous()
 
 

@@ -1,4 +1,4 @@
-// The streaming steps of a Conformer layer and of a Llama decoder for a processor, one thread: see __init__.py. All numbers are float32,
+// The streaming steps of a Conformer and of a Llama decoder for a processor, one thread: see __init__.py. All numbers are float32,
 // but for the weights of linear layers that have a scale: those are int8, and what they are multiplied with is rounded to int8, row by row.
 //
 // What a row of a batch gets does not depend on the other rows, nor on how many there are, to the bit: every sum is taken in one order,
@@ -10,6 +10,9 @@
 #include <type_traits>
 #include <vector>
 
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 #if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
 #include <immintrin.h>
 #define UNSIGNED_BY_SIGNED  // products of bytes: what rows are rounded to is moved to 1 … 255, and taken off again
@@ -54,6 +57,16 @@ inline float sum(float32x16 v) {
   std::memcpy(four, &halves, sizeof four);
   const float32x4 last = four[0] + four[1];
   return (last[0] + last[2]) + (last[1] + last[3]);
+}
+
+// c + a · b. Explicitly one operation where a compiler may take two for a short sum (GCC's avoid-fma-max-bits), and one for a long one: a
+// row would get other bits alone than among others.
+inline float32x16 fused(float32x16 a, float32x16 b, float32x16 c) {
+#ifdef __AVX512F__
+  return (float32x16)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#else
+  return c + a * b;
+#endif
 }
 
 #ifdef __clang__
@@ -101,20 +114,21 @@ inline float32x16 exponential(float32x16 x) {
 
 inline float32x16 sigmoid(float32x16 x) { return 1.0f / (1.0f + exponential(-x)); }
 
-// y (M, n) = b + x (M, k) · w (k, 16 NV): n columns of it, at most 16 NV. For each k, P lines of 64 bytes are asked for, from ``ask`` on.
+// y (M, n) = b + x (M, k) · w (k, 16 NV): n columns of it, at most 16 NV. For each k, P lines of 64 bytes are asked for: at
+// ``ask``, and ``step`` bytes further each time.
 template <int M, int NV, int P>
 void tile(const float* x, int64_t ldx, const float* w, int64_t ldw, const float* b, float* y, int64_t ldy, int64_t k, int64_t n,
-          const char* ask) {
+          const char* ask, int64_t step) {
   float32x16 acc[M][NV];
   for (int m = 0; m < M; ++m)
     for (int v = 0; v < NV; ++v) acc[m][v] = b ? *(const float32x16*)(b + 16 * v) : float32x16{};
   for (int64_t i = 0; i < k; ++i) {
     float32x16 row[NV];
-    for (int p = 0; p < P; ++p) __builtin_prefetch(ask + (i * P + p) * 64, 0, 2);
+    for (int p = 0; p < P; ++p) __builtin_prefetch(ask + i * step + p * 64, 0, 2);
     for (int v = 0; v < NV; ++v) row[v] = *(const float32x16*)(w + i * ldw + 16 * v);
     for (int m = 0; m < M; ++m) {
-      const float a = x[m * ldx + i];
-      for (int v = 0; v < NV; ++v) acc[m][v] += row[v] * a;
+      const float32x16 a = float32x16{} + x[m * ldx + i];
+      for (int v = 0; v < NV; ++v) acc[m][v] = fused(row[v], a, acc[m][v]);
     }
   }
   for (int m = 0; m < M; ++m)
@@ -150,9 +164,17 @@ void by_width(int64_t n, F f) {
   }
 }
 
-// Weights come from memory as fast as they do while they are asked for all the time. Of few rows, which take as long as that, those that
-// lie AHEAD are asked for. Of more, which take longer, each ROWS of them ask for a part of the block behind, so that the first ones need not
-// wait for it.
+// y (m, n) = b + x (m, k) · w, of at most BLOCK columns n, of which up(n) may be read.
+void block(const float* x, int64_t ldx, const float* w, int64_t ldw, const float* b, float* y, int64_t ldy, int64_t m, int64_t k,
+           int64_t n) {
+  by_width(n, [&](auto width) {
+    constexpr int NV = decltype(width)::value;
+    by_rows(m, [&](int64_t row, auto count) {
+      const char* ask = (const char*)w + AHEAD;
+      tile<decltype(count)::value, NV, NV>(x + row * ldx, ldx, w, ldw, b, y + row * ldy, ldy, k, n, ask, 4 * ldw);
+    });
+  });
+}
 
 // f(lines of 64 bytes that are asked for at a time), a constant, where a block is ``width`` lines wide and m rows share it.
 template <class W, class F>
@@ -163,22 +185,16 @@ void by_share(int64_t m, W width, F f) {
   else f(std::integral_constant<int, 1>{});
 }
 
-// From where on ROWS of m rows, the first of which is ``row``, ask, for k times ``lines`` of 64 bytes.
-const char* asked(const void* w, int64_t k, int64_t row, int64_t m, int width, int lines) {
-  if (m <= ROWS) return (const char*)w + AHEAD;
-  const int parts = (width + lines - 1) / lines;
-  return (const char*)w + k * 64 * (width + row / ROWS % parts * lines);
-}
-
-// y (m, n) = b + x (m, k) · w, of at most BLOCK columns n, of which up(n) may be read.
-void block(const float* x, int64_t ldx, const float* w, int64_t ldw, const float* b, float* y, int64_t ldy, int64_t m, int64_t k,
-           int64_t n) {
+// As ``block``, of float32 weights in the order in which they lie in memory, another block behind them. They come as fast as they can while
+// they are asked for all the time. Of few rows, which take as long as that, those that lie AHEAD are asked for. Of more, which take longer,
+// each ROWS of them ask for a part of the block behind, so that its first ones need not wait for it.
+void block_of_weights(const float* x, int64_t ldx, const float* w, const float* b, float* y, int64_t ldy, int64_t m, int64_t k, int64_t n) {
   by_width(n, [&](auto width) {
     by_share(m, width, [&](auto lines) {
-      constexpr int NV = decltype(width)::value, P = decltype(lines)::value;
+      constexpr int NV = decltype(width)::value, P = decltype(lines)::value, PARTS = (NV + P - 1) / P;
       by_rows(m, [&](int64_t row, auto count) {
-        const char* ask = asked(w, k, row, m, NV, P);
-        tile<decltype(count)::value, NV, P>(x + row * ldx, ldx, w, ldw, b, y + row * ldy, ldy, k, n, ask);
+        const char* ask = (const char*)w + (m <= ROWS ? AHEAD : k * 64 * (NV + row / ROWS % PARTS * P));
+        tile<decltype(count)::value, NV, P>(x + row * ldx, ldx, w, 16 * NV, b, y + row * ldy, ldy, k, n, ask, 64 * P);
       });
     });
   });
@@ -345,7 +361,7 @@ void reallm_linear(const Linear* linear, const float* x, int64_t m, float* y) {
   if (linear->scale) return integer_linear(*linear, x, m, y);
   for (int64_t at = 0; at < n; at += BLOCK) {
     const int64_t width = n - at < BLOCK ? n - at : BLOCK;
-    block(x, k, (const float*)linear->weight + at * k, up(width), linear->bias ? linear->bias + at : nullptr, y + at, n, m, k, width);
+    block_of_weights(x, k, (const float*)linear->weight + at * k, linear->bias ? linear->bias + at : nullptr, y + at, n, m, k, width);
   }
 }
 
@@ -419,7 +435,7 @@ void softmax(float* x, int64_t n) {
 
 float dot(const float* a, const float* b, int64_t n) {
   float32x16 total = {};
-  for (int64_t i = 0; i < n; i += 16) total += load(a + i, n - i) * load(b + i, n - i);
+  for (int64_t i = 0; i < n; i += 16) total = fused(load(a + i, n - i), load(b + i, n - i), total);
   return sum(total);
 }
 
@@ -430,7 +446,7 @@ void dots(const float* a, const float* b, float* y, int64_t m, int64_t n) {
     float32x16 products[16] = {};
     for (int64_t i = 0; i < n; i += 16) {
       const float32x16 of_a = load(a + i, n - i);
-      for (int r = 0; r < 16; ++r) products[r] += of_a * load(b + (j + r) * n + i, n - i);
+      for (int r = 0; r < 16; ++r) products[r] = fused(of_a, load(b + (j + r) * n + i, n - i), products[r]);
     }
     *(float32x16*)(y + j) = sums(products);
   }
@@ -451,8 +467,7 @@ void half_feed_forward(const Norm& norm, const Linear& up_, const Linear& down, 
   add(x, out, m * dim, 0.5f);
 }
 
-// One chunk of S frames, of which ``size`` are its own, and the others look-ahead, of B rows, through one layer: x (B, S, dim) → y, which
-// may be x. Rows without a valid frame cost nothing: zeros come out, and are what their context goes on with.
+// One chunk of S frames, look-ahead among them, of B rows, through one layer: x (B, S, dim) → y, which may be x. Rows without a valid frame cost nothing: zeros come out, and are what their context goes on with.
 //
 // valid (B, S); mask (B, S or 1, left + S), by its strides, true = is attended to. all_keys, all_values (B, left + S, dim) and all_frames
 // (B, before + S + after, dim) become context and chunk; 16 floats behind all_values may be read. cos, sin (left + S, half a head).

@@ -1,6 +1,7 @@
 """A position of a Llama decoder, or several, as one call."""
 
 import ctypes
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -75,39 +76,47 @@ class CompiledLlamaDecoder(Native, LlamaDecoder):
         Raises InputError for more positions than the window has.
         """
         self.require_window(inputs.size(1))
-        of = self.pointers[0]
-        made = inputs.new_empty(2 * of.layers, inputs.size(0), of.kv_heads, inputs.size(1), of.head_dim).unbind()
-        extension = Extension(made[: of.layers], made[of.layers :])
+        own = self.pointers[0]
+        new = inputs.new_empty(2 * own.layers, inputs.size(0), own.kv_heads, inputs.size(1), own.head_dim).unbind()
+        extension = Extension(new[: own.layers], new[own.layers :])
         return self._run(inputs, _contiguous(state), None, extension), extension
 
     def accept(self, extension: Extension, count: Tensor, state: LlamaState) -> LlamaState:
         """The state after the first ``count`` (B,) positions of an extension of it; the rings are written into."""
-        state, taken = _contiguous(state), count.contiguous()
-        made = [tuple(part.contiguous() for part in parts) for parts in (extension.keys, extension.values)]
-        batch, ahead = made[0][0].size(0), made[0][0].size(2)
-        self._require_rings(state, batch)
-        assert all(part.shape[1::2] == state.keys[0].shape[1::2] for parts in made for part in parts) and taken.dtype == torch.int64
+        state, count = _contiguous(state), count.contiguous()
+        new = [tuple(part.contiguous() for part in parts) for parts in (extension.keys, extension.values)]
+        held, ahead = self.pointers, new[0][0].size(2)
+        self._require(state, batch=len(count))
+        self._require_layers(new, len(count), ahead)
+        assert count.dtype == torch.int64 and bool((count <= ahead).all())
         kernels().reallm_llama_accept(
-            *(ctypes.byref(self.pointers[0]), batch, ahead, state.position.data_ptr(), taken.data_ptr()),
-            *map(_pointers, (state.keys, state.values, *made)),
+            *(ctypes.byref(held[0]), len(count), ahead, state.position.data_ptr(), count.data_ptr()),
+            *map(_pointers, (state.keys, state.values, *new)),
         )
-        return LlamaState(state.position + taken, state.keys, state.values)
+        return LlamaState(state.position + count, state.keys, state.values)
 
-    def _require_rings(self, state: LlamaState, batch: int) -> None:
-        of = self.pointers[0]
-        shape = batch, of.kv_heads, of.slots, of.head_dim
-        assert all(ring.shape == shape and ring.dtype == torch.float32 for ring in (*state.keys, *state.values))
-        assert state.position.dtype == torch.int64
+    def _require(self, state: LlamaState, batch: int) -> None:
+        """What the kernel takes for granted of a state."""
+        assert state.position.shape == (batch,) and state.position.dtype == torch.int64
+        self._require_layers((state.keys, state.values), batch, self.window or self.capacity)
+
+    def _require_layers(self, keys_and_values: Iterable[tuple[Tensor, ...]], batch: int, size: int) -> None:
+        """What the kernel takes for granted of keys and values, ``size`` of them a row."""
+        own = self.pointers[0]
+        for parts in keys_and_values:
+            assert len(parts) == own.layers
+            assert all(part.shape == (batch, own.kv_heads, size, own.head_dim) and part.dtype == torch.float32 for part in parts)
 
     def _run(self, inputs: Tensor, state: LlamaState, active: Tensor | None, extension: Extension | None) -> Tensor:
         """inputs (B, K, D) → logits (B, K, V), zeros where a row is not active; without an extension the rings are written into."""
         inputs, active = inputs.contiguous(), None if active is None else active.contiguous()
-        self._require_rings(state, inputs.size(0))
+        self._require(state, inputs.size(0))
+        held = self.pointers
         assert inputs.dtype == torch.float32 and inputs.size(2) == self.input_dim and (active is None or active.dtype == torch.bool)
         logits = inputs.new_empty(*inputs.shape[:2], self.vocab_size)
         new = (None, None) if extension is None else map(_pointers, (extension.keys, extension.values))
         kernels().reallm_llama(
-            *(ctypes.byref(self.pointers[0]), *inputs.shape[:2], inputs.data_ptr(), None if active is None else active.data_ptr()),
+            *(ctypes.byref(held[0]), *inputs.shape[:2], inputs.data_ptr(), None if active is None else active.data_ptr()),
             *(state.position.data_ptr(), _pointers(state.keys), _pointers(state.values), *new, logits.data_ptr()),
         )
         return logits

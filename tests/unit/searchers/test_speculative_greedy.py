@@ -50,6 +50,7 @@ class Quiet(torch.nn.Module):
         ([0], 4),  # the one that is answered, and 12 positions after it
         ([2, 3], 5),  # up to position 2, position 3, 10 more
         ([5], 4),  # up to 3, up to 5, 7 more
+        ([11], 4),  # up to 3, up to 7, up to 11, and the token: a pass of one position
     ],
 )
 @torch.no_grad()

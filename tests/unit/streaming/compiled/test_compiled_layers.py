@@ -1,6 +1,7 @@
 """Compiled layers: the results of the layers that they were made from, row by row, whatever the other rows do."""
 
 import copy
+import dataclasses
 import platform
 import subprocess
 from pathlib import Path
@@ -38,6 +39,14 @@ def equal(one: Any, other: Any) -> bool:
     return all(torch.equal(a, b) for a, b in zip(tensors(one), tensors(other), strict=True))
 
 
+def same_to_the_bit(packed: PackedLinear, x: torch.Tensor) -> None:
+    """What a row gets, whatever the others are and however many."""
+    together = packed(x)
+    for rows in (1, 2, 7, 15):
+        for row in range(0, len(x), rows):
+            assert torch.equal(packed(x[row : row + rows]), together[row : row + rows]), f"rows {row} to {row + rows}"
+
+
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("size", [(37, 85), (16, 64), (1, 1), (50, 130)])
 @torch.inference_mode()
@@ -45,13 +54,10 @@ def test_packed_linear(size: tuple[int, int], bias: bool) -> None:
     torch.manual_seed(0)
     linear = nn.Linear(*size, bias=bias)
     packed = PackedLinear(linear)
-    x = torch.randn(3, 5, size[0])
+    x = torch.randn(8, 5, size[0])
     assert near(packed(x), linear(x)) and packed(x).shape == linear(x).shape
     assert packed(x[:0]).shape == (0, 5, size[1])
-    together = packed(x.flatten(0, 1))
-    for rows in (1, 2, 7):
-        for row in range(0, 15, rows):
-            assert torch.equal(packed(x.flatten(0, 1)[row : row + rows]), together[row : row + rows])
+    same_to_the_bit(packed, x.flatten(0, 1))
     assert torch.equal(packed(x.transpose(0, 1)), packed(x).transpose(0, 1)), "of any strides"
 
 
@@ -208,6 +214,19 @@ def test_older_processors(without: str, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @X86
+@pytest.mark.parametrize("size", [(37, 85), (50, 130), (37, 5)])
+@torch.inference_mode()
+def test_a_compiler_that_takes_two_operations_for_a_short_sum(
+    size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if b"clang" in subprocess.run([*library.compiler(), "--version"], capture_output=True, check=True).stdout:
+        pytest.skip("clang has no such option")
+    built_for(tmp_path, monkeypatch, "--param", "avoid-fma-max-bits=512")
+    torch.manual_seed(0)
+    same_to_the_bit(PackedLinear(nn.Linear(*size)), torch.randn(40, size[0]))
+
+
+@X86
 def test_instructions_of_other_processors_compile(tmp_path: Path) -> None:
     command = [*library.compiler(), *library.FLAGS, "-mno-avx512f", "-mavxvnni", str(library.SOURCE), "-o", str(tmp_path / "kernels.so")]
     assert subprocess.run(command, check=False).returncode == 0
@@ -240,13 +259,43 @@ def test_rings_that_are_not_contiguous() -> None:
     decoder = with_compiled_layers(LlamaDecoder(**LLAMA).eval())
     inputs, active = torch.randn(5, 2, decoder.input_dim), torch.ones(2, dtype=torch.bool)
     states = [decoder.init_state(2) for _ in range(2)]
+
+    def strange(state: LlamaState) -> LlamaState:
+        rings = (tuple(ring.transpose(2, 3).contiguous().transpose(2, 3) for ring in rings) for rings in (state.keys, state.values))
+        return LlamaState(state.position, *rings)
+
     for one in inputs:
-        strange = (
-            tuple(ring.transpose(2, 3).contiguous().transpose(2, 3) for ring in rings) for rings in (states[1].keys, states[1].values)
-        )
-        states[1] = LlamaState(states[1].position, *strange)
+        states[1] = strange(states[1])
         (expected, states[0]), (got, states[1]) = (decoder.step(one, active, state) for state in states)
         assert torch.equal(got, expected)
+        extension = decoder.extend(one.unsqueeze(1).expand(-1, 3, -1), states[0])[1]
+        states = [decoder.accept(extension, torch.tensor([2, 1]), state) for state in (states[0], strange(states[1]))]
+        assert equal(*states)
+
+
+@torch.inference_mode()
+def test_what_the_kernels_would_read_beyond() -> None:
+    """They know no sizes but those that they are told: what does not fit is refused, and not read."""
+    decoder, encoder = with_compiled_layers(LlamaDecoder(**LLAMA).eval()), with_compiled_layers(ConformerEncoder(**CONFORMER).eval())
+    state = decoder.init_state(2)
+    _, extension = decoder.extend(torch.zeros(2, 2, decoder.input_dim), state)
+    for count in (torch.tensor([2]), torch.tensor([2, 3]), torch.tensor([2, 2, 2])):
+        with pytest.raises(AssertionError):
+            decoder.accept(extension, count, state)
+    for wrong in (
+        decoder.init_state(1),
+        LlamaState(state.position, state.keys[:1], state.values),
+        LlamaState(state.position[:1], state.keys, state.values),
+    ):
+        with pytest.raises(AssertionError):
+            decoder.step(torch.zeros(2, decoder.input_dim), torch.ones(2, dtype=torch.bool), wrong)
+    before, feats = encoder.init_state(2), torch.zeros(2, encoder.chunk.size * 4, 8)
+    contexts = before.layers[:1], tuple(select(layer, torch.tensor([0])) for layer in before.layers)
+    for wrong_ones in contexts:
+        with pytest.raises(AssertionError):
+            encoder.step(
+                feats, torch.full((2,), feats.size(1)), torch.zeros(2, dtype=torch.bool), dataclasses.replace(before, layers=wrong_ones)
+            )
 
 
 @torch.inference_mode()
