@@ -54,13 +54,14 @@ def load(command: list[str], folder: Path) -> ctypes.CDLL:
     # What the compiler makes of this processor is in its macros, and so is its version: a home that machines share may be read by another.
     target = _run([*command, *FLAGS, "-dM", "-E", "-x", "c++", os.devnull])
     name = hashlib.sha256(b"\0".join([SOURCE.read_bytes(), target, *map(os.fsencode, [*command, *FLAGS])])).hexdigest()[:32]
-    path = folder / f"kernels-{name}.so"
-    if not path.is_file():
+    path = next(filter(_is_whole, folder.glob(f"kernels-{name}-*.so")), None)
+    if path is None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder) as beside:  # processes that build at a time do not disturb each other
-                built = Path(beside, path.name)
+                built = Path(beside, "kernels.so")
                 _run([*command, *FLAGS, str(SOURCE), "-o", str(built)])
+                path = folder / f"kernels-{name}-{built.stat().st_size}.so"
                 built.replace(path)
         except OSError as error:
             raise InputError(f"compiled layers cannot be kept in {folder} ({error.strerror}): name a folder in XDG_CACHE_HOME") from None
@@ -73,6 +74,11 @@ def load(command: list[str], folder: Path) -> ctypes.CDLL:
         kernel = getattr(library, function)
         kernel.argtypes, kernel.restype = arguments, None
     return library
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a library has the size that its name tells: one that was cut off would end the process that loads it."""
+    return path.stem.endswith(f"-{path.stat().st_size}")
 
 
 def _run(command: list[str]) -> bytes:

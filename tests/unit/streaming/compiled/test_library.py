@@ -19,13 +19,19 @@ def test_is_built_once_by_the_compiler_that_is_named(tmp_path: Path, monkeypatch
     assert len(list((tmp_path / "kept").iterdir())) == 1
 
 
-def test_a_library_that_is_damaged_is_named(tmp_path: Path) -> None:
+def test_a_library_that_is_damaged(tmp_path: Path) -> None:
     load(compiler(), tmp_path / "whole")
     (whole,) = (tmp_path / "whole").iterdir()
-    path = tmp_path / "damaged" / whole.name  # another one: this process has that one loaded
+    for wrong in (whole.read_bytes()[:5000], b""):  # cut off: it is built anew
+        path = tmp_path / f"cut-{len(wrong)}" / whole.name  # another one: this process has that one loaded
+        path.parent.mkdir()
+        path.write_bytes(wrong)
+        assert load(compiler(), path.parent).reallm_block() in (16, 64)
+        assert path.read_bytes() == whole.read_bytes() and list(path.parent.iterdir()) == [path]
+    path = tmp_path / "spoilt" / whole.name
     path.parent.mkdir()
-    path.write_bytes(b"")
-    with pytest.raises(InputError, match=f"file too short.*: remove {path}"):
+    path.write_bytes(b"x" * whole.stat().st_size)
+    with pytest.raises(InputError, match=f"cannot be loaded .*: remove {path}"):
         load(compiler(), path.parent)
 
 
