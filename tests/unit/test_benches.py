@@ -276,7 +276,7 @@ def test_streams_of_other_chunks_searches_and_weights(bench: Callable[..., Any],
     assert [any(isinstance(part, Int8Linear) for part in system.modules()) for system in (plain, other)] == [False, True]
     assert streams.weights(other.encoder) <= streams.weights(plain.encoder) < 1.1 * streams.weights(other.encoder), "biases aside, as many"
     digits = made(config="digits", search="speculative")
-    assert digits.searcher.max_symbols == made(config="digits").searcher.max_symbols and not hasattr(digits.decoder, "speaks")
+    assert digits.searcher.max_symbols == made(config="digits").searcher.max_symbols and not hasattr(digits.decoder, "of_blank")
     found = bench("streams", "--chunk", 12, "--search", "speculative", "--int8", "--most", 1, "--seconds", 1, "--warm-up", 1)
     assert found["notes"]["chunk_ms"] == 480 and found["settings"]["search"] == "speculative"
 

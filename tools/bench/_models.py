@@ -81,8 +81,8 @@ class Paced(nn.Module):
         super().__init__()
         self.decoder, self.blank_id = decoder, blank_id
         self.vocab_size, self.input_dim = decoder.vocab_size, decoder.input_dim
-        self.register_buffer("speaks", speaking(inputs_a_second))
-        self.speaks: Tensor
+        self.register_buffer("of_blank", torch.where(speaking(inputs_a_second), -1e4, 1e4))
+        self.of_blank: Tensor
 
     @property
     def capacity(self) -> int:
@@ -99,8 +99,7 @@ class Paced(nn.Module):
 
     def overrule(self, logits: Tensor, position: Tensor) -> Tensor:
         """Logits (…, V) of what is answered at ``position`` (…)."""
-        speaks = self.speaks[position % self.speaks.numel()]
-        logits[..., self.blank_id] = torch.where(speaks, -1e4, 1e4).to(logits.dtype)
+        logits[..., self.blank_id] = self.of_blank[position % self.of_blank.numel()]
         return logits
 
     def step(self, inputs: Tensor, active: Tensor, state: Any) -> tuple[Tensor, Any]:

@@ -14,6 +14,7 @@ from reallm.streaming.compiled.library import kernels
 from reallm.streaming.compiled.linear import PackedLinear
 from reallm.streaming.compiled.llama import CompiledLlamaDecoder
 from reallm.streaming.compiled.native import Native, require_float32
+from reallm.streaming.compiled.pages import in_large_pages
 
 # In this order: those that come later take over what the earlier ones made.
 COMPILED: dict[type[nn.Module], Callable[..., nn.Module]] = {
@@ -49,4 +50,7 @@ def with_compiled_layers(system: Any) -> Any:
         found = [(part, name, child) for part in root.modules() for name, child in part.named_children() if type(child) is kind]
         for part, name, child in found:
             setattr(part, name, compiled(child).eval())
+    packed = [part for part in root.modules() if isinstance(part, PackedLinear)]
+    for part, weight in zip(packed, in_large_pages([part.weight for part in packed]), strict=True):
+        part.weight = weight
     return root["system"]
