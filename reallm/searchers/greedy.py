@@ -136,8 +136,9 @@ class GreedySearcher:
                 break
             hears = active & policy.wants_audio
             inputs = ahead.index_select(0, torch.where(hears, at, nothing))
-            token_ids = policy.token_ids
-            inputs = inputs + torch.where((token_ids >= 0).unsqueeze(1), model.decoder.embed(token_ids.clamp(min=0)), 0)
+            reads = policy.token_ids >= 0
+            if not may_look(reads) or bool(reads.any()):
+                inputs = inputs + torch.where(reads.unsqueeze(1), model.decoder.embed(policy.token_ids.clamp(min=0)), 0)
             at, symbols = at + hears, torch.where(hears, zero, symbols)
             logits, decoder = model.decoder.step(inputs, active, decoder)
 

@@ -12,7 +12,7 @@ from reallm.protocols import PolicyState, ResponseModel
 from reallm.registry import register
 from reallm.searchers.greedy import GreedySearcher, SearchState
 from reallm.streaming.host import may_look
-from reallm.streaming.state import StreamingState, advance
+from reallm.streaming.state import StreamingState, advance, tensors
 from reallm.types import Emission
 
 
@@ -44,9 +44,10 @@ class PositionsAhead:
     def __init__(self, model: ResponseModel, ahead: int, state: SearchState) -> None:
         self._interleaver, self._ahead = model.interleaver, ahead
         self._decoder: Any = model.decoder
-        self._queue, self._policy = state.queue, state.policy
+        self._queue, self._policy = state.queue, state.policy  # the queue as it is when the step begins
         self._rows = torch.arange(state.frame.size(0), device=state.frame.device)
         self._used = torch.zeros_like(state.frame)  # answers of each row's pass that were given
+        self._heard = torch.zeros_like(state.frame)  # speech embeddings of the queue that were answered
         self._pass: Pass | None = None
         self.embed = model.decoder.embed
         self.capacity = model.capacity
@@ -59,7 +60,7 @@ class PositionsAhead:
             state = self._accept(begins, state)
             self._begin(begins, inputs, state)
         assert self._pass is not None
-        self._queue = self._queue.drop(active & self._policy.wants_audio)
+        self._heard = self._heard + (active & self._policy.wants_audio)
         logits = self._pass.logits[self._rows, self._next(self._pass)]
         self._used = self._used + active
         return logits, state
@@ -94,17 +95,23 @@ class PositionsAhead:
     def _begin(self, rows: Tensor, inputs: Tensor, state: Any) -> None:
         """A pass of ``rows`` (B,) bool over their ``inputs`` (B, D), and over what follows them where each answer is BLANK: for one row as
         far as there is something, for several K positions each."""
-        queue, policy, active, most = self._queue, self._policy, rows, self._ahead
+        queue, policy, active, most = self._queue.drop(self._heard), self._policy, rows, self._ahead
         frames = F.pad(queue.first(most), (0, 0, 0, 1)).flatten(0, 1)  # each row's with zeros behind them, heard where none is
         at = self._rows * (most + 1)
         nothing, end = at + most, at + queue.count
         blank, planned = torch.full_like(self._used, self.blank_id), [inputs]
-        for _ in range(most - 1):
-            at = at + (active & policy.wants_audio)
+        while len(planned) < most:
+            at, before = at + (active & policy.wants_audio), policy
             _, policy = self._interleaver.advance(blank, active, policy)
             active = (at < end) >= policy.wants_audio
-            if may_look(active) and not bool(active.any()):
-                break
+            if may_look(active):
+                if not bool(active.any()):
+                    break
+                if bool(policy.wants_audio.all()) and all(map(torch.equal, tensors(policy), tensors(before))):
+                    ahead = at.unsqueeze(1) + torch.arange(most - len(planned), device=at.device)  # and so it goes on
+                    heard = frames[torch.where(ahead < end.unsqueeze(1), ahead, nothing.unsqueeze(1))]
+                    planned += heard[:, : int((end - at).amax())].unbind(1)
+                    break
             heard = frames.index_select(0, torch.where(active & policy.wants_audio, at, nothing))
             reads = policy.token_ids >= 0
             if not may_look(reads) or bool(reads.any()):

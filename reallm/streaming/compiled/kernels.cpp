@@ -124,7 +124,7 @@ void tile(const float* x, int64_t ldx, const float* w, int64_t ldw, const float*
     for (int v = 0; v < NV; ++v) acc[m][v] = b ? *(const float32x16*)(b + 16 * v) : float32x16{};
   for (int64_t i = 0; i < k; ++i) {
     float32x16 row[NV];
-    for (int p = 0; p < P; ++p) __builtin_prefetch(ask + i * step + p * 64, 0, 2);
+    for (int p = 0; p < P; ++p) __builtin_prefetch(ask + i * step + p * 64, 0, P == NV ? 0 : 2);
     for (int v = 0; v < NV; ++v) row[v] = *(const float32x16*)(w + i * ldw + 16 * v);
     for (int m = 0; m < M; ++m) {
       const float32x16 a = float32x16{} + x[m * ldx + i];
@@ -186,7 +186,8 @@ void by_share(int64_t m, W width, F f) {
 }
 
 // As ``block``, of float32 weights in the order in which they lie in memory, another block behind them. They come as fast as they can while
-// they are asked for all the time. Of few rows, which take as long as that, those that lie AHEAD are asked for. Of more, which take longer,
+// they are asked for all the time. Of few rows, which take as long as that, those that lie AHEAD are asked for, and past the caches, in
+// which all else that a step needs shall stay: they are read once. Of more, which take longer,
 // each ROWS of them ask for a part of the block behind, so that its first ones need not wait for it.
 void block_of_weights(const float* x, int64_t ldx, const float* w, const float* b, float* y, int64_t ldy, int64_t m, int64_t k, int64_t n) {
   by_width(n, [&](auto width) {
