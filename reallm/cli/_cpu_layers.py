@@ -11,6 +11,12 @@ Compiled = Annotated[
         "--compiled", help="Layers compiled for this CPU by its C++ compiler: the same words in less time. May be had together with --int8."
     ),
 ]
+Threads = Annotated[
+    int,
+    typer.Option(
+        "--threads", min=1, help="Of torch. One is best for small models; more pay for a large one, without --compiled, on an idle machine."
+    ),
+]
 
 
 def use_cpu_layers(system: Any, int8: bool, compiled: bool) -> dict[str, bool]:

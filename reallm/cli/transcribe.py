@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from reallm.cli._cpu_layers import Compiled, Int8, use_cpu_layers
+from reallm.cli._cpu_layers import Compiled, Int8, Threads, use_cpu_layers
 from reallm.cli._settings import PhraseBonus, Phrases
 from reallm.errors import InputError
 
@@ -28,6 +28,7 @@ def transcribe(
     ] = None,
     int8: Int8 = False,
     compiled: Compiled = False,
+    threads: Threads = 1,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line and file.")] = False,
     srt: Annotated[bool, typer.Option("--srt", help="Subtitles.")] = False,
     ctm: Annotated[
@@ -52,12 +53,15 @@ def transcribe(
 
         refuse_equal_ids(files)
 
+    import torch
+
     from reallm.bundle import load_shared, published
     from reallm.cli._settings import use_delay, use_phrases
     from reallm.protocols import times_known
     from reallm.streaming.offline import recognizer_for
     from reallm.streaming.options import choose
 
+    torch.set_num_threads(threads)
     system: Any = load_shared(model or published())
     use_cpu_layers(system, int8, compiled)
     if delay is not None:

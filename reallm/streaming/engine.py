@@ -89,6 +89,9 @@ class Engine:
             fails all.
         group: G, the slots that are decoded together; all, where there are not so many. Default: 8 on a processor, all on an accelerator,
             where a step costs about the same whatever its rows.
+        positions: decoder positions of a step, where search is greedy: a longer response goes on in the next step, so that no stream waits
+            for another's; the words are the same. The system's searcher has it from now on. Default: as that has it, which is usually to
+            go on until all responses of the step have ended.
         clock: seconds, for the time-out and for the phases of streams.
 
     Raises InputError for what is no system, does not stream or is in training mode, for numbers out of range, and where the device has no
@@ -104,11 +107,14 @@ class Engine:
         idle_timeout: Seconds | None = 60.0,
         isolates: bool = True,
         group: int | None = None,
+        positions: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.system = _streaming(system)
-        at_least(1, slots=slots, group=1 if group is None else group)
+        at_least(1, slots=slots, group=1 if group is None else group, positions=1 if positions is None else positions)
         at_least(0, queue=queue, max_waiting=max_waiting, idle_timeout=idle_timeout or 0.0)
+        if positions is not None:
+            _bound(system, positions)
         parameter = parameter_of(system)
         self.slots, self.device = slots, parameter.device
         self._max_waiting, self._idle_timeout, self._clock = max_waiting, idle_timeout, clock
@@ -406,3 +412,11 @@ def _streaming(system: Any) -> StreamingSystem:
         name = getattr(system, "component_name", type(system).__name__)
         raise InputError(f"system '{name}' recognizes whole utterances and does not stream: use reallm.streaming.offline.OfflineRecognizer")
     return system
+
+
+def _bound(system: Any, positions: int) -> None:
+    searcher: Any = getattr(system, "searcher", None)
+    if not hasattr(searcher, "positions"):
+        name = getattr(searcher or system, "component_name", type(searcher or system).__name__)
+        raise InputError(f"positions {positions}: a step of '{name}' cannot be bounded, only one of greedy search: leave it out")
+    searcher.positions = positions

@@ -5,7 +5,9 @@ from typing import Any, Unpack
 import numpy as np
 
 from reallm.contract.system import talkative
+from reallm.layers.int8_linear import with_int8_weights
 from reallm.registry import find
+from reallm.streaming.compiled.system import with_compiled_layers
 from reallm.streaming.options import StreamOptions
 from reallm.streaming.recognizer import Recognizer
 from reallm.streaming.resampler import Audio
@@ -50,8 +52,18 @@ class SeveralPositionsAhead(SpeechReaLLM):
         )
 
 
+COMPILED = ["speech_reallm, compiled", "speech_reallm ahead, compiled", "ctc, int8, compiled"]
+
+
 def talkative_system(which: str) -> Any:
-    """One of SYSTEMS, or "delays", which is one that lets its streams choose their delay."""
+    """One of SYSTEMS or of COMPILED, or "delays", which is one that lets its streams choose their delay."""
+    which, *changes = which.split(", ")
+    system = _talkative_system(which)
+    system = with_int8_weights(system) if "int8" in changes else system
+    return with_compiled_layers(system) if "compiled" in changes else system
+
+
+def _talkative_system(which: str) -> Any:
     name, _, search = which.partition(" ")
     own = {"delays": OfSeveralDelays, "speech_reallm ahead": SeveralPositionsAhead}
     system: Any = talkative(own.get(which) or find("system", name)).float()

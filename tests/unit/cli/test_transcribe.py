@@ -63,6 +63,17 @@ def test_int8_weights_and_compiled_layers(bundle: Path, tmp_path: Path, capsys: 
         layers.clear()
 
 
+def test_threads(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One, unless more are asked for: with more, small models wait for threads."""
+    soundfile.write(tmp_path / "a.wav", say(DIGITS), 8000)
+    chosen: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    for options in ([], ["--threads", 3]):
+        assert run("transcribe", tmp_path / "a.wav", "--model", bundle, *options) == 0
+    assert chosen == [1, 3]
+    assert run("transcribe", tmp_path / "a.wav", "--model", bundle, "--threads", 0) == 2
+
+
 def test_json_has_what_the_manual_says(bundle: Path, tmp_path: Path, capsys: Any) -> None:
     files = [tmp_path / "one.wav", tmp_path / "two.wav"]
     soundfile.write(files[0], say([1], 8000), 8000)

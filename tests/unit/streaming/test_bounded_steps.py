@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from reallm.errors import InputError
 from reallm.streaming.batched_step import BatchedStep
 from reallm.streaming.engine import Engine
 from reallm.streaming.recognizer import Recognizer
@@ -237,3 +238,23 @@ def test_a_row_is_renewed_without_a_look_at_the_device() -> None:
         recognizer = Recognizer(system)
         recognizer.stream().close()
         recognizer.stream()
+
+
+@pytest.mark.parametrize("which", SYSTEMS)
+def test_an_engine_is_told(which: str) -> None:
+    engine, audio = Engine(talkative_system(which), slots=2, positions=2), noise(0, 9000)
+    stream = engine.stream()
+    stream.push(audio, 8000)
+    steps = 0
+    while engine.step():
+        steps += 1
+    assert parts(stream.finish()) == parts(alone(talkative_system(which), audio))
+    assert steps > len(audio) // engine.system.chunk_samples, "responses went on in further steps"
+
+
+def test_an_engine_whose_search_cannot_be_bounded() -> None:
+    for which, name in (("ctc", "ctc"), ("speech_reallm beam", "beam")):
+        with pytest.raises(InputError, match=f"positions 4: a step of '{name}' cannot be bounded, only one of greedy search: leave it out"):
+            Engine(talkative_system(which), positions=4)
+    with pytest.raises(InputError, match="positions is 0: at least 1"):
+        Engine(talkative_system("transducer"), positions=0)

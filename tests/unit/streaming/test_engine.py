@@ -14,10 +14,10 @@ from reallm.streaming.engine_stream import EngineStream
 from reallm.streaming.resampler import Audio
 from reallm.streaming.state import tensors
 from reallm.types import Hypothesis
-from tests.dummies.engine_systems import SYSTEMS, alone, noise, talkative_system
+from tests.dummies.engine_systems import COMPILED, SYSTEMS, alone, noise, talkative_system
 
 
-@pytest.mark.parametrize(("which", "group"), [*((which, 3) for which in SYSTEMS), ("speech_reallm beam", 1), ("ctc", 2)])
+@pytest.mark.parametrize(("which", "group"), [*((which, 3) for which in SYSTEMS + COMPILED), ("speech_reallm beam", 1), ("ctc", 2)])
 def test_streams_that_join_and_leave_in_any_phase_get_what_they_get_alone(which: str, group: int) -> None:
     system, random = talkative_system(which), np.random.default_rng(3)
     jobs = [noise(number, samples) for number, samples in enumerate([0, 1, 1337, 5000, 2560, 7777, 640, 4001])]
@@ -67,7 +67,7 @@ def in_pieces(engine: Engine, stream: EngineStream, audio: Audio, neighbour: Any
     return [*found, stream.finish()]
 
 
-@pytest.mark.parametrize(("which", "group"), [*((which, 4) for which in SYSTEMS), ("speech_reallm", 1), ("transducer beam", 3)])
+@pytest.mark.parametrize(("which", "group"), [*((which, 4) for which in SYSTEMS + COMPILED), ("speech_reallm", 1), ("transducer beam", 3)])
 def test_a_row_is_equal_to_the_bit_with_and_without_neighbours(which: str, group: int) -> None:
     system, audio = talkative_system(which), noise(7, 9000)
     engine = Engine(system, slots=4, group=group)
