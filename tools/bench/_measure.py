@@ -21,7 +21,7 @@ import torch
 from reallm.data.files import atomic_write
 from reallm.errors import InputError, at_least
 from reallm.metrics.provenance import git_revision
-from reallm.streaming.compiled.pages import in_large_pages
+from reallm.streaming.compiled.system import with_compiled_layers
 
 T = TypeVar("T")
 
@@ -125,19 +125,21 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return float(np.percentile(np.asarray(values), percent))
 
 
+@torch.inference_mode()
 def bandwidth(device: str, repeats: int = 5) -> float:
-    """Bytes a second that a product of a float32 matrix and a vector reads: what weights are read with. Far more than any cache holds; in
-    large pages, on a processor.
+    """Bytes a second that a product of a float32 matrix and a vector reads: what weights are read with. Far more than any cache holds.
 
-    Of float32 whatever the weights are, since bytes are bytes: torch's product of one in bfloat16 takes longer than reading it does, and so
-    does a sum.
+    On a processor that of reallm's own kernel, in large pages, which reads faster than torch. Of float32 whatever the weights are, since
+    bytes are bytes: torch's product of one in bfloat16 takes longer than reading it does, and so does a sum. Raises InputError without a
+    compiler.
     """
     on_cuda = torch.device(device).type == "cuda"
     megabytes, columns, calls = (2048, 4096, 20) if on_cuda else (256, 1024, 1)  # as many calls as make their launch count for nothing
-    matrix = torch.ones(megabytes * 2**20 // torch.float32.itemsize // columns, columns, device=device)
-    matrix = matrix if on_cuda else in_large_pages([matrix])[0]
-    vector = torch.ones(columns, device=device)
-    return matrix.numel() * torch.float32.itemsize / _seconds_a_call(device, lambda: matrix @ vector, calls, repeats)
+    rows = megabytes * 2**20 // torch.float32.itemsize // columns
+    vector = torch.ones(1, columns, device=device)
+    product: Any = torch.nn.Linear(columns, rows, bias=False, device=device).eval()
+    product = product if on_cuda else with_compiled_layers(product)
+    return megabytes * 2**20 / _seconds_a_call(device, lambda: product(vector), calls, repeats)
 
 
 def arithmetic(device: str, dtype: torch.dtype, repeats: int = 5) -> float:

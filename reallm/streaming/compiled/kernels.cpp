@@ -187,8 +187,8 @@ void by_share(int64_t m, W width, F f) {
 
 // As ``block``, of float32 weights in the order in which they lie in memory, another block behind them. They come as fast as they can while
 // they are asked for all the time. Of few rows, which take as long as that, those that lie AHEAD are asked for, and past the caches, in
-// which all else that a step needs shall stay: they are read once. Of more, which take longer,
-// each ROWS of them ask for a part of the block behind, so that its first ones need not wait for it.
+// which all else that a step needs shall stay: they are read once. Of more, which take longer, each ROWS of them ask for a part of the block
+// behind, so that its first ones need not wait for it.
 void block_of_weights(const float* x, int64_t ldx, const float* w, const float* b, float* y, int64_t ldy, int64_t m, int64_t k, int64_t n) {
   by_width(n, [&](auto width) {
     by_share(m, width, [&](auto lines) {
