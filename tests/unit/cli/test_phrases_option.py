@@ -18,14 +18,20 @@ from tests.dummies.spoken_digits import RATE, spoken
 
 def test_transcribe_finds_a_digit_that_it_had_missed(tmp_path: Path, capsys: Any) -> None:
     file, names = tmp_path / "a.wav", tmp_path / "names.txt"
-    soundfile.write(file, spoken(("five", 0.1), ("three", 1.0), ("seven", 0.2), ("two", 0.2), ("two", 0.3)), RATE)
     names.write_text("two\n\n")
-    said = {}
-    for bonus in (None, "5.5"):  # the synthesizer breathes anew each time; from 3 to 8 it did not matter
-        assert run("transcribe", file, *(["--phrases", names, "--phrase-bonus", bonus] if bonus else [])) == 0
-        said[bonus] = capsys.readouterr().out.split()
-    assert said["5.5"][:-1] == said[None][:-1], "no harm to the others"
-    assert (said[None][-1], said["5.5"][-1]) == ("three", "two")
+
+    def heard(*options: object) -> list[str]:
+        assert run("transcribe", file, *options) == 0
+        return str(capsys.readouterr().out).split()
+
+    for _ in range(20):  # the synthesizer breathes anew each time: until a "two" is missed, as most are
+        soundfile.write(file, spoken(("five", 0.1), ("three", 1.0), ("seven", 0.2), ("two", 0.2), ("two", 0.3)), RATE)
+        missed = heard()
+        if missed[-1] == "three":
+            break
+    found = heard("--phrases", names, "--phrase-bonus", 5.5)  # from 3 to 8 it did not matter
+    assert (missed[-1], found[-1]) == ("three", "two")
+    assert found[:-1] == missed[:-1], "no harm to the others"
 
 
 def test_decode_says_with_which_phrases(tmp_path: Path) -> None:
