@@ -14,7 +14,9 @@ Compiled = Annotated[
 Threads = Annotated[
     int,
     typer.Option(
-        "--threads", min=1, help="Of torch. One is best for small models; more pay for a large one, without --compiled, on an idle machine."
+        "--threads",
+        min=1,
+        help="Of torch. On a machine that does other things too, more make a small model wait; a large one may gain, without --compiled.",
     ),
 ]
 

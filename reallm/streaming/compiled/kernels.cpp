@@ -10,11 +10,10 @@
 #include <type_traits>
 #include <vector>
 
-#ifdef __AVX512F__
+#if defined(__AVX512F__) || defined(__AVXVNNI__)
 #include <immintrin.h>
 #endif
 #if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
-#include <immintrin.h>
 #define UNSIGNED_BY_SIGNED  // products of bytes: what rows are rounded to is moved to 1 … 255, and taken off again
 #endif
 
