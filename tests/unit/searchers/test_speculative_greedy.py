@@ -27,7 +27,7 @@ def test_says_what_greedy_search_says(interleaver: str, ahead: int, chunk: int) 
 
 
 class Quiet(torch.nn.Module):
-    """A decoder that answers BLANK but at some positions, and counts its passes."""
+    """A decoder that answers BLANK but at some positions, there always the same token, and counts its passes."""
 
     def __init__(self, decoder: torch.nn.Module, speaks: list[int], blank_id: int) -> None:
         super().__init__()
@@ -40,6 +40,7 @@ class Quiet(torch.nn.Module):
         logits, extension = self.decoder.extend(inputs, state)
         speaks = torch.isin(state.position.unsqueeze(1) + torch.arange(inputs.size(1)), self.speaks)  # type: ignore[attr-defined]
         logits[:, :, self.blank_id] = torch.where(speaks, -1e4, 1e4)
+        logits[:, :, 3] = torch.where(speaks, 1e3, logits[:, :, 3])
         return logits, extension
 
 
@@ -51,6 +52,7 @@ class Quiet(torch.nn.Module):
         ([2, 3], 5),  # up to position 2, position 3, 10 more
         ([5], 4),  # up to 3, up to 5, 7 more
         ([11], 4),  # up to 3, up to 7, up to 11, and the token: a pass of one position
+        ([11, 12], 5),  # likewise, and the token once more, whose input is the same
     ],
 )
 @torch.no_grad()
