@@ -200,7 +200,7 @@ train_system() {
 
 pretrain() {
   train_system "$2" "$3" --exp "$exp/$1/pretrained" --train "$base/align/synth.jsonl.gz" --dev "$base/synth/dev.jsonl.gz" \
-    --init "$base/teacher/pretrained" --override epochs="$pretrain_epochs" $(at_most 4)
+    --init "$base/teacher/pretrained" --init-part frontend --init-part encoder --override epochs="$pretrain_epochs" $(at_most 4)
 }
 
 finetune() {

@@ -17,6 +17,9 @@ def train(
     train: Annotated[Path | None, typer.Option(metavar="MANIFEST", help="Training cuts: the key 'train'.")] = None,
     dev: Annotated[Path | None, typer.Option(metavar="MANIFEST", help="Cuts decoded for validation: the key 'dev'.")] = None,
     init: Annotated[Path | None, typer.Option(metavar="BUNDLE|EXP", help="Begin with its weights, where name and shape are equal.")] = None,
+    init_part: Annotated[
+        list[str] | None, typer.Option(metavar="PART", help="Of --init take only this part, such as encoder; several times.")
+    ] = None,
     override: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Set a key; give it several times.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: an accelerator if there is one.")] = None,
     devices: Annotated[int, typer.Option(min=1, help="Train with so many accelerators, or processes on the CPU, of this machine.")] = 1,
@@ -33,6 +36,7 @@ def train(
         check_device(device, processes=devices)
         command = [sys.executable, "-m", "reallm.cli", "train", str(conf), "--exp", str(exp)]
         command += [word for each in overrides for word in ("--override", each)]
+        command += [word for part in init_part or () for word in ("--init-part", part)]
         command += [word for name, value in (("--init", init), ("--device", device)) if value is not None for word in (name, str(value))]
         return launch(devices, command)
     from reallm.training.experiment import run_training
@@ -41,7 +45,7 @@ def train(
     console = logging.StreamHandler() if is_first() else logging.NullHandler()
     console.setFormatter(logging.Formatter("%(message)s"))
     logging.getLogger("reallm").addHandler(console)
-    result = run_training(conf, exp, overrides, init, device, progressbar=sys.stderr.isatty())
+    result = run_training(conf, exp, overrides, init, device, sys.stderr.isatty(), init_part or ())
     if not is_first():
         return
     if result.resumed_at == result.updates:

@@ -25,7 +25,7 @@ from reallm.training.batches import TrainingSource, refuse_transcripts
 from reallm.training.checkpoints import disk_full, load_weights, newest_whole
 from reallm.training.devices import own_device
 from reallm.training.frozen import frozen_parts
-from reallm.training.initialize import fit_frontend, stored_weights, take_weights
+from reallm.training.initialize import fit_frontend, parts_of, stored_weights, take_weights
 from reallm.training.origin import Origin
 from reallm.training.processes import joined, rank, world_size
 from reallm.training.randomness import seed_position
@@ -60,7 +60,13 @@ def load_trained(exp: Path, average: int | None = None) -> System:
 
 
 def run_training(
-    conf: Path, exp: Path, overrides: Sequence[str] = (), init: Path | None = None, device: str | None = None, progressbar: bool = True
+    conf: Path,
+    exp: Path,
+    overrides: Sequence[str] = (),
+    init: Path | None = None,
+    device: str | None = None,
+    progressbar: bool = True,
+    init_parts: Sequence[str] = (),
 ) -> TrainingResult:
     """Train what a configuration describes in the folder ``exp``, or go on there, together with the processes that a launcher started.
 
@@ -70,15 +76,20 @@ def run_training(
         init: a bundle or experiment whose weights are taken over where name and shape are equal; a run that goes on
             has weights of its own, and the option must be the same.
         device: "cpu" or "cuda"; None = an accelerator if there is one.
+        init_parts: take over of ``init`` only these parts, such as ``encoder``; none named: all.
 
     Raises InputError for a wrong configuration, missing data, a configuration, training data or ``init`` that differ from
     what ``exp`` was begun with, another number of processes, and when others train in ``exp``; ``exp`` stays as it was then.
     """
     with joined(own_device(device)):
-        return _run(conf, Path(exp), overrides, None if init is None else Path(init), device, progressbar)
+        return _run(conf, Path(exp), overrides, None if init is None else Path(init), init_parts, device, progressbar)
 
 
-def _run(conf: Path, exp: Path, overrides: Sequence[str], init: Path | None, device: str | None, progressbar: bool) -> TrainingResult:
+def _run(
+    conf: Path, exp: Path, overrides: Sequence[str], init: Path | None, init_parts: Sequence[str], device: str | None, progressbar: bool
+) -> TrainingResult:
+    if init is None and init_parts:
+        raise InputError(f"--init-part {' '.join(init_parts)}: of which --init? Name it, or leave --init-part away")
     config = load_config(conf, overrides)
     for key in ("system", "training", "data"):
         if config.value(key) is None:
@@ -100,7 +111,7 @@ def _run(conf: Path, exp: Path, overrides: Sequence[str], init: Path | None, dev
     if dev is not None and not dev.is_file():
         raise InputError(f"no manifest {dev}: run the data stage first, or name another file with --dev")
     refuse_transcripts(source, getattr(system, "tokenizer", None))
-    weights = stored_weights(init) if init is not None else None
+    weights = parts_of(stored_weights(init), init_parts) if init is not None else None
     origin = Origin.of(init, weights, source, world_size())
     with _folder(exp):
         if newest_whole(exp / "checkpoints") is None:

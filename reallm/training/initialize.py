@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from reallm.bundle import DESCRIPTION, WEIGHTS, refuse_pickles
-from reallm.errors import InputError
+from reallm.errors import InputError, nearest
 from reallm.training.batches import TrainingSource
 from reallm.training.checkpoints import load_weights
 from reallm.training.randomness import seed_position
@@ -98,6 +98,18 @@ def stored_weights(path: Path, average: int | None = None) -> dict[str, Tensor]:
     if (path / "bundle" / DESCRIPTION).is_file():
         return stored_weights(path / "bundle")
     raise InputError(f"{path} is neither a bundle (no {DESCRIPTION}) nor an experiment (no checkpoints/): name one of them")
+
+
+def parts_of(weights: dict[str, Tensor], parts: Sequence[str]) -> dict[str, Tensor]:
+    """The weights of these parts, such as ``encoder``; no ``parts``: all.
+
+    Raises InputError for a part that has none.
+    """
+    have = sorted({_part(name) for name in weights})
+    for part in parts:
+        if part not in have:
+            raise InputError(f"--init-part '{part}'{nearest(part, have)}: --init has {', '.join(have)}")
+    return {name: weight for name, weight in weights.items() if not parts or _part(name) in parts}
 
 
 def take_weights(system: nn.Module, weights: dict[str, Tensor]) -> Initialization:

@@ -1,6 +1,7 @@
 """``reallm train`` as users type it."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,7 @@ def test_train_and_train_again(conf: Path, tmp_path: Path, capsys: pytest.Captur
         (["--override", "sise=2"], "has no key 'sise' (did you mean 'size'?)"),
         (["--dev", "nowhere.jsonl"], "no manifest"),
         (["--init", "nowhere"], "nowhere is neither a bundle"),
+        (["--init-part", "encoder"], "--init-part encoder: of which --init?"),
         (["--device", "gpu"], "device 'gpu'"),
         (["--device", "gpu", "--devices", "2"], "device 'gpu'"),
     ],
@@ -65,6 +67,17 @@ def test_mistakes_are_one_line_and_exit_code_2(
     assert message in err
     assert len(err.splitlines()) == 1
     assert not (tmp_path / "exp/config.yaml").exists()
+
+
+def test_processes_are_told_what_the_command_was(
+    conf: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched: list[list[str]] = []
+    monkeypatch.setattr("reallm.training.processes.launch", lambda processes, command: launched.append([str(processes), *command]))
+    said = ["--override", "size=2", "--init-part", "encoder", "--init-part", "frontend", "--init", "teacher", "--device", "cpu"]
+    code, _, err = reallm(capsys, "train", conf, "--exp", tmp_path / "exp", *said, "--devices", "2")
+    assert code == 0, err
+    assert launched == [["2", sys.executable, "-m", "reallm.cli", "train", str(conf), "--exp", str(tmp_path / "exp"), *said]]
 
 
 def test_a_launched_process_launches_no_others(

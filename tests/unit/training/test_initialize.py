@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reallm.errors import InputError
-from reallm.training.initialize import fit_frontend, stored_weights, take_weights
+from reallm.training.initialize import fit_frontend, parts_of, stored_weights, take_weights
 from tests.dummies.training import TinyData, TinySystem
 
 
@@ -42,6 +42,19 @@ def test_layers_that_the_teacher_does_not_have_are_absent_and_not_of_another_sha
     shallow = TinySystem(width=8).state_dict()
     del shallow["encoder.0.weight"], shallow["encoder.0.bias"], shallow["encoder.3.weight"]
     assert take_weights(TinySystem(width=8), shallow).unlike() == "encoder (1 of 4, 3 absent from --init)"
+
+
+def test_only_the_parts_that_are_named_are_taken() -> None:
+    teacher, student = TinySystem(width=8), TinySystem(width=8)
+    head = student.head.weight.clone()
+    assert list(parts_of(teacher.state_dict(), [])) == list(teacher.state_dict())
+    taken = take_weights(student, parts_of(teacher.state_dict(), ["encoder", "batches_seen"]))
+    assert torch.equal(student.encoder[0].weight, teacher.encoder[0].weight)
+    assert torch.equal(student.head.weight, head)
+    assert taken.absent == ["head.weight", "head.bias"]
+    assert taken.unlike() == "", "the head was not asked for"
+    with pytest.raises(InputError, match=r"--init-part 'encode' \(did you mean 'encoder'\?\): --init has batches_seen, encoder, head"):
+        parts_of(teacher.state_dict(), ["encode"])
 
 
 def test_half_precision_is_taken_as_the_systems_own() -> None:

@@ -1,5 +1,6 @@
 """What an experiment was begun with: the --init and the training data that it goes on with are the same."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def go(folder: Path, init: str | None = None, exp: str = "exp") -> Path:
+def go(folder: Path, init: str | None = None, exp: str = "exp", parts: Sequence[str] = ()) -> Path:
     where = None if init is None else folder / init
-    run_training(folder / "conf.yaml", folder / exp, init=where, device="cpu", progressbar=False)
+    run_training(folder / "conf.yaml", folder / exp, init=where, device="cpu", progressbar=False, init_parts=parts)
     return folder / exp
 
 
@@ -100,6 +101,10 @@ def test_a_checkpoint_does_not_go_on_with_another_init(folder: Path) -> None:
     killed(folder, 4, "a bundle")
     with pytest.raises(InputError, match=r"with the weights of .*/a bundle \(sha256 \w{12}…\), not with .*/other \(sha256 \w{12}…\): put"):
         go(folder, "other")
+    with pytest.raises(
+        InputError, match=r"with the weights of .*/a bundle \(sha256 \w{12}…\), not with .*/a bundle \(sha256 \w{12}…\): put"
+    ):
+        go(folder, "a bundle", parts=["encoder"])
     changed = {name: weight + 1 for name, weight in load_file(folder / "a bundle/model.safetensors").items()}
     (folder / "a bundle").rename(folder / "moved")
     go(folder, "moved")
