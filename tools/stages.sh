@@ -27,6 +27,11 @@
 #   dask_is_known
 #   one_of teacher ctc rnnt
 #   delay_fits conf/speech_reallm.yaml
+#   tunables_are_of conf/speech_reallm.yaml "train dev seed"   # each of --tunables is a key on top of it, but for those that run.sh sets
+#
+# and below it, once the set-up is there:
+#
+#   tunables_fit conf/speech_reallm.yaml delay=1               # what they make fits together, other overrides with them
 
 _error() {
   echo "error: $*" >&2
@@ -105,6 +110,29 @@ delay_fits() {
   flush=$(sed -n 's/^flush_periods: *\([0-9][0-9]*\).*/\1/p' "$1")
   whole 0 - delay
   [ "$delay" -le "${flush:-$delay}" ] || _error "--delay '$delay': at most $flush, which flush_periods is in $1"
+}
+
+# tunables_are_of CONF "KEY…"
+tunables_are_of() {
+  local tunable key
+  set -f # a value may have a *
+  for tunable in $tunables; do
+    [[ $tunable == *=* ]] || _error "--tunables '$tunable': KEY=VALUE, such as $(sed -n 's/^\(layers\|stride\|batch_seconds\): *\([^ ]*\).*/\1=\2/p' "$1" | head -n 1)"
+    key=${tunable%%=*}
+    [[ " $2 " != *" $key "* ]] || _error "--tunables '$tunable': other options set $key: see --help"
+    [[ $key =~ ^[a-z_]+$ ]] && grep -q "^$key:" "$1" || _error "--tunables '$tunable': ${1#"$here/"} has no $key"
+  done
+  set +f
+}
+
+# tunables_fit CONF OVERRIDE…: before the stages of hours that come before they are used.
+tunables_fit() {
+  [ -n "$tunables" ] || return 0
+  local said options=()
+  set -f
+  for said in "${@:2}" $tunables; do options+=(--override "$said"); done
+  set +f
+  said=$(reallm config check "$1" "${options[@]}" 2>&1) || _error "--tunables '$tunables': $(tail -n 1 <<<"$said")"
 }
 
 # The number of a stage that is given by number or name.

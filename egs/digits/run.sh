@@ -11,9 +11,9 @@
 #   3 teacher    a CTC model, or a transducer: it aligns, gives the Speech ReaLLM its first encoder, and is the baseline
 #   4 align      when each token of the training data was spoken; dev too, to compare with the truth (--realign: once more, by EXP's
 #                Speech ReaLLM)
-#   5 train      the Speech ReaLLM
+#   5 train      the Speech ReaLLM, or a rival that hears whole utterances (--system aed, decoder_only)
 #   6 export     bundles that `reallm transcribe --model` takes
-#   7 decode     test and noisy test, streamed in pieces of 20 ms: Speech ReaLLM and the teacher
+#   7 decode     test and noisy test, streamed in pieces of 20 ms: the system and the teacher
 #   8 score      results.json of each
 #   9 report     curves, pictures, error tables
 # A stage that is done is skipped; a run that was stopped goes on where it was.
@@ -25,7 +25,7 @@ stage=1             # first stage
 stop_stage=9        # last stage
 nj=2                # CPU cores to use
 seed=1              # of everything that is drawn
-system=speech_reallm # what is trained: conf/NAME.yaml, one that has a delay
+system=speech_reallm # what is trained: conf/NAME.yaml, but for the teachers ctc and transducer
 delay=0             # token periods between the end of a token and its speech embedding
 training_delays=    # one model for all delays from the least to the most, of which streams choose: "0 4"
 interleaver=blank   # how speech and text become one sequence: a file of hparams/interleaver
@@ -44,7 +44,7 @@ data_epochs=2       # epochs of training strings, which the passes take in turn
 test_strings=1000   # test strings
 dev_strings=200     # dev strings
 teacher_epochs=4    # epochs that the teacher is trained
-epochs=5            # epochs that the Speech ReaLLM is trained
+epochs=5            # epochs that the system is trained
 force=false         # run again what is done
 . "$(dirname "${BASH_SOURCE[0]}")/../../tools/parse_options.sh" "$@"
 
@@ -61,9 +61,17 @@ numbers 0.5 2 speeds
 one_of teacher ctc rnnt
 one_of interleaver blank blank_fed chunk_eos delayed_stream
 one_of attention window full
-grep -qs '^delay:' "$here/conf/$system.yaml" ||
-  _error "no system '$system' with a delay in $here/conf: one of $(cd "$here/conf" && grep -l '^delay:' *.yaml | sed 's/\.yaml$//' | paste -s -d ' ')"
-delay_fits "$here/conf/$system.yaml"
+known=" $(systems_in "$here/conf") "
+known=${known/ ctc / }
+known=${known/ transducer / }
+[[ $known == *" $system "* ]] || _error "--system '$system': of$known(ctc and transducer: --teacher)"
+if grep -q '^delay:' "$here/conf/$system.yaml"; then
+  delay_fits "$here/conf/$system.yaml"
+else
+  for option in delay training_delays interleaver realign; do
+    ! given $option || _error "--${option//_/-} '${!option}': $system does not answer in time, and has none: leave it out"
+  done
+fi
 [ "$attention" = window ] || grep -q hparams/decoder/llama_short.yaml "$here/conf/$system.yaml" ||
   _error "--attention '$attention': $system has no decoder whose window could be left out: leave the option out"
 least=$delay most=$delay
@@ -153,10 +161,12 @@ if stage train $aligned; then
       "$conf" >"$exp/$system.yaml"
     conf=$exp/$system.yaml
   fi
-  reallm train "$conf" --exp "$exp/$system" --init "$base/$teacher_system" \
+  answering=()
+  ! grep -q '^delay:' "$conf" || answering=(--override delay="$delay" ${training_delays:+--override "training_delays=[$least,$most]"})
+  reallm train "$conf" --exp "$exp/$system" --init "$base/$teacher_system" --init-part frontend --init-part encoder \
     --train "$times/train.jsonl.gz" --dev "$base/data/dev.jsonl.gz" \
-    --override tokenizer_path="$base/words.json" --override seed="$seed" --override epochs="$epochs" --override delay="$delay" \
-    --override vocal_tract="$vocal_tract" ${training_delays:+--override "training_delays=[$least,$most]"} "${llm[@]}"
+    --override tokenizer_path="$base/words.json" --override seed="$seed" --override epochs="$epochs" \
+    --override vocal_tract="$vocal_tract" "${answering[@]}" "${llm[@]}"
   finish
 fi
 

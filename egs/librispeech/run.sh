@@ -44,6 +44,7 @@ seed=1              # of everything that is drawn
 delay=1             # token periods between the end of a token and its speech embedding
 teacher_epochs=15   # passes over the training data, of the teacher
 epochs=20           # likewise, of the system
+tunables=           # of conf/SYSTEM.yaml, set otherwise, such as "stride=3 flush_periods=8" (a token period of 0.12 s)
 force=false         # run again what is done
 . "$(dirname "${BASH_SOURCE[0]}")/../../tools/parse_options.sh" "$@"
 
@@ -78,10 +79,11 @@ known=$(systems_in "$here/$conf") || exit 2
 teachers=$(cd "$here/$conf" && ls | sed -n 's/^teacher_\(.*\)\.yaml$/\1/p')
 one_of teacher $teachers
 if [ "$system" = speech_reallm ]; then
-  delay_fits "$here/$conf/speech_reallm.yaml"
+  [[ " $tunables" == *" flush_periods="* ]] || delay_fits "$here/$conf/speech_reallm.yaml"
 else
   ! given delay || _error "--delay '$delay': $system has none: leave it out"
 fi
+tunables_are_of "$here/$conf/$system.yaml" "tokenizer_path train dev seed features epochs delay"
 
 begin download data tokenizer teacher align train export decode score report
 base=${from:-$exp}
@@ -91,9 +93,10 @@ settings corpus subset synthetic text eval_utterances train_sets from seed
 since data features conf system
 since tokenizer vocab
 since teacher teacher alignments teacher_epochs
-since train delay epochs
+since train delay epochs tunables
 reopens align parts
 . "$here/path.sh"
+if [ "$system" = speech_reallm ]; then tunables_fit "$here/$conf/$system.yaml" delay="$delay"; else tunables_fit "$here/$conf/$system.yaml"; fi
 on=${device:+--device $device}
 share="--jobs $nj"
 [ -z "$dask" ] || share="--dask $dask"
@@ -193,6 +196,7 @@ if stage train $aligned; then
   # and aed_240m are wider, which the training warns of), and none with more than that. Only the Speech ReaLLM has a delay.
   options=(--override tokenizer_path="$pieces" --override seed="$seed" --override epochs="$epochs" --override features="$features")
   [ "$system" != speech_reallm ] || options+=(--override delay="$delay")
+  for tunable in $tunables; do options+=(--override "$tunable"); done
   [ -n "$alignments" ] || options+=(--init "$base/teacher" --init-part frontend --init-part encoder)
   reallm train "$here/$conf/$system.yaml" --exp "$exp/$system" --train "$base/align/train_sp.jsonl.gz" \
     --dev "$base/data/dev-clean.jsonl.gz" "${options[@]}" $training

@@ -90,13 +90,9 @@ known=$(systems_in "$here/$conf") || exit 2
 for system in $systems; do
   [[ " $known " == *" $system "* ]] || _error "--systems '$system': of $known"
 done
-for tunable in $tunables; do
-  [[ $tunable == *=* ]] || _error "--tunables '$tunable': KEY=VALUE, such as time_jitter=1"
-  [[ " $systems " == *" speech_reallm "* ]] || _error "--tunables '$tunable': are for speech_reallm, which --systems '$systems' has not: leave one of the two out"
-  key=${tunable%%=*}
-  [[ " tokenizer_path train dev seed epochs minutes lr delay " != *" $key "* ]] || _error "--tunables '$tunable': other options set $key: see --help"
-  [[ $key =~ ^[a-z_]+$ ]] && grep -q "^$key:" "$here/$conf/speech_reallm.yaml" || _error "--tunables '$tunable': $conf/speech_reallm.yaml has no $key"
-done
+[[ -z $tunables || " $systems " == *" speech_reallm "* ]] ||
+  _error "--tunables '$tunables': are for speech_reallm, which --systems '$systems' has not: leave one of the two out"
+tunables_are_of "$here/$conf/speech_reallm.yaml" "tokenizer_path train dev seed epochs minutes lr delay"
 for test in $tests; do
   [[ $test =~ ^test-(adult|child|synthetic|digits)$ ]] || _error "--tests '$test': of test-adult, test-child, test-synthetic and test-digits"
 done
@@ -146,13 +142,7 @@ models="$share $on"
 pieces=$base/tokenizer.model
 read -ra limits <<<"$minutes"
 
-# Values, and whether what they make fits together: before the stages of hours that come before they are used.
-if [ -n "$tunables" ]; then
-  set -f # a value may have a *
-  said=$(reallm config check "$here/$conf/speech_reallm.yaml" --override delay="$delay" $(printf -- '--override %s ' $tunables) 2>&1) ||
-    _error "--tunables '$tunables': $(tail -n 1 <<<"$said")"
-  set +f
-fi
+tunables_fit "$here/$conf/speech_reallm.yaml" delay="$delay"
 
 # manifest TEST: what is decoded.
 manifest() {

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.dummies.recipe import calls, run
+from reallm.config import load
+from tests.dummies.recipe import ROOT, calls, run
 
 
 @pytest.mark.parametrize("recipe", ["digits"], indirect=True)
@@ -36,5 +37,17 @@ def test_other_systems_have_no_llm_and_no_typos(recipe: Path) -> None:
     assert any(line.startswith("train conf/speech_reallm.yaml --exp exp/speech_reallm ") for line in made)
     for name in ("speech_realm", "ctc"):
         wrong = run(recipe, "--system", name, "--exp", "elsewhere")
-        assert wrong.returncode == 2 and wrong.stderr.startswith(f"error: no system '{name}' with a delay in ")
+        assert wrong.returncode == 2 and wrong.stderr.startswith(f"error: --system '{name}': of aed decoder_only ")
         assert "speech_reallm speech_reallm_llm" in wrong.stderr and wrong.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("recipe", ["digits"], indirect=True)
+@pytest.mark.parametrize("system", ["aed", "decoder_only"])
+def test_a_rival_that_hears_whole_strings_is_one_command(recipe: Path, system: str) -> None:
+    base = str(recipe.parent / "exp")
+    calls(recipe, "--exp", base)
+    made = calls(recipe, "--from", base, "--exp", str(recipe.parent / "rival"), "--system", system)
+    assert [line.split()[0] for line in made] == ["train", "export", "decode", "decode", "score", "score", "report"]
+    assert made[0].startswith(f"train conf/{system}.yaml --exp rival/{system} --init exp/ctc --init-part frontend --init-part encoder ")
+    assert "--override epochs=5" in made[0] and "delay" not in made[0]
+    load(ROOT / f"egs/digits/conf/{system}.yaml", ["epochs=5", "vocal_tract=0.0", "seed=1"])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from reallm.config import load
 from tests.dummies.recipe import ROOT, built_on_meta, calls, run, write_pieces
 
 CONF = ROOT / "egs/librispeech/conf/small"
@@ -50,6 +51,17 @@ def test_each_small_rival_is_one_command(recipe: Path, tmp_path: Path, system: s
     assert [line.split()[0] for line in made] == ["train", "export", *["decode"] * 4, *["score"] * 4, "report"]
     assert made[0].startswith(f"train conf/small/{system}.yaml --exp {tmp_path / system}/{system} --train exp/align/train_sp.jsonl.gz ")
     assert "epochs=4" in made[0].split() and "--init exp/teacher" in made[0]
+
+
+@CALLS
+def test_tunables_are_judged_first_and_handed_to_the_training_of_the_system(recipe: Path) -> None:
+    made = calls(recipe, "--corpus", "here", "--tunables", "stride=3 flush_periods=8", "--delay", "6")
+    asked = "config check conf/speech_reallm.yaml --override delay=6 --override stride=3 --override flush_periods=8"
+    assert made[0] == asked
+    assert ["--override stride=3 --override flush_periods=8" in line for line in made if line.startswith("train ")] == [False, True]
+    load(ROOT / "egs/librispeech/conf/speech_reallm.yaml", ["stride=3", "flush_periods=8"])
+    other = run(recipe, "--corpus", "here", "--tunables", "stride=2", "--delay", "6")
+    assert other.returncode == 2 and "was made with tunables=stride=3 flush_periods=8, not tunables=stride=2" in other.stderr
 
 
 def test_small_systems_are_of_one_size_and_encoder(tmp_path: Path) -> None:

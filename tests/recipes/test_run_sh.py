@@ -78,7 +78,10 @@ def test_the_digits_are_aligned_by_what_was_trained_on_them(recipe: Path) -> Non
         assert run(recipe, "--exp", str(new), "--from", str(exp), "--realign", str(old)).returncode == 0
         align, train, *_ = (recipe.parents[2] / "calls").read_text().splitlines()
         assert align.startswith(f"align {old}/speech_reallm --cuts {exp}/data/train.jsonl.gz --out {new}/align/train.jsonl.gz ")
-        assert f"--init {exp}/ctc --train {new}/align/train.jsonl.gz --dev {exp}/data/dev.jsonl.gz " in train
+        assert (
+            f"--init {exp}/ctc --init-part frontend --init-part encoder --train {new}/align/train.jsonl.gz --dev {exp}/data/dev.jsonl.gz "
+            in train
+        )
     early = run(recipe, "--exp", f"{exp}3", "--from", str(exp), "--realign", f"{exp}4")
     assert (early.returncode, early.stderr.startswith(f"error: --realign '{exp}4': no trained Speech ReaLLM there")) == (2, True)
     late = run(recipe, "--exp", f"{exp}3", "--from", str(exp), "--realign", str(exp), "--stage", "train")
@@ -136,6 +139,9 @@ OWN = {
         (["--training-delays", "1 3"], "--delay '0': not from 1 to 3, the --training-delays"),
         (["--training-delays", "0 9"], "--delay '9': at most 5"),
         (["--realign", "nowhere"], "--realign 'nowhere': needs --from, the run whose data and teacher are used"),
+        (["--system", "ctc"], "--system 'ctc': of aed decoder_only speech_reallm speech_reallm_llm (ctc and transducer: --teacher)"),
+        (["--system", "aed", "--delay", "1"], "--delay '1': aed does not answer in time, and has none: leave it out"),
+        (["--system", "aed", "--attention", "full"], "--attention 'full': aed has no decoder whose window could be left out"),
     ],
     "flow_of_time": [
         (["--updates", "0"], "--updates '0': a whole number from 1 on"),
@@ -165,7 +171,7 @@ OWN = {
         (["--systems", " "], "--systems ' ': name one at least"),
         (["--conf", "nowhere"], "--conf: no such folder "),
         (["--text", "nowhere"], "--text 'nowhere': no such folder"),
-        (["--tunables", "time_jitter"], "--tunables 'time_jitter': KEY=VALUE, such as time_jitter=1"),
+        (["--tunables", "time_jitter"], "--tunables 'time_jitter': KEY=VALUE, such as layers=4"),
     ],
     "librispeech": [
         (["--train-sets", "50"], "--train-sets '50': 100 or 460 or 960"),
@@ -177,6 +183,9 @@ OWN = {
         (["--parts", ""], "--parts '': name one at least"),
         (["--conf", "nowhere"], "--conf: no such folder "),
         (["--system", "speech_reallm_llama2_7b"], "--system 'speech_reallm_llama2_7b': of aed aed_240m ctc "),
+        (["--tunables", "stride"], "--tunables 'stride': KEY=VALUE, such as stride=6"),
+        (["--tunables", "epochs=3"], "--tunables 'epochs=3': other options set epochs: see --help"),
+        (["--system", "aed", "--tunables", "stride=3"], "--tunables 'stride=3': "),
         (["--system", "aed", "--delay", "9"], "--delay '9': aed has none: leave it out"),
         (["--alignments", "."], "--alignments '.': no *.ctm, *.TextGrid or *.alignment.txt in it"),
         (["--corpus", "here", "--synthetic", "1"], "--corpus 'here': --synthetic makes the corpus: give one of them"),

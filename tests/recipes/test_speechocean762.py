@@ -71,7 +71,7 @@ def test_tunables_are_judged_before_anything_is_done(recipe: Path) -> None:
         ("time_jitter=1 time_jiter=2", "speech_reallm", "'time_jiter=2': conf/speech_reallm.yaml has no time_jiter"),
         ("system.delay=1", "speech_reallm", "'system.delay=1': conf/speech_reallm.yaml has no system.delay"),
         ("delay=2", "speech_reallm", "'delay=2': other options set delay: see --help"),
-        ("time_jitter", "speech_reallm", "'time_jitter': KEY=VALUE, such as time_jitter=1"),
+        ("time_jitter", "speech_reallm", "'time_jitter': KEY=VALUE, such as layers=4"),
         (
             "time_jitter=1",
             "ctc aed",
