@@ -24,6 +24,7 @@ exp=                # where everything is written (else exp/ here)
 stage=1             # first stage
 stop_stage=9        # last stage
 nj=2                # CPU cores to use
+dask=               # address of a dask scheduler: its workers align and decode
 seed=1              # of everything that is drawn
 system=speech_reallm # what is trained: conf/NAME.yaml, but for the teachers ctc and transducer
 delay=0             # token periods between the end of a token and its speech embedding
@@ -58,6 +59,7 @@ number 0 0.3 vocal_tract
 number 0 1 synthetic_share
 number 0 1 sounds_share
 numbers 0.5 2 speeds
+dask_is_known
 one_of teacher ctc rnnt
 one_of interleaver blank blank_fed chunk_eos delayed_stream
 one_of attention window full
@@ -95,6 +97,8 @@ since teacher teacher teacher_epochs vocal_tract
 since align realign
 since train system delay training_delays interleaver attention epochs
 . "$here/path.sh"
+share="--jobs $nj"
+[ -z "$dask" ] || share="--dask $dask"
 teacher_system=ctc
 [ "$teacher" = ctc ] || teacher_system=transducer
 
@@ -122,9 +126,9 @@ if [ -z "$from" ]; then
   fi
 
   if stage align needs teacher; then
-    reallm align "$exp/$teacher_system" --cuts "$exp/data/dev.jsonl.gz" --out "$exp/align/dev.jsonl.gz" --jobs "$nj"
+    reallm align "$exp/$teacher_system" --cuts "$exp/data/dev.jsonl.gz" --out "$exp/align/dev.jsonl.gz" $share
     reallm align "$exp/$teacher_system" --cuts "$exp/data/train.jsonl.gz" --out "$exp/align/train.jsonl.gz" \
-      --offset-from "$exp/align/dev.report.json" --tokenizer word="$exp/words.json" --jobs "$nj"
+      --offset-from "$exp/align/dev.report.json" --tokenizer word="$exp/words.json" $share
     finish
   fi
 fi
@@ -135,7 +139,7 @@ if [ -n "$realign" ]; then
   times=$exp/align
   if stage align; then
     # One history of each node: the least work.
-    reallm align "$realign/$system" --cuts "$base/data/train.jsonl.gz" --out "$times/train.jsonl.gz" --beam 1 --jobs "$nj"
+    reallm align "$realign/$system" --cuts "$base/data/train.jsonl.gz" --out "$times/train.jsonl.gz" --beam 1 $share
     finish
   fi
 elif [ -n "$from" ]; then
@@ -184,7 +188,7 @@ fi
 if stage decode needs export; then
   for each in $systems; do
     for split in test test_noisy; do
-      reallm decode "$exp/$each/bundle" --cuts "$base/data/$split.jsonl.gz" --out "$exp/$each/decode/$split" --jobs "$nj"
+      reallm decode "$exp/$each/bundle" --cuts "$base/data/$split.jsonl.gz" --out "$exp/$each/decode/$split" $share
     done
   done
   finish

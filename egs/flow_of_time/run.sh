@@ -22,6 +22,7 @@ exp=                                       # where everything is written (else e
 stage=1                                    # first stage
 stop_stage=7                               # last stage
 nj=2                                       # CPU cores to use
+dask=                                      # address of a dask scheduler: its workers align and decode
 seed=1                                     # of everything that is drawn
 updates=1200                               # of each clock
 times=30                                   # times the training length that the windowed clock runs
@@ -42,6 +43,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 exp=${exp:-$here/exp}
 . "$here/../../tools/stages.sh"
 
+dask_is_known
 whole 1 - nj updates times full_times test_strings long_strings long_between_strings
 number 0 3600 long_between
 numbers 0 3600 long_seconds
@@ -58,6 +60,8 @@ begin clock ticks data decode align long report
 settings seed updates times full_times model teacher test_strings speeds
 reopens long full_model long_strings long_seconds long_between long_between_strings
 . "$here/path.sh"
+share="--jobs $nj"
+[ -z "$dask" ] || share="--dask $dask"
 
 # Full attention holds all positions: the prompt, the inputs, and a tick for every two of them at most.
 inputs=$(sed -n 's/^inputs: *\([0-9]*\).*/\1/p' "$here/conf/clock.yaml")
@@ -82,14 +86,14 @@ if stage data; then
 fi
 
 if stage decode needs data; then
-  reallm decode "$model" --cuts "$exp/data/speeds.jsonl.gz" --out "$exp/decode" --jobs "$nj"
+  reallm decode "$model" --cuts "$exp/data/speeds.jsonl.gz" --out "$exp/decode" $share
   finish
 fi
 
 if stage align needs data; then
   if [ -n "$teacher" ]; then
     reallm align "$teacher" --cuts "$exp/data/speeds.jsonl.gz" --out "$exp/aligned.jsonl.gz" \
-      --tokenizer word="$model/tokenizer.path.json" --jobs "$nj"
+      --tokenizer word="$model/tokenizer.path.json" $share
   else
     rm -f "$exp/aligned.jsonl.gz"
     echo "no --teacher: words are compared with the truth alone"
