@@ -52,6 +52,13 @@ def test_equal_systems_are_as_good_as_each_other() -> None:
         paired_bootstrap([1], [1, 2], [3, 4])
 
 
+def test_rounding_breaks_no_tie() -> None:
+    """Thirds, and mixtures of equals, differ from one another in the last digit."""
+    found = paired_bootstrap([1 / 3, 1 / 3, 1 / 3], [0.1 + 0.2 + 1 / 30, 1 / 3, 1 / 3 - 1e-16], [1, 1, 1])
+    assert found == (0.0, 0.0, 0.0, 0.5) and "-0.0" not in str(found)
+    assert "-0.0" not in str(paired_bootstrap([0.3], [0.1 + 0.2], [1]))
+
+
 def test_errors_of_decodings_and_the_mean_of_seeds(tmp_path: Path) -> None:
     one = write_decoding(tmp_path / "1", {"a": ("ONE TWO", "one two"), "b": ("SIX", "NINE EIGHT")}, normalization="librispeech")
     two = write_decoding(tmp_path / "2", {"b": ("SIX", "six"), "a": ("ONE TWO", "")}, normalization="librispeech")
