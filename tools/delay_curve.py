@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
-"""Error rates against delay: delay_curve.py [--at MS]… [--picture FILE] FILE_OR_FOLDER…
+"""Error rates against delay: delay_curve.py [--at MS]… [--against SYSTEM [--by speaker]] [--picture FILE] FILE_OR_FOLDER…
 
 Each system's decodings of one split, with several chunk sizes (reallm decode --set encoder.chunk_size=N), delays or
 searches, are points of its curve, each the mean over seeds: all of them are in the picture, with their 95 % intervals. One table
-compares the systems at the delays --at (default: those of --of); another has a row for each delay that a model was trained for or asked
-for, and says of a model of any delay whether it lies inside the interval of the model trained for that delay alone.
-Folders are searched for results.json.
+compares the systems at the delays --at (default: those of --of). With --against, another has each system's difference to that one at
+these delays: between two decodings, an utterance's errors are mixed from those in both as the error rate is interpolated, and the same
+utterances are drawn for both systems. It needs the hyps.jsonl beside each results.json; --by speaker also the manifests that were
+decoded. The last has a row for each delay that a model was trained for or asked for, and says of a model of any delay whether it
+lies inside the interval of the model trained for that delay alone. Folders are searched for results.json.
 """
 
 import argparse
+import functools
 import json
 import statistics
 from collections import defaultdict
@@ -16,11 +19,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from results_table import Parser, Read, fail, name_of, no_environment, read_alike, trained_delay
+from results_table import Parser, Read, add_comparison, drawn, fail, name_of, no_environment, parse, read_alike, trained_delay
 
 try:
+    from reallm.errors import InputError
+    from reallm.metrics.paired import Errors, compare, group_errors, mean_errors, mix_errors
     from reallm.metrics.plots import delay_curves
-    from reallm.metrics.tradeoff import Point, frontier, wer_at
+    from reallm.metrics.tradeoff import Point, frontier, weights_at, wer_at
 except ModuleNotFoundError as missing:
     no_environment(missing)
 
@@ -35,6 +40,7 @@ class Way(NamedTuple):
     high: float
     asked: float | None  # seconds that words wait, as the stream asked or the model was trained; None: no such system
     others: str  # all other settings
+    folders: list[Path]  # of each seed
 
 
 def curve_name(results: dict[str, Any]) -> str:
@@ -51,13 +57,15 @@ def asked_delay(results: dict[str, Any]) -> float | None:
     return round(results["delay"] * results["token_period"], 6)
 
 
-def mean_over_seeds(seeds: list[dict[str, Any]]) -> Way:
+def mean_over_seeds(runs: Read) -> Way:
     """Of the results of one way."""
+    seeds = [results for _, results in runs]
     numbers = [(results["emission_delay_ms"]["mean"], results["wer"], *results["wer_ci95"]) for results in seeds]
     delay_ms, wer, low, high = (statistics.mean(values) for values in zip(*numbers, strict=True))
     own = "delay", "compiled"  # the delay has a column, and compiled layers find the same words
     others = {name: value for name, value in (seeds[0].get("settings") or {}).items() if name not in own}
-    return Way(Point(delay_ms, wer), low, high, asked_delay(seeds[0]), json.dumps(others, sort_keys=True))
+    folders = [file.parent for file, _ in runs]
+    return Way(Point(delay_ms, wer), low, high, asked_delay(seeds[0]), json.dumps(others, sort_keys=True), folders)
 
 
 def curves_of(read: Read) -> dict[str, list[Way]]:
@@ -65,7 +73,7 @@ def curves_of(read: Read) -> dict[str, list[Way]]:
 
     Systems that recognized no word, and ways that not all seeds of a system were decoded in, are left out, and said.
     """
-    found: dict[str, dict[str, dict[object, dict[str, Any]]]] = defaultdict(lambda: defaultdict(dict))
+    found: dict[str, dict[str, dict[object, tuple[Path, dict[str, Any]]]]] = defaultdict(lambda: defaultdict(dict))
     for file, results in read:
         if not results.get("emission_delay_ms"):
             print(f"{file} has no emission delays and is left out")
@@ -74,7 +82,7 @@ def curves_of(read: Read) -> dict[str, list[Way]]:
         name, seed = curve_name(results), results.get("seed")
         if seed in found[name][way]:
             fail(f"{file}: {name} of seed {seed}, decoded like this, is there already: leave one of them out")
-        found[name][way][seed] = results
+        found[name][way][seed] = (file, results)
     curves: dict[str, list[Way]] = {}
     for name, ways in found.items():
         most = max(len(seeds) for seeds in ways.values())
@@ -100,6 +108,53 @@ def at_equal_delay(curves: dict[str, list[Way]], delays: list[float]) -> Iterato
     yield (
         "\nEach way of decoding is a mean over seeds. Those that another beats in both error rate and delay are left out: chosen by the "
         "error rates of this very split. Between two of them WER is interpolated."
+    )
+
+
+def compared_with(curves: dict[str, list[Way]], against: str) -> str:
+    """The system that --against names; one of any delay by its whole name, where there is also one of one delay."""
+    found = [name for name in curves if against in (name, name.partition(" ")[0])]
+    found = [name for name in found if not name.endswith(ANY)] or found
+    if len(found) != 1:
+        fail(f"--against '{against}': {len(found) or 'no'} such systems with delays, which are of {', '.join(curves) or 'none'}")
+    return found[0]
+
+
+errors_of = functools.cache(group_errors)  # a decoding is next to several delays
+
+
+def errors_at(ways: list[Way], delay: float, by: Any) -> Errors | None:
+    """Of each utterance, recording or speaker within a mean emission delay, the mean over the seeds; None where it cannot be so fast."""
+    weights = weights_at(points_of(ways), delay)
+    if weights is None:
+        return None
+    mixed = [(weight, way) for weight, way in zip(weights, ways, strict=True) if weight]
+    means = [mean_errors([errors_of(folder, by) for folder in way.folders]) for _, way in mixed]
+    return mix_errors(means, [weight for weight, _ in mixed])
+
+
+def difference(errors: Errors | None, other: Errors | None) -> str:
+    """A cell: points, and their interval; a dash where one of the two cannot be so fast."""
+    if errors is None or other is None:
+        return "–"
+    points, low, high, _ = compare(errors, other)
+    return f"{points:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def differences_at(curves: dict[str, list[Way]], delays: list[float], reference: str, by: str, over: str) -> Iterator[str]:
+    """Each system's error rate less that of ``reference`` at the same delay, by paired bootstrap over what ``over`` names."""
+    yield f"\n| WER % − that of {reference}, points (95 %) | " + " | ".join(f"{delay:.0f}" for delay in delays) + " |"
+    yield "|---|" + "---|" * len(delays)
+    for name in sorted(curves.keys() - {reference}):
+        try:
+            cells = [difference(errors_at(curves[name], delay, by), errors_at(curves[reference], delay, by)) for delay in delays]
+        except InputError as error:
+            fail(f"{name} and {reference}: {error}")
+        yield f"| {name} | " + " | ".join(cells) + " |"
+    alike = "" if by == "speaker" else ", nor that the words of one speaker are alike"
+    yield (
+        f"\n95 %: by paired bootstrap over the {over} of the test, with the same ways of decoding and shares in all draws. That these were "
+        f"chosen on this split is not in it; nor how much another seed of the training would change{alike}."
     )
 
 
@@ -143,9 +198,10 @@ def main() -> None:
     parser.add_argument("places", type=Path, nargs="+", metavar="FILE_OR_FOLDER")
     parser.add_argument("--at", type=float, action="append", metavar="MS", help="a mean emission delay; give it several times")
     parser.add_argument("--of", default="speech_reallm", metavar="SYSTEM", help="without --at: at the delays of this system")
+    add_comparison(parser, "each system's difference to this one at the same delays")
     parser.add_argument("--period", type=float, metavar="MS", help="the token period of results that do not know theirs (digits: 80)")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="a .png, .svg or .pdf to write")
-    arguments = parser.parse_args()
+    arguments = parse(parser)
     read = read_alike(arguments.places)
     splits = sorted({results["split"] for _, results in read})
     if len(splits) > 1:
@@ -157,8 +213,14 @@ def main() -> None:
     delays = sorted(set(arguments.at or own))
     if not delays:
         fail(f"--of {arguments.of}: no delays of such a system among {', '.join(curves) or 'nothing'}: name another, or --at")
-    print(f"WER % at a mean emission delay of at most … ms, {splits[0]}, {read[0][1]['corpus']['kind']}\n")
-    print("\n".join([*at_equal_delay(curves, delays), *by_asked_delay(curves)]))
+    lines = [
+        f"WER % at a mean emission delay of at most … ms, {splits[0]}, {read[0][1]['corpus']['kind']}\n",
+        *at_equal_delay(curves, delays),
+    ]
+    if arguments.against:
+        reference = compared_with(curves, arguments.against)
+        lines += differences_at(curves, delays, reference, arguments.by, drawn(read, arguments.by))
+    print("\n".join([*lines, *by_asked_delay(curves)]))
     if arguments.picture:
         arguments.picture.parent.mkdir(parents=True, exist_ok=True)
         draw(curves, read, splits[0]).savefig(arguments.picture)

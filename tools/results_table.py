@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Prints decoded experiments as the table of a RESULTS.md: results_table.py [--mean] [--against SYSTEM] FILE_OR_FOLDER…
+"""Prints decoded experiments as the table of a RESULTS.md: results_table.py [--mean] [--against SYSTEM [--by speaker]] FILE_OR_FOLDER…
 
 Folders are searched for results.json. Real and synthetic recordings never share a table, nor do delays
 against different reference times: that is an error. --against needs the environment of the toolkit, and the
-hyps.jsonl beside each results.json.
+hyps.jsonl beside each results.json; --by speaker also the manifests that were decoded.
 """
 
 import argparse
@@ -48,6 +48,25 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         fail(f"{message} (see --help)")
+
+
+def add_comparison(parser: argparse.ArgumentParser, what: str) -> None:
+    """--against, which prints ``what``, and how it draws."""
+    parser.add_argument("--against", metavar="SYSTEM", help=f"also {what}, with a 95 %% interval by paired bootstrap")
+    parser.add_argument(
+        "--by",
+        choices=["utterance", "speaker"],
+        default="utterance",
+        help="what --against draws: utterances (or the recordings that they were made of, where the results know these), or speakers with "
+        "all that they said, which is not independent (default: %(default)s)",
+    )
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    arguments = parser.parse_args()
+    if arguments.by != "utterance" and not arguments.against:
+        fail(f"--by {arguments.by} is what --against draws: name a system with --against")
+    return arguments
 
 
 def no_environment(missing: ModuleNotFoundError) -> NoReturn:
@@ -173,7 +192,12 @@ def reference_of(folders: dict[str, list[Path]], read: Read, against: str, split
     return found[0]
 
 
-def differences(read: Read, against: str) -> Iterator[str]:
+def drawn(read: Read, by: str) -> str:
+    """What the paired bootstrap draws."""
+    return "speakers" if by == "speaker" else " or ".join(sorted({results.get("wer_ci95_over", "utterances") for _, results in read}))
+
+
+def differences(read: Read, against: str, by: Any) -> Iterator[str]:
     """Paired bootstrap; errors of several runs of a system are averaged first."""
     try:
         from reallm.errors import InputError
@@ -189,7 +213,7 @@ def differences(read: Read, against: str) -> Iterator[str]:
                 folders[names(read)[file]].append(file.parent)
         reference = reference_of(folders, read, against, split)
         try:
-            errors = {name: mean_errors([group_errors(folder) for folder in found]) for name, found in folders.items()}
+            errors = {name: mean_errors([group_errors(folder, by) for folder in found]) for name, found in folders.items()}
             for name in sorted(set(folders) - {reference}):
                 difference, low, high, better = compare(errors[name], errors[reference])
                 yield f"| {name} | {split} | {len(folders[name])} | {difference:+.2f} ({low:+.2f} to {high:+.2f}) | {better:.3f} |"
@@ -197,11 +221,12 @@ def differences(read: Read, against: str) -> Iterator[str]:
             fail(error)
 
 
-def note(read: Read) -> str:
-    over = " or ".join(sorted({results.get("wer_ci95_over", "utterances") for _, results in read}))
+def note(read: Read, by: str) -> str:
+    """What the intervals hold."""
+    differences_over, but = (", of differences over its speakers", ", but for differences,") if by == "speaker" else ("", "")
     return (
-        f"\n95 %: by bootstrap over the {over} of the test. How much another seed of the training would change is not in it; nor that the "
-        "words of one speaker are alike."
+        f"\n95 %: by bootstrap over the {drawn(read, 'utterance')} of the test{differences_over}. How much another seed of the training "
+        f"would change is not in it; nor{but} that the words of one speaker are alike."
     )
 
 
@@ -209,8 +234,8 @@ def main() -> None:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("places", type=Path, nargs="+", metavar="FILE_OR_FOLDER")
     parser.add_argument("--mean", action="store_true", help="also the mean over the files, of each system and split")
-    parser.add_argument("--against", metavar="SYSTEM", help="also each system's difference to this one, by paired bootstrap")
-    arguments = parser.parse_args()
+    add_comparison(parser, "each system's difference to this one")
+    arguments = parse(parser)
     read = read_alike(arguments.places)
     times = reference_times(read)
     lines = [read[0][1]["corpus"]["kind"] + (f", delays against {times[0]}" if times else "") + f"\n\n{HEAD}"]
@@ -220,8 +245,8 @@ def main() -> None:
     if arguments.mean:
         lines += means(read)
     if arguments.against:
-        lines += differences(read, arguments.against)
-    print("\n".join([*lines, note(read)]))
+        lines += differences(read, arguments.against, arguments.by)
+    print("\n".join([*lines, note(read, arguments.by)]))
 
 
 if __name__ == "__main__":

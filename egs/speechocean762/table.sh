@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The table of all systems below some --exp of run.sh: `table.sh EXP…`. Each test has a table of its own: results, means over seeds,
-# differences to the Speech ReaLLM, error rates at the same delay. Pictures of the latter go to the first EXP: curves/TEST.png.
+# differences to the Speech ReaLLM, error rates and differences at the same delay. Pictures of the curves go to the first EXP: curves/TEST.png.
 set -euo pipefail
 
 case ${1:-} in
@@ -33,6 +33,6 @@ for test in test-adult test-child test-synthetic test-digits; do
   python "$here/../../tools/results_table.py" --mean $against "${results[@]}"
   if [ -n "$against" ]; then
     echo
-    python "$here/../../tools/delay_curve.py" --picture "$1/curves/$test.png" "${curves[@]}"
+    python "$here/../../tools/delay_curve.py" $against --picture "$1/curves/$test.png" "${curves[@]}"
   fi
 done

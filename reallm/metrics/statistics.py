@@ -50,7 +50,7 @@ def paired_bootstrap(
     """Word error rate minus that of another system, by drawing the same groups (utterances, recordings) with replacement for both.
 
     Args:
-        errors, other_errors: of each group by either system; a mean, where it has several runs.
+        errors, other_errors: of each group by either system; a mean, where it has several runs or ways of decoding.
         words: of each group.
         seed: of the draws.
         samples: how many draws.
@@ -65,10 +65,12 @@ def paired_bootstrap(
     groups = len(words)
     draws = random.multinomial(groups, np.full(groups, 1 / groups), size=samples)
     more = np.asarray(errors, dtype=np.float64) - np.asarray(other_errors, dtype=np.float64)
-    drawn_words, drawn = draws @ np.asarray(words), draws @ more
+    # Means and mixtures have rounding errors, which would break ties; 0.0 takes the sign off a zero.
+    drawn_words, drawn = draws @ np.asarray(words), np.round(draws @ more, 9) + 0.0
     low, high = np.percentile(100 * drawn[drawn_words > 0] / drawn_words[drawn_words > 0], [2.5, 97.5])
     better = float((drawn < 0).mean() + (drawn == 0).mean() / 2)
-    return PairedDifference(round(float(100 * more.sum() / sum(words)), 3), round(float(low), 3), round(float(high), 3), round(better, 4))
+    difference = 100 * (np.round(more.sum(), 9) + 0.0) / sum(words)
+    return PairedDifference(round(float(difference), 3), round(float(low), 3), round(float(high), 3), round(better, 4))
 
 
 def area_under_roc(scores: Sequence[float], correct: Sequence[bool]) -> float | None:

@@ -1,7 +1,6 @@
 """Word error rate against emission delay: which systems are better at the same delay."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 
@@ -21,17 +20,26 @@ def frontier(points: Sequence[Point]) -> list[Point]:
     return best
 
 
-def wer_at(points: Sequence[Point], delay_ms: float) -> float | None:
-    """The error rate that a system reaches within a mean delay, in percent; None where it cannot be so fast.
+def weights_at(points: Sequence[Point], delay_ms: float) -> list[float] | None:
+    """Of each decoding of a system, the share of utterances that are decoded like it within a mean delay; None where it cannot be so fast.
 
-    Between two points of the frontier it is interpolated: some utterances decoded in one way, the others in the other. Later than the
-    last, it is that of the last: whatever was recognized can be shown later.
+    Between two points of the frontier, some utterances are decoded in one way, the others in the other; later than the last, all in that
+    one: whatever was recognized can be shown later. So one weight or two are above zero, and they sum to 1.
     """
     best = frontier(points)
     if not best or delay_ms < best[0].delay_ms:
         return None
-    for left, right in pairwise(best):
-        if left.delay_ms <= delay_ms <= right.delay_ms:
-            share = (delay_ms - left.delay_ms) / (right.delay_ms - left.delay_ms)
-            return left.wer + share * (right.wer - left.wer)
-    return best[-1].wer
+    below = max(point for point in best if point.delay_ms <= delay_ms)
+    above = next((point for point in best if point.delay_ms > delay_ms), None)
+    share = 0.0 if above is None else (delay_ms - below.delay_ms) / (above.delay_ms - below.delay_ms)
+    weights = [0.0] * len(points)
+    weights[points.index(below)] = 1 - share
+    if above is not None:
+        weights[points.index(above)] = share
+    return weights
+
+
+def wer_at(points: Sequence[Point], delay_ms: float) -> float | None:
+    """The error rate that a system reaches within a mean delay, in percent, by :func:`weights_at`; None where it cannot be so fast."""
+    weights = weights_at(points, delay_ms)
+    return None if weights is None else sum(weight * point.wer for weight, point in zip(weights, points, strict=True))

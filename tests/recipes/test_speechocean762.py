@@ -213,6 +213,22 @@ def test_a_table_of_nothing(recipe: Path) -> None:
 
 
 @CALLS
+def test_the_table_compares_with_the_speech_reallm_at_the_same_delay_too(recipe: Path) -> None:
+    exp = recipe.parent / "exp"
+    decoded = "ctc.1/decode/test-child", "ctc.1/decode/test-child.chunk4", "speech_reallm.1/decode/test-child", "aed.1/decode/test-adult"
+    for folder in decoded:
+        (exp / folder).mkdir(parents=True)
+        (exp / folder / "results.json").write_text("{}")
+    made = [line.split(" ", 1) for line in calls(recipe.with_name("table.sh"), str(exp))]
+    one, two, chunk = "exp/ctc.1/decode/test-child", "exp/speech_reallm.1/decode/test-child", "exp/ctc.1/decode/test-child.chunk4"
+    assert [(Path(tool).name, options) for tool, options in made] == [
+        ("results_table.py", "--mean exp/aed.1/decode/test-adult"),
+        ("results_table.py", f"--mean --against speech_reallm {one} {two}"),
+        ("delay_curve.py", f"--against speech_reallm --picture exp/curves/test-child.png {one} {two} {chunk}"),
+    ]
+
+
+@CALLS
 def test_systems_that_are_there(recipe: Path) -> None:
     assert sorted(run(recipe, "--data", "here", "--systems", "x").stderr.split(": of ")[1].split()) == sorted(SYSTEMS)
 

@@ -8,6 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from reallm.data.cuts import write_cuts
+from tests.dummies.data import silent_cut
 from tests.dummies.hypotheses import write_decoding
 
 TOOLS = Path(__file__).parents[2] / "tools"
@@ -215,6 +217,99 @@ def test_all_points_are_drawn_with_their_intervals(
     assert curves["speech_reallm 1.00 M"] == [(100, 1.0, 0.5, 1.5), (240, 3.0, 2.5, 3.5)]
     assert curves["speech_reallm 1.00 M of any delay"] == [(110, 1.2, 0.5, 1.5), (270, 1.2, 2.5, 3.5)]
     assert (lines, title) == ({"aed 1.00 M": 12.0}, "test")
+
+
+def write_way(folder: Path, system: str, delay_ms: float, errors: str, seed: int = 1, **results: object) -> None:
+    """A decoding of "one two", "six" and "ten", by three speakers, in which each utterance has so many errors."""
+    said = {"a": "one two", "b": "six", "c": "ten"}
+    texts = {name: (text, " ".join(text.split()[int(wrong) :])) for (name, text), wrong in zip(said.items(), errors, strict=True)}
+    facts = {
+        "system": system,
+        "split": "test",
+        "parameters": 1e6,
+        "corpus": {"kind": "real"},
+        "seed": seed,
+        "wer": 25.0 * sum(map(int, errors)),
+    }
+    delays = {"emission_delay_ms": {"mean": delay_ms, "p50": 1, "p90": 1, "p99": 1}, "settings": {"encoder.chunk_size": delay_ms // 100}}
+    write_decoding(folder, texts, **{**COUNTS, **facts, **delays, **results})
+
+
+def write_ways(folder: Path) -> None:
+    """Two decodings of the Speech ReaLLM, and two of CTC with two seeds."""
+    write_way(folder / "s1", "speech_reallm", 200, "101")
+    write_way(folder / "s2", "speech_reallm", 400, "100")
+    for seed, (early, late) in enumerate([("200", "000"), ("210", "010")], start=1):
+        write_way(folder / f"c{seed}1", "ctc", 90 + 10 * seed, early, seed, settings={"encoder.chunk_size": 1})
+        write_way(folder / f"c{seed}3", "ctc", 290 + 10 * seed, late, seed, settings={"encoder.chunk_size": 3})
+
+
+def test_differences_at_the_same_delay(tmp_path: Path, run: Callable[..., SimpleNamespace]) -> None:
+    write_ways(tmp_path)
+    done = run("delay_curve.py", tmp_path, "--against", "speech_reallm", "--at", 104, "--at", 255, "--at", 999)
+    assert not done.failed, done.stderr
+    # CTC waits 105 and 305 ms with 2, 0.5, 0 and 0, 0.5, 0 errors; at 255 that is 0.5, 0.5, 0, against 1, 0, 0.725.
+    assert "| WER % − that of speech_reallm 1.00 M, points (95 %) | 104 | 255 | 999 |\n|---|---|---|---|\n" in done.stdout
+    assert "| ctc 1.00 M | – | -18.12 (-72.50 to +50.00) | -12.50 (-50.00 to +50.00) |" in done.stdout
+    assert "| ctc 1.00 M | – | 25.00 | 12.50 |" in done.stdout and "| speech_reallm 1.00 M | – | 43.12 | 25.00 |" in done.stdout
+    assert "by paired bootstrap over the utterances of the test" in done.stdout and "words of one speaker are alike" in done.stdout
+    assert "WER % − that of" not in run("delay_curve.py", tmp_path).stdout
+
+
+def test_at_a_decoding_the_difference_is_that_of_the_table(tmp_path: Path, run: Callable[..., SimpleNamespace]) -> None:
+    write_way(tmp_path / "s1", "speech_reallm", 200, "101")
+    write_way(tmp_path / "c1", "ctc", 200, "010")
+    table = run("results_table.py", tmp_path, "--against", "speech_reallm").stdout
+    found = next(line.split(" | ")[3] for line in table.splitlines() if line.startswith("| ctc 1.00 M | test | 1 |"))
+    write_way(tmp_path / "s2", "speech_reallm", 400, "100")
+    write_way(tmp_path / "c2", "ctc", 150, "210")
+    curve = run("delay_curve.py", tmp_path, "--against", "speech_reallm").stdout
+    assert f"| ctc 1.00 M | {found} | " in curve and found == "-25.00 (-100.00 to +100.00)"
+
+
+def test_speakers_are_drawn_where_asked(tmp_path: Path, run: Callable[..., SimpleNamespace]) -> None:
+    cuts = [silent_cut(tmp_path, name, 0.5, text) for name, text in (("a", "one two"), ("b", "six"), ("c", "ten"))]
+    cuts[2].supervisions[0].speaker = "bo"
+    write_cuts(cuts, tmp_path / "said.jsonl.gz")
+    for folder, system, errors in (("s", "speech_reallm", "000"), ("c", "ctc", "100")):
+        write_way(tmp_path / folder, system, 200, errors, manifest=str(tmp_path / "said.jsonl.gz"))
+    for tool, row in (("results_table.py", "| ctc 1.00 M | test | 1 | "), ("delay_curve.py", "| ctc 1.00 M | ")):
+        options = tmp_path, "--against", "speech_reallm"
+        # One error in two words of a, or in the three of its speaker.
+        assert f"{row}+25.00 (+0.00 to +50.00) |" in run(tool, *options).stdout
+        by_speaker = run(tool, *options, "--by", "speaker").stdout
+        assert f"{row}+25.00 (+0.00 to +33.33) |" in by_speaker and "speakers" in by_speaker.splitlines()[-1]
+        assert "nor that the words of one speaker are alike" not in by_speaker
+        alone = run(tool, tmp_path, "--by", "speaker")
+        assert alone.failed and "--by speaker is what --against draws: name a system with --against" in alone.stderr
+    (tmp_path / "said.jsonl.gz").unlink()
+    for tool in ("results_table.py", "delay_curve.py"):
+        gone = run(tool, *options, "--by", "speaker")
+        assert gone.failed and "speakers are drawn, which " in gone.stderr and not gone.stdout
+
+
+def test_what_cannot_be_compared_at_a_delay(tmp_path: Path, run: Callable[..., SimpleNamespace]) -> None:
+    write_ways(tmp_path / "ways")
+    at = run("delay_curve.py", tmp_path / "ways", "--against", "aed")
+    assert at.failed and "--against 'aed': no such systems with delays, which are of " in at.stderr
+    write_result(tmp_path / "other", "transducer", 0.0, 200.0)
+    other = run("delay_curve.py", tmp_path, "--against", "speech_reallm")
+    assert other.failed and other.stdout == "", "no half of a table"
+    assert "transducer 1.00 M and speech_reallm 1.00 M: what was said is not the same in both for 3 utterances" in other.stderr
+    (tmp_path / "ways/s1/hyps.jsonl").unlink()
+    assert (
+        "error: ctc 1.00 M and speech_reallm 1.00 M: no hypotheses" in run("delay_curve.py", tmp_path, "--against", "speech_reallm").stderr
+    )
+
+
+def test_a_model_of_any_delay_is_compared_by_its_whole_name(tmp_path: Path, run: Callable[..., SimpleNamespace]) -> None:
+    write_delays(tmp_path, token_period=0.08)
+    plain, chosen = "speech_reallm 1.00 M", "speech_reallm 1.00 M of any delay"
+    assert f"\n| WER % − that of {plain}, points" in run("delay_curve.py", tmp_path, "--against", "speech_reallm").stdout
+    assert f"\n| WER % − that of {chosen}, points" in run("delay_curve.py", tmp_path, "--against", chosen).stdout
+    write_result(tmp_path / "large", "speech_reallm", 0.0, 200.0, parameters=2e6)
+    two = run("delay_curve.py", tmp_path, "--against", "speech_reallm")
+    assert two.failed and "--against 'speech_reallm': 2 such systems with delays" in two.stderr
 
 
 @pytest.mark.parametrize(
