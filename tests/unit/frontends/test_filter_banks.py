@@ -11,7 +11,7 @@ from speechbrain.lobes.features import Fbank
 
 from reallm.errors import InputError
 from reallm.frontends.kaldi_fbank import KaldiFbankFrontend, kaldi_filterbank
-from reallm.frontends.speechbrain_fbank import SpeechBrainFbankFrontend
+from reallm.frontends.speechbrain_fbank import SpeechBrainFbankFrontend, running_max
 
 
 def audio(samples: int) -> torch.Tensor:
@@ -104,7 +104,64 @@ def test_speechbrain_fbank_equals_speechbrain(rate, mels, fft, window_ms):
     torch.testing.assert_close(feats[:, :19], expected[:, :19], atol=1e-3, rtol=0)
 
 
-def test_settings_that_make_no_bands_are_refused():
+def speechbrain_features(wav: torch.Tensor, frontend: SpeechBrainFbankFrontend) -> torch.Tensor:
+    """SpeechBrain's own (T, F) of wav (1, S), of frames that end where ours do; without the last two, which it pads at another place."""
+    before = frontend.window_samples // 2 - frontend.frame_shift
+    features = Fbank(sample_rate=16000, n_fft=512, n_mels=80, win_length=32)(torch.nn.functional.pad(wav, (before, 0)))
+    return features[0, : wav.size(1) // frontend.frame_shift - 2]
+
+
+def test_clipped_features_are_those_of_speechbrain_from_the_loudest_frame_on(utterances):
+    frontend, apart = SpeechBrainFbankFrontend(top_db=80.0), {}
+    for wav in map(torch.Tensor.float, utterances):
+        expected = speechbrain_features(wav, frontend)
+        clipped, plain = (one(wav, torch.tensor([wav.size(1)]))[0][0, : len(expected)] for one in (frontend, SpeechBrainFbankFrontend()))
+        loudest = int(expected.amax(1).argmax())
+        torch.testing.assert_close(clipped[loudest:], expected[loudest:], atol=2e-3, rtol=0)
+        for name, feats in (("clipped", clipped), ("plain", plain)):
+            differs = (feats - expected).abs()
+            apart.setdefault(name, []).append([100 * (differs > 0.01).float().mean().item(), differs.max().item()])
+    # Percent of the values and dB, as in the docstring.
+    for name, said in {
+        "clipped": [[0.21, 20.3], [0.07, 5.3], [1.88, 16.2], [0.01, 3.0]],
+        "plain": [[1.49, 20.3], [0.28, 7.4], [2.40, 16.2], [0.01, 3.0]],
+    }.items():
+        torch.testing.assert_close(torch.tensor(apart[name]), torch.tensor(said), atol=0.06, rtol=0)
+
+
+@pytest.mark.parametrize("top_db", [30.0, None])
+def test_real_speech_is_clipped_in_streams_as_it_is_at_once(utterances, top_db):
+    """Of rows that rest and end at different times."""
+    frontend = SpeechBrainFbankFrontend(top_db=top_db).double()
+    lens = torch.tensor([wav.size(1) for wav in utterances])
+    wav = torch.cat([torch.nn.functional.pad(wav, (0, int(lens.max()) - wav.size(1)), value=1e3) for wav in utterances])
+    expected, frames = frontend(wav, lens)
+    plain = SpeechBrainFbankFrontend().double()(wav, lens)[0]
+    least = plain.amax(2, keepdim=True).cummax(1).values - (torch.inf if top_db is None else top_db)
+    for row, length in enumerate(frames):
+        assert torch.equal(expected[row, :length], torch.maximum(plain, least)[row, :length])
+        assert torch.equal(expected[row, :length], plain[row, :length]) == (top_db is None)
+    for chunk in (8, 64):
+        size, state, position = chunk * frontend.frame_shift, frontend.init_state(4, dtype=torch.float64), torch.zeros(4, dtype=torch.int64)
+        pieces, generator = [[] for _ in lens], torch.Generator().manual_seed(chunk)
+        while bool((position < lens).any()):
+            filled = torch.where(torch.rand(4, generator=generator) < 0.8, (lens - position).clamp(max=size), 0)
+            index = (position.unsqueeze(1) + torch.arange(size)).clamp(max=wav.size(1) - 1)
+            feats, found, state = frontend.step(wav.gather(1, index), filled, (filled > 0) & (position + filled == lens), state)
+            for row, piece in enumerate(pieces):
+                piece.append(feats[row, : found[row]])
+            position = position + filled
+        for row, piece in enumerate(pieces):
+            torch.testing.assert_close(torch.cat(piece), expected[row, : frames[row]], atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 8, 13])
+def test_the_running_maximum(size):
+    x = torch.randn(3, size, generator=torch.Generator().manual_seed(size))
+    assert torch.equal(running_max(x), x.cummax(1).values)
+
+
+def test_settings_that_cannot_be_are_refused():
     for build, message in (
         (
             lambda: KaldiFbankFrontend(8000, 128),
@@ -113,6 +170,7 @@ def test_settings_that_make_no_bands_are_refused():
         (lambda: KaldiFbankFrontend(8000, 40, high_hz=5000), "low_hz 20.0, high_hz 5000 at 8000 Hz"),
         (lambda: SpeechBrainFbankFrontend(8000, 128, 25.0, fft=256), "mel bands hold .* use fewer bands, or a larger fft than 256"),
         (lambda: SpeechBrainFbankFrontend(16000, 40, 32.0, fft=400), "fft 400 is shorter than a frame of 512 samples"),
+        (lambda: SpeechBrainFbankFrontend(top_db=0.0), "top_db 0.0: choose one above 0, or None"),
     ):
         with pytest.raises(InputError, match=message):
             build()
