@@ -9,6 +9,7 @@ period; before the start of the stream lie zeros::
 """
 
 import hashlib
+import inspect
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -79,7 +80,9 @@ class FramedFrontend(nn.Module):
     def fingerprint(self) -> str:
         """Equal for frontends that give equal features before normalization."""
         spec = spec_of(self)
-        kwargs = json.dumps(spec.kwargs, sort_keys=True, default=str)
+        left_out = {name for name, argument in inspect.signature(type(self)).parameters.items() if argument.default is None}
+        given = {name: value for name, value in spec.kwargs.items() if value is not None or name not in left_out}
+        kwargs = json.dumps(given, sort_keys=True, default=str)
         return f"{spec.name}-{hashlib.sha256(kwargs.encode()).hexdigest()[:16]}"
 
     @torch.no_grad()
@@ -99,11 +102,15 @@ class FramedFrontend(nn.Module):
             wav_lens: (B,) samples of the audio.
             lens: (B,) samples of it and the zeros.
         """
-        frames, known = -(-lens // self.frame_shift), -(-wav_lens // self.frame_shift) + self.tail
-        size = int(frames.max())
+        frames = -(-lens // self.frame_shift)
+        return self._normalize(self._restored(feats, wav_lens, int(frames.max())), frames), frames
+
+    def _restored(self, feats: Tensor, wav_lens: Tensor, size: int) -> Tensor:
+        """Of rows of ``store`` and the silence after them, before normalization (B, size, F)."""
+        known = -(-wav_lens // self.frame_shift) + self.tail
         silence = self._features(torch.zeros(1, self.window_samples, device=feats.device, dtype=feats.dtype))
         heard = nn.functional.pad(feats, (0, 0, 0, max(size - feats.size(1), 0)))[:, :size]
-        return self._normalize(torch.where(length_mask(known, size).unsqueeze(2), heard, silence), frames), frames
+        return torch.where(length_mask(known, size).unsqueeze(2), heard, silence)
 
     def _unnormalized(self, wav: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
         frames = self.geometry.outputs(wav.size(1))
@@ -125,9 +132,13 @@ class FramedFrontend(nn.Module):
 
     def step(self, wav: Tensor, lens: Tensor, final: Tensor, state: FrontendState) -> tuple[Tensor, Tensor, FrontendState]:
         """wav (B, S_c), S_c a multiple of ``frame_shift`` → feats (B, S_c / frame_shift, F), lens (B,) frames, state."""
-        samples, context = push_context(state.context, mask_padding(wav, lens), lens)
-        frames = -(-lens // self.frame_shift)
-        return self._normalize(self._features(samples), frames), frames, FrontendState(context)
+        feats, frames, context = self._chunk(wav, lens, state.context)
+        return self._normalize(feats, frames), frames, FrontendState(context)
+
+    def _chunk(self, wav: Tensor, lens: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``step`` before normalization: feats (B, T_c, F), lens (B,) frames, the context of the next one."""
+        samples, context = push_context(context, mask_padding(wav, lens), lens)
+        return self._features(samples), -(-lens // self.frame_shift), context
 
     @torch.no_grad()
     def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> int:

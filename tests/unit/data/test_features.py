@@ -85,6 +85,12 @@ def test_what_is_stored_is_not_computed_again(cuts: list[Cut], tmp_path: Path) -
     assert len(sorted((tmp_path / "features").rglob("*"))) - len(files) == len({file.parent for file in files}) + 1
 
 
+def test_an_argument_that_is_none_by_default_may_be_left_out_and_names_the_same_features() -> None:
+    build = find("frontend", "speechbrain_fbank")
+    assert build(mels=40).fingerprint == build(mels=40, top_db=None).fingerprint
+    assert len({build(mels=40).fingerprint, build(mels=40, top_db=80.0).fingerprint, build(mels=40, top_db=70.0).fingerprint}) == 3
+
+
 def test_training_data(cuts: list[Cut], tmp_path: Path) -> None:
     system = find("system", "ctc").tiny()
     stored(cuts, system.frontend.eval(), tmp_path)

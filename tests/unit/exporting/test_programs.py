@@ -33,11 +33,11 @@ def component(kind: str, name: str, **arguments: Any) -> Any:
     return find(kind, name)(**arguments)
 
 
-def parts(frontend: str, encoder: str) -> dict[str, Any]:
+def parts(frontend: str, encoder: str, **settings: Any) -> dict[str, Any]:
     made = find("encoder", encoder).tiny()
     bands = {"coefficients": made.input_dim} if frontend == "mfcc" else {"mels": made.input_dim}
     return {
-        "frontend": component("frontend", frontend, sample_rate=8000, **bands),
+        "frontend": component("frontend", frontend, sample_rate=8000, **bands, **settings),
         "encoder": made,
         "tokenizer": find("tokenizer", "character").tiny(),
     }
@@ -78,8 +78,8 @@ def transducer(frontend: str, encoder: str, predictor: str) -> Any:
     return sure(system, system.joiner.output)
 
 
-def ctc(frontend: str, encoder: str) -> Any:
-    system = component("system", "ctc", **parts(frontend, encoder), flush_periods=1)
+def ctc(frontend: str, encoder: str, **settings: Any) -> Any:
+    system = component("system", "ctc", **parts(frontend, encoder, **settings), flush_periods=1)
     return sure(system, system.output)
 
 
@@ -91,7 +91,7 @@ SYSTEMS: dict[str, tuple[Callable[[], Any], int | None]] = {
     "digits": (lambda: load(published("digits")), 1),
     "speech_reallm": (causal_with_delays, None),
     "transducer": (lambda: transducer("kaldi_fbank", "emformer", "stateless"), 1),
-    "ctc": (lambda: ctc("speechbrain_fbank", "speechbrain_conformer"), 1),
+    "ctc": (lambda: ctc("speechbrain_fbank", "speechbrain_conformer", top_db=10.0), 1),
 }
 """What is streamed by the ONNX runner, and for how many streams it is exported."""
 
