@@ -46,6 +46,7 @@ teacher_easy_epochs=6 # passes over the easy speech, of the teacher: it must lea
 teacher_epochs=4    # passes over the synthetic speech, of the teacher
 teacher_finetune_epochs=8 # passes over the real speech, at all --speeds, of the teacher
 pretrain_epochs=4   # passes over the synthetic speech, of each system
+frozen_updates=500  # the first of pretrain's, in which the encoder stays as the teacher's: under a new decoder it would forget what it knows
 finetune_epochs=8   # passes over the real speech, at all --speeds, of each system
 speeds="0.9 1.1"    # that the real training speech is also played at; "" = none
 finetune_lr=0.0003  # highest learning rate of the passes over the real speech; before, it is that of the configuration
@@ -70,6 +71,7 @@ exp=${exp:-$here/exp}
 whole 1 - nj devices vocab teacher_easy_epochs teacher_epochs teacher_finetune_epochs pretrain_epochs finetune_epochs test_utterances dev_utterances every
 whole 2 - dev_speakers
 whole 0 - seed voices limit
+whole 0 - frozen_updates
 number 0.001 - hours
 number 0.001 - easy_hours
 number 0 1 finetune_lr
@@ -92,7 +94,7 @@ for system in $systems; do
 done
 [[ -z $tunables || " $systems " == *" speech_reallm "* ]] ||
   _error "--tunables '$tunables': are for speech_reallm, which --systems '$systems' has not: leave one of the two out"
-tunables_are_of "$here/$conf/speech_reallm.yaml" "tokenizer_path train dev seed epochs minutes lr delay"
+tunables_are_of "$here/$conf/speech_reallm.yaml" "tokenizer_path train dev seed epochs minutes lr frozen_updates delay"
 for test in $tests; do
   [[ $test =~ ^test-(adult|child|synthetic|digits)$ ]] || _error "--tests '$test': of test-adult, test-child, test-synthetic and test-digits"
 done
@@ -126,7 +128,7 @@ settings data digits dev_speakers seed test_utterances from
 since synth text hours voices easy_hours dev_utterances
 since tokenizer vocab
 since teacher conf teacher teacher_easy_epochs teacher_easy_lr teacher_easy_batch teacher_epochs teacher_finetune_epochs speeds finetune_lr
-since pretrain pretrain_epochs delay tunables
+since pretrain pretrain_epochs frozen_updates delay tunables
 since finetune finetune_epochs
 reopens data tests
 reopens pretrain systems seeds
@@ -190,7 +192,8 @@ train_system() {
 
 pretrain() {
   train_system "$2" "$3" --exp "$exp/$1/pretrained" --train "$base/align/synth.jsonl.gz" --dev "$base/synth/dev.jsonl.gz" \
-    --init "$base/teacher/pretrained" --init-part frontend --init-part encoder --override epochs="$pretrain_epochs" $(at_most 4)
+    --init "$base/teacher/pretrained" --init-part frontend --init-part encoder --override epochs="$pretrain_epochs" \
+    --override frozen_updates="$frozen_updates" $(at_most 4)
 }
 
 finetune() {

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reallm.errors import InputError
 from reallm.protocols import Tokenizer
 from reallm.streaming.context import length_mask
 
@@ -27,6 +28,16 @@ def between_ends(token_ids: Tensor, lens: Tensor, end_id: int) -> tuple[Tensor, 
     inputs = F.pad(token_ids, (1, 0), value=end_id)
     targets = F.pad(token_ids, (0, 1)).scatter(1, lens.unsqueeze(1), end_id)
     return inputs, targets.masked_fill(~length_mask(lens + 1, targets.size(1)), NO_TARGET)
+
+
+def ctc_output(encoder_dim: int, labels: int, weight: float) -> nn.Linear | None:
+    """What a share ``weight`` of CTC in a training loss is computed from: encoder frames (…, D) → logits of labels, BLANK last; None for 0.
+
+    Raises InputError for a weight that is no such share.
+    """
+    if not 0 <= weight < 1:
+        raise InputError(f"ctc_weight {weight}: choose a share from 0 up to, but not, 1; for CTC alone there is the system ctc")
+    return nn.Linear(encoder_dim, labels) if weight else None
 
 
 def ctc_loss(log_probs: Tensor, lens: Tensor, token_ids: Tensor, token_lens: Tensor) -> Tensor:

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from reallm.errors import InputError, at_least
+from reallm.errors import at_least
 from reallm.layers.cross_attention_decoder import CrossAttentionDecoder, TextState
 from reallm.protocols import Encoder, Frontend, Tokenizer
 from reallm.registry import find, register
 from reallm.systems._text_model import TextModel
-from reallm.systems._texts import between_ends, ctc_loss, padded_texts
+from reallm.systems._texts import between_ends, ctc_loss, ctc_output, padded_texts
 from reallm.types import Batch, Emission
 
 
@@ -56,13 +56,11 @@ class AED(TextModel):
         super().__init__(
             frontend, encoder, tokenizer, period, flush_periods, spec_augment, label_smoothing, beam, length_power, max_tokens_per_second
         )
-        if not 0 <= ctc_weight < 1:
-            raise InputError(f"ctc_weight {ctc_weight}: choose a share from 0 up to, but not, 1; for CTC alone there is the system ctc")
         at_least(1, decoder_dim=decoder_dim, decoder_layers=decoder_layers, decoder_heads=decoder_heads, decoder_hidden=decoder_hidden)
         size = tokenizer.vocab_size + 1
         self.decoder = CrossAttentionDecoder(size, encoder.output_dim, decoder_dim, decoder_layers, decoder_heads, decoder_hidden, dropout)
         self.ctc_weight = ctc_weight
-        self.ctc_output = nn.Linear(encoder.output_dim, size) if ctc_weight else None
+        self.ctc_output = ctc_output(encoder.output_dim, size, ctc_weight)
 
     @classmethod
     def tiny(cls) -> "AED":

@@ -14,7 +14,7 @@ from reallm.protocols import ChunkSpec, Decoder, Encoder, Frontend, Predictor, R
 from reallm.registry import find, register
 from reallm.streaming.state import StreamingState
 from reallm.systems._acoustic import AcousticModel, AcousticState
-from reallm.systems._texts import padded, padded_texts
+from reallm.systems._texts import ctc_loss, ctc_output, padded, padded_texts
 from reallm.systems._transducer_decoder import TransducerDecoder
 from reallm.types import Batch, Emission, Scored
 
@@ -41,6 +41,9 @@ class Transducer(AcousticModel):
         training_chunks: see AcousticModel; with None among them the model also aligns with full context.
         spec_augment: see AcousticModel.
         dropout: of the encoder frames that are joined, in training.
+        ctc_weight: w of the training loss (1 - w) · transducer + w · CTC of the encoder (Boyer et al. 2021, arXiv 2201.05420).
+            Without it the predictor learns what follows what long before the joiner listens, and an encoder forgets meanwhile what it knew.
+            0 = no CTC layer. The search does not use it, nor does the aligner.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Transducer(AcousticModel):
         training_chunks: Sequence[ChunkSpec | None] | None = None,
         spec_augment: Mapping[str, int] | None = None,
         dropout: float = 0.0,
+        ctc_weight: float = 0.0,
     ) -> None:
         period = frontend.frame_shift * encoder.geometry.stride
         super().__init__(frontend, encoder, tokenizer, period, flush_periods, training_chunks, spec_augment)
@@ -66,6 +70,8 @@ class Transducer(AcousticModel):
         self.predictor, self.searcher = predictor, searcher
         self.dropout = nn.Dropout(dropout)
         self.joiner = Joiner(encoder.output_dim, predictor.output_dim, joiner_dim or predictor.output_dim, predictor.vocab_size)
+        self.ctc_weight = ctc_weight
+        self.ctc_output = ctc_output(encoder.output_dim, predictor.vocab_size, ctc_weight)
 
     @classmethod
     def tiny(cls) -> "Transducer":
@@ -102,7 +108,7 @@ class Transducer(AcousticModel):
         return scores[..., self.blank_id], scores[:, :, :-1].gather(3, wanted).squeeze(3)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """The transducer loss a token, over all alignments; the texts are all that it needs.
+        """The transducer loss a token, over all alignments, with CTC where it has a weight; the texts are all that it needs.
 
         Raises InputError for characters the tokenizer does not know.
         """
@@ -118,7 +124,12 @@ class Transducer(AcousticModel):
         lengths = (enc_lens.int(), token_lens.int())
         losses = rnnt_loss(answers, torch.zeros_like(tokens).int(), *lengths, blank=1, reduction="none", fused_log_softmax=False)
         targets = token_lens.sum().clamp(min=1)
-        return losses.sum() / targets, {"targets": targets}
+        loss = losses.sum() / targets
+        if self.ctc_output is None:
+            return loss, {"targets": targets}
+        aside = ctc_loss(torch.log_softmax(self.ctc_output(enc).float(), dim=-1), enc_lens, tokens, token_lens) / targets
+        stats = {"targets": targets, "loss_transducer": loss.detach(), "loss_ctc": aside.detach()}
+        return (1 - self.ctc_weight) * loss + self.ctc_weight * aside, stats
 
     @torch.inference_mode()
     def lattice_scores(self, batch: Batch, token_ids: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:

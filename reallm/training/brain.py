@@ -23,7 +23,7 @@ from reallm.memory import ran_out
 from reallm.protocols import System
 from reallm.training.batches import EpochBatches
 from reallm.training.checkpoints import WholeCheckpointer
-from reallm.training.frozen import freeze
+from reallm.training.frozen import freeze, frozen_parts
 from reallm.training.journal import Journal
 from reallm.training.memory import BatchMemory
 from reallm.training.randomness import seed_position
@@ -87,7 +87,8 @@ class TrainingBrain(speechbrain.Brain):
             "remove_vector_weight_decay": True,
             "noprogressbar": not progressbar,
         }
-        self.frozen = freeze(system, settings.frozen)
+        self.frozen = freeze(system, settings.frozen if settings.frozen_updates is None else ())
+        self.held = [] if settings.frozen_updates is None else frozen_parts(system, settings.frozen)
         super().__init__({"loss": _Loss(system)}, settings.optimizer, run_opts=run_opts, checkpointer=checkpointer)
         checkpointer.add_recoverable("system", system)
         self.system = system
@@ -153,6 +154,12 @@ class TrainingBrain(speechbrain.Brain):
         seed_position(self.settings.seed, self.epoch, self.batches.number(self.step - 1) + 1, "model")
         for part in self.frozen:  # fit has put everything into training mode
             part.eval()
+        for part in self.held:
+            part.train(not self._holds())
+
+    def _holds(self) -> bool:
+        """Whether some parts are frozen yet, of which the optimizer has the parameters."""
+        return self.optimizer_step < (self.settings.frozen_updates or 0)
 
     def compute_forward(self, batch: Batch, stage: Stage) -> Output:
         return self.modules.loss(batch.to(self.device))
@@ -167,7 +174,12 @@ class TrainingBrain(speechbrain.Brain):
         return loss
 
     def optimizers_step(self) -> None:
-        """One update. Beside the parent's: all parameter groups are clipped, a gradient that is not finite is dropped."""
+        """One update. Beside the parent's: all groups are clipped; gradients that are not finite, or of what is held, are dropped."""
+        if self._holds():
+            # Thrown away rather than not computed: DistributedDataParallel waits for the gradient of every parameter that it knows.
+            for part in self.held:
+                for parameter in part.parameters():
+                    parameter.grad = None
         self.scaler.unscale_(self.optimizer)
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         if self.settings.accumulate > 1:  # the parent has divided by this number

@@ -116,7 +116,7 @@ def _run(
     with _folder(exp):
         if newest_whole(exp / "checkpoints") is None:
             origin.begin(exp)
-            _initialize(system, weights, source, seed, settings.frozen)
+            _initialize(system, weights, source, seed, settings.frozen if settings.frozen_updates is None else ())
             origin.write(exp)
             config.dump(exp / CONFIG_NAME)
         else:

@@ -36,6 +36,7 @@ class TrainingSettings:
     log_every: int = 10
     minutes: float | None = None  # of training at most, by the clock; the schedule then ends with them
     frozen: Sequence[str] = ()  # parts of the system that are not trained, such as [encoder]
+    frozen_updates: int | None = None  # how many updates they are not; None = for ever
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -53,5 +54,9 @@ class TrainingSettings:
             raise InputError(f"training: minutes is {self.minutes}: above 0, or null")
         if isinstance(self.frozen, str) or not all(isinstance(name, str) for name in self.frozen):
             raise InputError(f"training: frozen is {self.frozen!r}: a list of names, such as [encoder]")
+        if self.frozen_updates is not None:
+            at_least(0, frozen_updates=self.frozen_updates)
+            if not self.frozen:
+                raise InputError(f"training: frozen_updates is {self.frozen_updates}, of no part: name some in frozen, such as [encoder]")
         if not callable(self.optimizer):
             raise InputError("training: optimizer is built already: write !name: instead of !new:")

@@ -61,7 +61,9 @@ def test_tunables_are_judged_first_and_handed_to_the_training_of_the_system(reci
     assert ["--override stride=3 --override flush_periods=8" in line for line in made if line.startswith("train ")] == [False, True]
     load(ROOT / "egs/librispeech/conf/speech_reallm.yaml", ["stride=3", "flush_periods=8"])
     other = run(recipe, "--corpus", "here", "--tunables", "stride=2 flush_periods=8", "--delay", "6")
-    assert other.returncode == 2 and "was made with tunables=stride=3 flush_periods=8, not tunables=stride=2 flush_periods=8" in other.stderr
+    assert (
+        other.returncode == 2 and "was made with tunables=stride=3 flush_periods=8, not tunables=stride=2 flush_periods=8" in other.stderr
+    )
 
 
 def test_small_systems_are_of_one_size_and_encoder(tmp_path: Path) -> None:

@@ -76,6 +76,29 @@ def test_the_loss_sums_over_all_paths(system: Transducer) -> None:
     assert float(loss) == pytest.approx(float(sum(nats)) / 4, rel=1e-5)
 
 
+def test_a_share_of_the_loss_is_ctc(system: Transducer) -> None:
+    batch = Batch(["x", "y"], noise(2, 2400), torch.tensor([2400, 1500]), ["fox", "a"])
+    alone, _ = system.loss(batch)
+    shared = Transducer(**{**system.component_spec.kwargs, "ctc_weight": 0.3})
+    shared.training_chunks = [None]
+    shared.double().eval().load_state_dict(system.state_dict(), strict=False)
+    loss, stats = shared.loss(batch)
+    enc, lens = shared.encode(*shared.with_flush(batch.wav, batch.wav_lens), None)
+    scores = shared.ctc_output(enc).log_softmax(-1)
+    texts = [torch.tensor(shared.tokenizer.encode(text)) for text in batch.texts]
+    nats = [
+        torch.nn.functional.ctc_loss(s[:n], t, [int(n)], [len(t)], shared.blank_id, "sum")
+        for s, n, t in zip(scores, lens, texts, strict=True)
+    ]
+    assert float(stats["loss_transducer"]) == pytest.approx(float(alone), rel=1e-6)
+    assert float(stats["loss_ctc"]) == pytest.approx(float(sum(nats)) / 4, rel=1e-5)
+    assert float(loss) == pytest.approx(0.7 * float(alone) + 0.3 * float(sum(nats)) / 4, rel=1e-5)
+    loss.backward()
+    assert shared.ctc_output.weight.grad.abs().sum() > 0
+    with pytest.raises(InputError, match="ctc_weight 1: choose a share from 0 up to, but not, 1"):
+        Transducer(**{**system.component_spec.kwargs, "ctc_weight": 1})
+
+
 def test_a_batch_without_text_has_a_loss_and_no_alignment(system: Transducer) -> None:
     batch = Batch(["x"], noise(1, 2000), torch.tensor([2000]), [""])
     assert bool(system.loss(batch)[0].isfinite())

@@ -89,6 +89,65 @@ def test_a_run_with_a_frozen_part_goes_on_where_it_was(tmp_path: Path) -> None:
     assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())
 
 
+def run_held(exp: Path, system: TinySystem, updates: int = 3) -> list[tuple[bool, bool]]:
+    """After each update of six, whether the encoder is as it was, and whether the head is."""
+    torch.manual_seed(0)
+    system.load_state_dict(type(system)().state_dict())
+    begun = {name: value.clone() for name, value in system.state_dict().items()}
+    exp.mkdir(exist_ok=True)
+    found: list[tuple[bool, bool]] = []
+
+    def note(brain: TrainingBrain) -> None:
+        step(brain)
+        now = system.state_dict()
+        same = [all(torch.equal(now[n], begun[n]) for n in now if n.startswith(part)) for part in ("encoder.", "head.")]
+        found.append((same[0], same[1]))
+
+    step = TrainingBrain.optimizers_step
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingBrain, "optimizers_step", note)
+        train(system, replace(SETTINGS, frozen_updates=updates), TinyData(size=4), exp, progressbar=False)
+    return found
+
+
+def test_a_part_that_is_frozen_for_some_updates_is_trained_after_them(tmp_path: Path) -> None:
+    system = Watched()
+    found = run_held(tmp_path, system)
+    assert found == [(True, False)] * 3 + [(False, False)] * 5
+    asleep, awake = (True, True, *[False] * 6, True), (True, True, *[True] * 6, True)
+    assert system.modes == {asleep, awake}, "no dropout and no batch statistics at first, in the middle of an epoch too"
+    assert run_held(tmp_path / "never", TinySystem(), 0)[0] == (False, False)
+
+
+def test_what_is_frozen_for_some_updates_is_trained_as_by_an_optimizer_that_had_not_seen_it(tmp_path: Path) -> None:
+    """No moments of thrown away gradients are kept."""
+    system, brains = TinySystem(), []
+    step = TrainingBrain.optimizers_step
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingBrain, "optimizers_step", lambda brain: (step(brain), brains.append(len(brain.optimizer.state)))[0])
+        train(system, replace(SETTINGS, frozen_updates=2), TinyData(size=4), tmp_path, progressbar=False)
+    parameters = [len(list(part.parameters())) for part in (system.head, system)]
+    assert brains[:3] == [parameters[0], parameters[0], parameters[1]]
+
+
+def test_a_run_with_a_part_that_is_frozen_at_first_goes_on_where_it_was(tmp_path: Path) -> None:
+    whole = Watched()
+    run_held(tmp_path / "whole", whole)
+    for stop_after in (2, 5):
+        stopped, resumed = Watched(stop_after), Watched()
+        with pytest.raises(Stop):
+            run_held(tmp_path / str(stop_after), stopped)
+        run_held(tmp_path / str(stop_after), resumed)
+        assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())
+
+
+def test_updates_of_nothing() -> None:
+    with pytest.raises(InputError, match=r"frozen_updates is 5, of no part: name some in frozen, such as \[encoder\]"):
+        replace(SETTINGS, frozen=[], frozen_updates=5)
+    with pytest.raises(InputError, match="frozen_updates"):
+        replace(SETTINGS, frozen_updates=-1)
+
+
 @pytest.mark.parametrize(
     ("frozen", "message"),
     [
