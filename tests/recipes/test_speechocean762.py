@@ -39,6 +39,8 @@ def test_all_systems_are_trained_alike(recipe: Path) -> None:
         assert [option(line, "--exp") for line in those] == [f"exp/{name}{stage}" for name in names]
         assert {option(line, "--train") for line in those} == {f"{corpus}.jsonl.gz"}
         assert [option(line, "--init") for line in those] == [init or f"exp/{name}/pretrained" for name in names]
+        assert all(("--init-part frontend --init-part encoder --override" in line) == bool(stage) for line in those), "and no more"
+        assert all(("frozen_updates=500" in line.split()) == bool(stage) for line in those)
         assert len({line[line.index("epochs=") :].split()[0] for line in those}) == 1, "as many updates"
         assert all(f"seed={name.partition('.')[2]}" in line.split() for name, line in zip(names, those, strict=True))
         assert [("delay=" in line) for line in those] == ["speech_reallm" in name for name in names]

@@ -189,4 +189,7 @@ def test_a_frozen_part_with_weights_that_nobody_trained_is_told(tmp_path: Path, 
         assert told in caplog.text
         caplog.clear()
         run_training(conf, second, init=first, device="cpu", progressbar=False)
-    assert told not in caplog.text
+        assert told not in caplog.text
+        conf.write_text(CONFIG.replace("FROZEN", "[encoder]\n    frozen_updates: 1"))
+        run_training(conf, tmp_path / "third", device="cpu", progressbar=False)
+    assert told not in caplog.text, "it is trained in the end"
