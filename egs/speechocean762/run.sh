@@ -22,6 +22,7 @@
 set -euo pipefail
 
 data=               # folder of speechocean762 (else $REALLM_DATA/speechocean762)
+subset=false        # take of --data what is there, also where it is not all of speechocean762
 text=               # what is synthesized: a folder of train.txt, dev.txt and test.txt (else $REALLM_DATA/text)
 digits=             # folder of the Free Spoken Digit Dataset, for test-digits (else $REALLM_DATA/fsdd)
 exp=                # where everything is written (else exp/ here)
@@ -122,9 +123,9 @@ done
 begin data synth tokenizer teacher align pretrain finetune export decode score report
 base=${from:-$exp}
 # What data, teacher and alignments were made with is a matter of that run.
-[ -z "$from" ] || take_over align data text digits hours voices easy_hours vocab dev_speakers speeds seed teacher teacher_easy_epochs \
+[ -z "$from" ] || take_over align data subset text digits hours voices easy_hours vocab dev_speakers speeds seed teacher teacher_easy_epochs \
   teacher_epochs teacher_finetune_epochs test_utterances dev_utterances
-settings data digits dev_speakers seed test_utterances from
+settings data subset digits dev_speakers seed test_utterances from
 since synth text hours voices easy_hours dev_utterances
 since tokenizer vocab
 since teacher conf teacher teacher_easy_epochs teacher_easy_lr teacher_easy_batch teacher_epochs teacher_finetune_epochs speeds finetune_lr
@@ -251,7 +252,9 @@ if [ -z "$from" ]; then
   if stage data; then
     [ -n "$data" ] || [ -d "${REALLM_DATA:-}/speechocean762" ] || _error "no recordings: name their folder with --data DIR, or set REALLM_DATA"
     [ -n "$text" ] || [ -d "${REALLM_DATA:-}/text" ] || _error "no text to speak: name a folder of train.txt, dev.txt and test.txt with --text DIR, or set REALLM_DATA"
-    reallm data speechocean762 ${data:+--data "$data"} --out "$exp/data" --dev-speakers "$dev_speakers" --seed "$seed" $share
+    part=
+    [ "$subset" = false ] || part=--subset
+    reallm data speechocean762 ${data:+--data "$data"} $part --out "$exp/data" --dev-speakers "$dev_speakers" --seed "$seed" $share
     if [[ " $tests " == *" test-digits "* ]]; then
       reallm data digits ${digits:+--data "$digits"} --out "$exp/digits" --test-strings "$test_utterances" --dev-strings 1 --train-strings 1 \
         --epochs 1

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ from reallm import fingerprints
 from reallm.aligners.report import Measurements, make_report
 from reallm.aligners.retokenize import retokenize, token_pieces, word_times
 from reallm.data.files import atomic_write
+from reallm.device_memory import BatchMemory
 from reallm.errors import InputError
 from reallm.jobs import ALONE, Workers, in_shards
+from reallm.memory import ran_out
 from reallm.protocols import Aligner, AlignmentFailure, Tokenizer
 from reallm.registry import catalogue, spec_of
 
 SHARD = 250  # cuts that a process aligns at a time, and that are lost at most when it is killed
-BATCH_SECONDS = 300.0  # audio of one batch, padding included
+BATCH_SECONDS = 300.0  # audio of one batch at most, padding included
 MOST_FAILED = 0.01
 
 
@@ -32,6 +35,8 @@ def align_cuts(
     device: torch.device | str = "cpu",
     progress: Callable[[int], None] = lambda count: None,
     tokenizer: Tokenizer | None = None,
+    batch_seconds: float = BATCH_SECONDS,
+    memory: BatchMemory | None = None,
 ) -> tuple[list[Any], Measurements]:
     """Align lhotse cuts of one supervision each.
 
@@ -40,12 +45,14 @@ def align_cuts(
         meta: stored beside each alignment (:func:`describe_run`).
         progress: is told how many cuts were just done.
         tokenizer: the times are carried over to its tokens (retokenize.py); None = the teacher's are kept.
+        batch_seconds: audio of one batch at most, padding included. The result depends on it by the rounding of numbers alone.
+        memory: what batches took so far, and what is advised where one does not fit; None = these are the first.
 
     Returns:
         The cuts with token alignments, in their order and without those that failed; what was measured.
 
     Raises InputError, which names the cut, for transcripts that a tokenizer cannot encode or gives back as another text, and for
-    audio that cannot be read.
+    audio that cannot be read; and with a size that may fit, for a batch that the memory has no room for.
     """
     from reallm.data.alignments import with_token_alignment, words
     from reallm.data.dataset import load_batch, without_audio
@@ -53,11 +60,19 @@ def align_cuts(
     tokens = encode_texts(cuts, teacher.tokenizer)
     done: dict[int, Any] = {}
     measured: dict[int, Measurements] = {}
-    for rows in batches_by_duration([cut.duration for cut in cuts], BATCH_SECONDS):
+    memory = memory or BatchMemory(partial(smaller_batches, batch_seconds))
+    for rows in batches_by_duration([cut.duration for cut in cuts], batch_seconds):
         chosen = [cuts[row] for row in rows]
         reads_audio = getattr(aligner, "reads_audio", True)
-        batch = load_batch(chosen, teacher.sample_rate).to(device) if reads_audio else without_audio(chosen, teacher.sample_rate)
-        found = aligner.align(batch, [tokens[row] for row in rows], teacher)
+        batch = load_batch(chosen, teacher.sample_rate) if reads_audio else without_audio(chosen, teacher.sample_rate)
+        memory.begin(batch, teacher.sample_rate, device)
+        try:
+            found = aligner.align(batch.to(device) if reads_audio else batch, [tokens[row] for row in rows], teacher)
+        except RuntimeError as error:
+            if not ran_out(error):
+                raise
+            raise memory.refusal() from error
+        memory.end()
         for row, alignment, samples in zip(rows, found, batch.wav_lens.tolist(), strict=True):
             cut, measured[row] = cuts[row], Measurements()
             if not samples:
@@ -81,6 +96,16 @@ def align_cuts(
     return [done[row] for row in sorted(done)], total
 
 
+def smaller_batches(now: float, seconds: float, workers: Workers = ALONE) -> str:
+    """How a user makes batches of ``seconds`` in place of ``now``, or gives ``workers`` more memory."""
+    way = f"take --batch-seconds {seconds:.1f} (now {now:g})"
+    if workers.dask is not None:
+        way += f", or workers of --dask {workers.dask} with more memory"
+    elif workers.jobs > 1:
+        way += f", or fewer --jobs than {workers.jobs}"
+    return f"{way}; what is done is kept"
+
+
 @dataclass(frozen=True)
 class ShardAligner:
     """:func:`align_cuts` with all but its cuts, for :func:`reallm.jobs.in_shards`: cuts → cuts and measurements, for JSON."""
@@ -90,12 +115,16 @@ class ShardAligner:
     meta: dict[str, Any]
     device: torch.device | str
     tokenizer: Tokenizer | None
+    batch_seconds: float
+    memory: BatchMemory  # of the worker that this is sent to, from one shard to the next
 
     def __call__(self, cuts: Sequence[Any], tick: Callable[[int], None]) -> dict[str, Any]:
         """Align one shard."""
         from reallm.data.cuts import to_plain
 
-        aligned, found = align_cuts(cuts, self.teacher, self.aligner, self.meta, self.device, tick, self.tokenizer)
+        aligned, found = align_cuts(
+            cuts, self.teacher, self.aligner, self.meta, self.device, tick, self.tokenizer, self.batch_seconds, self.memory
+        )
         return {"cuts": [to_plain(cut) for cut in aligned], "measured": asdict(found)}
 
 
@@ -109,6 +138,7 @@ def align_manifest(
     progress: Callable[[int, int], None] = lambda count, total: None,
     tokenizer: Tokenizer | None = None,
     workers: Workers = ALONE,
+    batch_seconds: float = BATCH_SECONDS,
 ) -> dict[str, Any]:
     """Align a manifest into ``out``, with a report beside it; a run that was killed goes on from its last whole shard.
 
@@ -120,9 +150,11 @@ def align_manifest(
         progress: is told the number of cuts done and of all cuts.
         tokenizer: whose tokens are stored; None = the teacher's.
         workers: who aligns. The result does not depend on it.
+        batch_seconds: as for :func:`align_cuts`; a run that goes on may have another one.
 
     Raises InputError when more than 1 % of the utterances fail: only the report is written then; before anything is
-    done, for a transcript that a tokenizer does not know; and as :func:`reallm.jobs.in_shards`.
+    done, for a transcript that a tokenizer does not know; as :func:`align_cuts` for a lack of memory; and as
+    :func:`reallm.jobs.in_shards`.
     """
     from lhotse.serialization import deserialize_item
 
@@ -145,7 +177,8 @@ def align_manifest(
         count += done
         progress(count, len(cuts))
 
-    work = ShardAligner(teacher, aligner, meta, device, tokenizer)
+    memory = BatchMemory(partial(smaller_batches, batch_seconds, workers=workers))
+    work = ShardAligner(teacher, aligner, meta, device, tokenizer, batch_seconds, memory)
     shards = in_shards(work, cuts, SHARD, parts, key, workers, advance)
     measured = Measurements()
     for shard in shards:

@@ -14,7 +14,7 @@ def memory_told(system: Any, device: str, jobs: int, streams: int = 0, precision
 
     Args:
         system: what works, in each of ``jobs`` processes.
-        streams: at a time in each; 0 = there is no such choice.
+        streams: at a time in each; 0 = there is no such choice, and what works says itself which of its batches would fit.
         precisions: whether there is an option --dtype.
         dask: the scheduler whose workers do it; how much memory these have is not known here.
     """
@@ -34,9 +34,9 @@ def _refusal_of_a_worker(error: RuntimeError, dask: str, streams: int) -> InputE
 
 
 def _refusal(system: Any, device: str, jobs: int, streams: int, precisions: bool) -> InputError:
+    from reallm.device_memory import GIB, ROOM, free_on
     from reallm.protocols import streams as can_stream
     from reallm.streaming.state import tensors
-    from reallm.training.memory import GIB, ROOM, free_on
 
     sizes = [(p.numel(), p.element_size()) for p in system.parameters()]
     weights, half = (float(sum(count * size for count, size in each)) for each in (sizes, [(n, min(size, 2)) for n, size in sizes]))
@@ -51,7 +51,7 @@ def _refusal(system: Any, device: str, jobs: int, streams: int, precisions: bool
         fix = f"take --jobs {max(1, min(jobs // 2, int(room // (weights + streams * held or 1))))}"
     elif streams > 1:
         fix = f"take --streams {max(1, min(streams // 2, int((room - weights) // held) if held else streams))}"
-    asked = f"{jobs} jobs" + (f" of {streams} streams" if streams else "") if jobs > 1 else f"{streams} streams" if streams else "a batch"
+    asked = f"{jobs} jobs" + (f" of {streams} streams" if streams else "") if jobs > 1 else f"{streams} streams" if streams else "the model"
     state = f" and {held / GIB:.3f} for each stream" if held else ""
     return InputError(
         f"not enough memory on {device} for {asked}: the weights take {weights / GIB:.2f} GiB{state}, beside what is computed, and "

@@ -30,6 +30,12 @@ def align(
     offset_from: Annotated[
         Path | None, typer.Option(help="Report whose constant offsets are taken off in this report's word errors, such as that of dev.")
     ] = None,
+    batch_seconds: Annotated[
+        float,
+        typer.Option(
+            metavar="S", help="Seconds of audio that are aligned at a time, at most, padding included: of memory, not of results."
+        ),
+    ] = 300.0,
     device: Annotated[str, typer.Option(help="Where the teacher runs: cpu, cuda, …")] = "cpu",
     jobs: Jobs = 1,
     dask: Dask = None,
@@ -51,6 +57,8 @@ def align(
         raise InputError(f"--ctm {ctm} is for --aligner ctm: add it, or leave --ctm out")
     if ctm is None and aligner == "ctm":
         raise InputError("--aligner ctm needs --ctm FILE")
+    if not batch_seconds > 0:
+        raise InputError(f"--batch-seconds {batch_seconds:g}: give the seconds of audio that are aligned at a time, above 0")
     workers = Workers(jobs, dask)
     engine = _engine(find("aligner", aligner), backend, beam, ctm) if aligner is not None else None
     offsets = _offsets(offset_from) if offset_from else None
@@ -80,6 +88,7 @@ def align(
                 lambda count, total: bar.update(task, completed=count, total=total),
                 target,
                 workers,
+                batch_seconds,
             )
     for line in [*describe(report), f"{out}, report in {report_of(out)}"]:
         typer.echo(line)

@@ -208,6 +208,7 @@ def speechocean762(
     data: Annotated[Path | None, typer.Option(help="The corpus; else $REALLM_DATA/speechocean762.")] = None,
     dev_speakers: Annotated[int, typer.Option(min=2, help="Speakers taken out of train for dev: half of them children.")] = 8,
     seed: Annotated[int, typer.Option(help="Of the choice of these.")] = 1,
+    subset: Annotated[bool, typer.Option("--subset", help="Take what is there, also where it is not all of speechocean762.")] = False,
     jobs: Jobs = 1,
     dask: Dask = None,
 ) -> None:
@@ -220,7 +221,17 @@ def speechocean762(
         raise InputError("no recordings: name the folder of speechocean762 with --data DIR, or set REALLM_DATA")
     bar, tick = _bar("files", None)
     with bar:
-        record = prepare(data, out, dev_speakers, seed, workers, lambda files: bar.update(bar.task_ids[0], total=files), tick)
+        record = prepare(
+            data,
+            out,
+            dev_speakers,
+            seed,
+            subset,
+            workers,
+            lambda files: bar.update(bar.task_ids[0], total=files),
+            tick,
+            bar.console.print,
+        )
     _summary(record)
 
 

@@ -2,6 +2,6 @@
 
 from reallm.config.check import TRAINING_KEYS, check
 from reallm.config.document import Problem
-from reallm.config.resolved import Config, load
+from reallm.config.resolved import Config, load, override_key
 
-__all__ = ["TRAINING_KEYS", "Config", "Problem", "check", "load"]
+__all__ = ["TRAINING_KEYS", "Config", "Problem", "check", "load", "override_key"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -12,7 +13,7 @@ from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
 
 from reallm.config.check import check
-from reallm.config.document import ConfigError, find_file, parse_overrides, read, resolve, tag_of, walk
+from reallm.config.document import ConfigError, find_file, merge, parse_overrides, read, resolve, tag_of, walk
 from reallm.data.files import atomic_write
 from reallm.errors import InputError, nearest
 
@@ -114,3 +115,27 @@ def load(file: Path, overrides: Sequence[str] = ()) -> Config:
     except ConfigError as error:
         fix = ": give it with --override KEY=VALUE" if "!PLACEHOLDER" in str(error) else ""
         raise InputError(f"{error}{fix}") from None
+
+
+def override_key(file: Path, overrides: Sequence[str], *keys: str) -> str | None:
+    """What ``--override`` calls the value at ``keys`` of a configuration that :func:`load` has read with these ``overrides``.
+
+    That is the top-level key which the value is taken from (``batch_seconds`` for ``data``, ``max_duration``), or its own path with
+    dots where it stands there as it is; None where it is computed, or the file has no such key, as for values of an included file.
+    """
+    file = find_file(file)
+    tree = read(file)
+    merge(tree, parse_overrides(overrides, tree, file))
+    while True:
+        node = tree
+        for key in keys:
+            if not isinstance(node, dict) or key not in node:
+                return None
+            node = node[key]
+        if not tag_of(node):
+            return ".".join(keys)
+        # A computed value cannot be set in its own place either: what it is computed from would be a key that nothing uses.
+        plain = re.fullmatch(r"\s*<(\w+)>\s*", node.value) if tag_of(node) == "!ref" else None
+        if plain is None:
+            return None
+        keys = (plain[1],)

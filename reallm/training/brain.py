@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from torch.distributed import ReduceOp
 from torch.optim.lr_scheduler import LambdaLR
 
+from reallm.device_memory import BatchMemory
 from reallm.memory import ran_out
 from reallm.protocols import System
 from reallm.training.batches import EpochBatches
 from reallm.training.checkpoints import WholeCheckpointer
 from reallm.training.frozen import freeze, frozen_parts
 from reallm.training.journal import Journal
-from reallm.training.memory import BatchMemory
 from reallm.training.randomness import seed_position
 from reallm.training.settings import TrainingSettings
 from reallm.types import Batch
@@ -63,6 +63,7 @@ class TrainingBrain(speechbrain.Brain):
         validate: called with the system in evaluation mode after an epoch.
         device: "cpu" or "cuda".
         progressbar: show one.
+        batch_key: what ``--override`` calls the seconds of audio in a batch; None = it is not known.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class TrainingBrain(speechbrain.Brain):
         validate: Validation | None = None,
         device: str = "cpu",
         progressbar: bool = True,
+        batch_key: str | None = None,
     ) -> None:
         run_opts = {
             "device": device,
@@ -94,7 +96,8 @@ class TrainingBrain(speechbrain.Brain):
         self.system = system
         self.settings = settings
         self.batches = batches
-        self.memory = BatchMemory(getattr(batches.source, "max_duration", None))
+        self.batch_key = batch_key
+        self.memory = BatchMemory(self._smaller_batches)
         self.update_targets: list[Tensor] = []  # of all processes, for each of their batches in the update in progress: n_0, …
         self.total_updates = total_updates
         self._seconds = 0.0  # of training, with a limit of time
@@ -105,6 +108,13 @@ class TrainingBrain(speechbrain.Brain):
         super().init_optimizers()
         self.schedule = LambdaLR(self.optimizer, lambda update: self.settings.schedule.factor(update, self._total(update)))
         self.checkpointer.add_recoverable("schedule", self.schedule)
+
+    def _smaller_batches(self, seconds: float) -> str:
+        """How a user makes batches of so many seconds."""
+        now = getattr(self.batches.source, "max_duration", None)
+        way = f"--override {self.batch_key}={seconds:.1f}" if self.batch_key else "'max_duration' under 'data' in the configuration"
+        way += f" (now {now:g})" if now is not None else ""
+        return f"{way}, with a larger 'accumulate' under 'training' for updates of the same size, in another --exp"
 
     def _total(self, update: int) -> int:
         """The updates of the whole run, as it looks after ``update``: with a limit of time, those that it leaves room for."""

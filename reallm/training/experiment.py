@@ -17,7 +17,7 @@ from typing import Any
 from speechbrain.utils.distributed import ddp_barrier
 from torch import Tensor
 
-from reallm.config import Config
+from reallm.config import Config, override_key
 from reallm.config import load as load_config
 from reallm.errors import InputError, nearest
 from reallm.protocols import System
@@ -104,9 +104,10 @@ def _run(
         )
     frozen_parts(system, settings.frozen)  # before the folder is begun
     chosen = own_device(device, settings.precision)
+    batch_key = override_key(conf, overrides, "data", "max_duration")
     if rank() > 0:
         ddp_barrier()  # until the first process has begun the folder, or refused to; its weights are then given to all
-        return train(system, settings, source, exp, device=chosen, progressbar=False)
+        return train(system, settings, source, exp, device=chosen, progressbar=False, batch_key=batch_key)
     dev = Path(built["dev"]) if built.get("dev") else None
     if dev is not None and not dev.is_file():
         raise InputError(f"no manifest {dev}: run the data stage first, or name another file with --dev")
@@ -126,7 +127,7 @@ def _run(
             origin.resume(exp)
         ddp_barrier()
         validate = StreamingValidation(dev, settings.validate_utterances) if dev is not None else None
-        return train(system, settings, source, exp, validate, chosen, progressbar)
+        return train(system, settings, source, exp, validate, chosen, progressbar, batch_key)
 
 
 def _initialize(system: Any, weights: dict[str, Tensor] | None, source: TrainingSource, seed: int, frozen: Sequence[str]) -> None:

@@ -61,7 +61,19 @@ def test_every_stage_on_real_recordings(real_data: Path, tmp_path: Path) -> None
     if not corpus.is_dir():
         pytest.skip(f"no speechocean762 in {real_data}")
     exp = tmp_path / "exp"
-    options = ["--config", "conf/ci.sh", "--data", some_of(corpus, tmp_path / "some"), "--exp", exp, "--dev-speakers", 2, "--nj", 1]
+    options = [
+        "--config",
+        "conf/ci.sh",
+        "--data",
+        some_of(corpus, tmp_path / "some"),
+        "--subset",
+        "--exp",
+        exp,
+        "--dev-speakers",
+        2,
+        "--nj",
+        1,
+    ]
     options += ["--text", write_text(tmp_path / "text"), "--vocab", 34, "--hours", 0.005, "--easy-hours", 0.005]
     options += ["--systems", "speech_reallm", "--tests", "test-child", "--tunables", "time_jitter=1", "--speeds", 0.9]
     done = run(*options)

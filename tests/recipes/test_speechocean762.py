@@ -58,6 +58,15 @@ def test_streaming_systems_alone_are_decoded_with_other_chunks(recipe: Path) -> 
 
 
 @CALLS
+def test_a_part_of_the_corpus_is_taken_where_it_is_asked_for(recipe: Path, tmp_path: Path) -> None:
+    options = ["--data", "here", "--stop-stage", "data", "--exp", str(tmp_path / "whole")]
+    assert "--subset" not in calls(recipe, *options)[0].split()
+    done = run(recipe, *options, "--subset")
+    assert (done.returncode, "made with subset=false, not subset=true" in done.stderr) == (2, True)
+    assert "--subset" in calls(recipe, *options[:-1], str(tmp_path / "part"), "--subset")[0].split()
+
+
+@CALLS
 def test_a_speech_reallm_with_other_tunables(recipe: Path) -> None:
     made = calls(recipe, "--data", "here", "--seeds", "1", "--tunables", "time_jitter=1 scheduled_sampling=0.25")
     trained = {line.split()[1]: line for line in made if line.startswith("train ")}

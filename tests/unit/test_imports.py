@@ -25,6 +25,7 @@ PLACES = {
         "fingerprints",
         "jobs",
         "memory",
+        "device_memory",
         "registry",
         "resources",
         "config",

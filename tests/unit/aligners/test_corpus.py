@@ -190,6 +190,19 @@ def test_batches_hold_like_durations():
     assert batches == [[1], [3], [4, 2], [0]]
 
 
+@pytest.mark.parametrize("name", ["ctc", "transducer"])
+def test_the_size_of_the_batches_changes_no_time(name: str, tmp_path: Path):
+    system: Any = find("system", name).tiny().eval()
+    cuts = list(read_cuts(write_strings(tmp_path, system.tokenizer, TEXTS)))
+    aligner = corpus.fitting_aligner(system)("torch")
+    (together, _), (apart, _) = (corpus.align_cuts(cuts, system, aligner, {}, batch_seconds=seconds) for seconds in (300.0, 0.1))
+    assert len(together) == len(apart) > 3
+    for one, other in zip(together, apart, strict=True):
+        mine, theirs = token_alignment(one, 8000), token_alignment(other, 8000)
+        assert (one.id, mine.start.tolist(), mine.end.tolist()) == (other.id, theirs.start.tolist(), theirs.end.tolist())
+        assert mine.score == pytest.approx(theirs.score, rel=1e-4)
+
+
 def test_command(tmp_path: Path, teacher: LevelTeacher, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(reallm.bundle, "load_teacher", lambda path: teacher)
     manifest = write_strings(tmp_path, teacher.tokenizer, TEXTS, late=0.05)

@@ -9,6 +9,7 @@ import torch
 
 import reallm.aligners.corpus
 import reallm.cli.components
+from reallm import device_memory
 from reallm.bundle import export
 from reallm.cli._memory import memory_told
 from reallm.data.cuts import write_cuts
@@ -17,7 +18,6 @@ from reallm.streaming import decoding
 from reallm.streaming.state import tensors
 from reallm.systems.ctc import CTC
 from reallm.systems.speech_reallm import SpeechReaLLM
-from reallm.training import memory
 from tests.dummies.command import run
 from tests.dummies.level_strings import make_cut
 
@@ -49,7 +49,8 @@ def test_what_would_fit_is_said(
 ) -> None:
     weights = sum(p.numel() * p.element_size() for p in system.parameters())
     held = sum(t.numel() * t.element_size() for t in tensors(system.init_state(1)))
-    monkeypatch.setattr(memory, "free_on", lambda device: max(-weights, (weights + room * held) / memory.ROOM - weights))
+    free = max(-weights, (weights + room * held) / device_memory.ROOM - weights)
+    monkeypatch.setattr(device_memory, "free_on", lambda device: free)
     with pytest.raises(InputError, match=f"not enough memory on cpu for {fix}"), memory_told(system, "cpu", jobs, streams, True):
         full()
     with pytest.raises(RuntimeError, match="shapes"), memory_told(system, "cpu", jobs, streams):
@@ -84,9 +85,12 @@ def test_decoding_and_aligning_say_it(
         patch.setattr(SpeechReaLLM, "to", full)
         assert run("decode", tmp_path / "bundle", *options) == 2
         assert "for 32 streams: " in one_line(capsys)
-        patch.setattr(reallm.aligners.corpus, "align_manifest", full)
+        patch.setattr(CTC, "log_probs", full)
+        assert run("align", tmp_path / "ctc", *options[:4], "--backend", "torch", "--batch-seconds", 40) == 2
+        assert "for a batch of 2 utterances, " in (said := one_line(capsys)) and ": take --batch-seconds " in said and "(now 40); " in said
+        patch.setattr(CTC, "to", full)
         assert run("align", tmp_path / "ctc", *options[:4]) == 2
-        assert "for a batch: " in one_line(capsys)
+        assert "for the model: " in one_line(capsys)
     assert run("decode", tmp_path / "bundle", *options, "--dtype", "bfloat16") == 0
     assert json.loads((tmp_path / "out/results.json").read_text())["settings"] == {"dtype": "bfloat16"}
     assert run("decode", tmp_path / "bundle", *options, "--dtype", "half") == 2

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from reallm.config import Config, load
+from reallm.config import Config, load, override_key
 from reallm.errors import InputError
 from tests.dummies.training import TinyData, TinySystem
 
+ROOT = Path(__file__).parents[3]
 TEXT = """
 width: 6
 train: !PLACEHOLDER
@@ -20,6 +21,7 @@ system: !new:builtins.dict
     second: !ref <training>
     name: !ref <train>/<width>
 """
+DATA = "data: !new:tests.dummies.training.TinyData\n    "
 PART = """!new:tests.dummies.training.TinySystem
 width: 2
 dropout: 0.5
@@ -138,3 +140,33 @@ def test_shared_objects_and_their_attributes_reach_inclusions(tmp_path: Path) ->
     built = load(tmp_path / "conf.yaml").build()
     assert built["training"].head.in_features == 4
     assert built["system"] == {"first": built["data"], "second": 5}, "one instance, not a copy"
+
+
+@pytest.mark.parametrize(
+    ("change", "overrides", "key"),
+    [
+        (("size: 3", "size: !ref <strings>\nstrings: 3"), [], "strings"),
+        ((f"{DATA}size: 3", f"strings: 3\nall: !ref <strings>\n{DATA}size: !ref <all>"), [], "strings"),
+        (("size: 3", "size: !ref <strings> * 2\nstrings: 3"), [], None),
+        (("size: 3", "size: !apply:operator.add [1, 2]"), [], None),
+        (("size: 3", "size: 3"), [], "data.size"),
+        (("size: 3", "size: !ref <width>"), ["data.size=4"], "data.size"),
+        (("size: 3", "rows: 2"), [], None),
+        ((f"{DATA}size: 3", "data: !include:data.yaml"), [], None),
+    ],
+)
+def test_what_override_calls_a_value(conf: Path, change: tuple[str, str], overrides: list[str], key: str | None) -> None:
+    (conf.parent / "data.yaml").write_text("!new:tests.dummies.training.TinyData\nsize: 3\n")
+    conf.write_text(TEXT.replace(*change))
+    assert override_key(conf, overrides, "data", "size") == key
+    if key is not None:
+        loaded = load(conf, [*overrides, "train=here", f"{key}=5"])
+        assert loaded.value("data", "size") == 5
+
+
+def test_every_configuration_of_a_recipe_has_a_key_for_the_size_of_its_batches() -> None:
+    files = [
+        file for file in (ROOT / "egs").rglob("conf/**/*.yaml") if "\ndata: !" in file.read_text() and "max_duration" in file.read_text()
+    ]
+    assert len(files) > 30
+    assert {file.name: override_key(file, [], "data", "max_duration") for file in files} == {file.name: "batch_seconds" for file in files}

@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from reallm import device_memory
+from reallm.device_memory import may_fit
 from reallm.errors import InputError
-from reallm.training import memory
 from reallm.training.brain import TrainingBrain
 from reallm.training.devices import check_device, own_device
 from reallm.training.journal import Journal, read_journal
-from reallm.training.memory import may_fit
 from reallm.training.schedules import WarmupCosine
 from reallm.training.settings import TrainingSettings
 from reallm.training.trainer import train
@@ -213,32 +213,48 @@ class TooLarge(TinySystem):
         return super().loss(batch)
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), None], ids=["cuda", "cpu"])
+@pytest.mark.parametrize(
+    ("error", "key", "way"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), "batch_seconds", "--override batch_seconds=3.0"),
+        (None, None, "'max_duration' under 'data' in the configuration"),
+    ],
+    ids=["cuda", "cpu"],
+)
 def test_a_batch_that_does_not_fit_ends_with_a_size_that_may(
-    tmp_path: Path, error: Exception | None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, error: Exception | None, key: str | None, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "resident_memory", lambda: None)
+    monkeypatch.setattr(device_memory, "resident_memory", lambda: None)
     data = TinyData(size=4, more=2)
     data.max_duration = 9.0  # type: ignore[attr-defined]
     with pytest.raises(InputError) as said:
-        run(tmp_path, system=TooLarge(error), data=data)
+        run(tmp_path, system=TooLarge(error), data=data, batch_key=key)
     assert str(said.value) == (
         "not enough memory on cpu for a batch of 3 utterances, 6.0 seconds with padding (the largest that fitted had 10.0): make batches "
-        "of 3.0 seconds (half of it, a guess; 'max_duration' of the data, now 9), with a larger 'accumulate' for updates of the same size, "
-        "and train in another --exp"
+        f"of 3.0 seconds (half of it, a guess): {way} (now 9), with a larger 'accumulate' under 'training' for updates of the same size, "
+        "in another --exp"
     )
+
+
+def test_an_utterance_that_does_not_fit_alone_makes_no_smaller_batch(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^not enough memory on cpu for utterance '1-2-0' of 2\.0 seconds, a batch of its own: leave "):
+        run(tmp_path, system=TooLarge(None), data=TinyData(size=4, rows=1))
 
 
 def test_what_earlier_batches_took_of_the_cpu_s_memory_says_how_large_one_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Before and after a batch of 6 s and one of 10, which takes 1 GiB; then before the one that does not fit, and after.
     seen = iter([(2.0, 2.0), (2.0, 2.0), (2.0, 2.0), (2.0, 3.0), (2.0, 3.0), (2.5, 3.0)])
     free = iter([math.inf, 0.0])  # before training, and in the end
-    monkeypatch.setattr(memory, "resident_memory", lambda: tuple(int(gib * 2**30) for gib in next(seen)))
-    monkeypatch.setattr(memory, "free_memory", lambda: next(free))
+    monkeypatch.setattr(device_memory, "resident_memory", lambda: tuple(int(gib * 2**30) for gib in next(seen)))
+    monkeypatch.setattr(device_memory, "free_memory", lambda: next(free))
     with pytest.raises(
-        InputError, match=r"make batches of 4\.5 seconds \(an estimate: up to 0\.100 GiB a second, 0\.5 GiB beside the model; "
+        InputError, match=r"make batches of 4\.5 seconds \(an estimate: up to 0\.100 GiB a second, 0\.5 GiB beside the model\): "
     ):
         run(tmp_path, system=TooLarge(None), data=TinyData(size=4, more=2))
+    seen = iter([(2.0, 2.0), (2.0, 2.0), (2.0, 2.0), (2.0, 3.0), (2.0, 3.0), (2.0, 3.0)])
+    free = iter([math.inf, 0.0])  # nothing is free: no estimate says that no batch fits
+    with pytest.raises(InputError, match=r"make batches of 3\.0 seconds \(half of it, a guess\): "):
+        run(tmp_path / "full", system=TooLarge(None), data=TinyData(size=4, more=2))
 
 
 class TooHeavy(TinySystem):
@@ -267,14 +283,14 @@ def test_weights_that_do_not_fit_are_told_before_training(tmp_path: Path, frozen
 def test_gradients_and_averages_are_asked_for_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     system, adamw = TinySystem(), functools.partial(torch.optim.AdamW, lr=0.1)
     trained = 4 * sum(p.numel() for p in system.parameters())
-    monkeypatch.setattr(memory, "free_memory", lambda: 3.0 * trained - 1)
+    monkeypatch.setattr(device_memory, "free_memory", lambda: 3.0 * trained - 1)
     run(tmp_path / "sgd")
     with pytest.raises(
         InputError, match=r"not enough memory on cpu to train 0\.00 billion weights: .* 2 averages take .*: train fewer \(lora_rank"
     ):
         run(tmp_path / "adamw", replace(SETTINGS, optimizer=adamw))
     run(tmp_path / "frozen", replace(SETTINGS, optimizer=adamw, frozen=["encoder"]))
-    monkeypatch.setattr(memory, "free_memory", lambda: 3.0 * trained)
+    monkeypatch.setattr(device_memory, "free_memory", lambda: 3.0 * trained)
     run(tmp_path / "fits", replace(SETTINGS, optimizer=adamw))
 
 

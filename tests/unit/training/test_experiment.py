@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
+from reallm import device_memory
 from reallm.errors import InputError
 from reallm.tokenizers.character import CharacterTokenizer
 from reallm.training.experiment import load_trained, read_config, run_training
+from reallm.types import Batch
 from tests.dummies.data import write_corpus
-from tests.dummies.training import TinySystem
+from tests.dummies.training import TinyData, TinySystem
 
 
 class Reader(TinySystem):
@@ -22,6 +25,23 @@ class Reader(TinySystem):
     def __init__(self, width: int) -> None:
         super().__init__(width)
         self.tokenizer = CharacterTokenizer.tiny()
+
+
+class Greedy(TinySystem):
+    """Has no memory for a batch of more than two utterances, of two seconds each."""
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor | float]]:
+        if len(batch.ids) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().loss(batch)
+
+
+class TimedData(TinyData):
+    """With as many utterances of two seconds in a batch as there is room for."""
+
+    def __init__(self, max_duration: float) -> None:
+        super().__init__(size=3, rows=int(max_duration // 2))
+        self.max_duration = max_duration
 
 
 CONFIG = """
@@ -87,6 +107,19 @@ def test_a_wrong_configuration_leaves_nothing(conf: Path, change: tuple[str, str
     with pytest.raises(InputError, match=message):
         go(conf)
     assert not (conf.parent / "exp").exists()
+
+
+def test_what_is_advised_of_a_batch_that_does_not_fit_can_be_typed(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_memory, "resident_memory", lambda: None)
+    here = "tests.unit.training.test_experiment."
+    data = f"data: !new:{here}TimedData\n    max_duration: !ref <batch_seconds>\nbatch_seconds: 9"
+    conf.write_text(CONFIG.replace("tests.dummies.training.TinySystem", f"{here}Greedy"))
+    conf.write_text(conf.read_text().replace("data: !new:tests.dummies.training.TinyData\n    size: 3", data))
+    with pytest.raises(InputError, match=r"a batch of 4 utterances, 8\.0 seconds .* --override batch_seconds=4\.0 \(now 9\), with") as said:
+        go(conf)
+    advised = str(said.value).partition("--override ")[2].split()[0]
+    run_training(conf, conf.parent / "another", [advised], device="cpu", progressbar=False)
+    assert read_config(conf.parent / "another").value("data", "max_duration") == 4.0
 
 
 def test_data_that_cannot_be_trained_on_leave_nothing(conf: Path) -> None:
