@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from reallm.data.cuts import read_cuts, write_cuts
+from reallm.tokenizers.character import CharacterTokenizer
+from reallm.training.experiment import run_training
+from tests.dummies.data import aligned_evenly, write_corpus
 from tests.dummies.experiments import CONFIG, ROOT, assert_equal, journal, newest, run_python
 from tests.e2e.killed_training import free_port
 
@@ -69,6 +73,48 @@ def test_one_command_starts_them(folder: Path) -> None:
     assert done.stdout == f"{folder / 'command'}: trained 10 updates, 10 in all\n"
     assert_equal(newest(folder / "command"), newest(folder / "two"))
     assert len(list((folder / "command/tensorboard").iterdir())) == 1, "one process writes"
+
+
+SPEECH = """
+accumulate: 1
+system: !apply:reallm.systems.speech_reallm.SpeechReaLLM.tiny
+data: !new:reallm.data.dataset.TrainingData
+    cuts: MANIFEST
+    sample_rate: 8000
+    seed: 2
+    max_duration: 6
+    num_buckets: 2
+    tokenizer: FINGERPRINT
+training: !new:reallm.training.settings.TrainingSettings
+    seed: 3
+    epochs: 4
+    accumulate: !ref <accumulate>
+    log_every: 1
+    keep: 1
+    average: 1
+    checkpoint_every: 0
+    optimizer: !name:torch.optim.AdamW
+        lr: 0.01
+    schedule: !new:reallm.training.schedules.WarmupCosine
+        warmup: 2
+"""
+
+
+def test_a_speech_reallm_has_one_loss_curve_with_two_processes_and_with_one_that_accumulates(tmp_path: Path) -> None:
+    """A registered system, which has no dropout, on a manifest with alignments."""
+    tokenizer = CharacterTokenizer.tiny()
+    manifest = tmp_path / "aligned.jsonl.gz"
+    write_cuts(aligned_evenly(read_cuts(write_corpus(tmp_path) / "train.jsonl.gz"), tokenizer), manifest)
+    (tmp_path / "1.yaml").write_text(SPEECH.replace("MANIFEST", str(manifest)).replace("FINGERPRINT", tokenizer.fingerprint))
+    done = train(tmp_path, "two", "--device", "cpu", "--devices", "2")
+    assert done.returncode == 0, done.stderr
+    run_training(tmp_path / "1.yaml", tmp_path / "one", ["accumulate=2"], device="cpu", progressbar=False)
+    two, one = journal(tmp_path / "two"), journal(tmp_path / "one")
+    assert len(one) == len(two) >= 8 and one[-1]["loss"] < 0.9 * one[0]["loss"], "it learns, so that one loss shows the updates before it"
+    for mine, other in zip(two, one, strict=True):
+        assert {name for name in mine if isinstance(mine[name], float)} >= {"loss", "grad_norm", "lr"}
+        assert mine.pop("kind") == other.pop("kind") == "train"
+        assert mine == pytest.approx(other, rel=1e-5)
 
 
 SLURM = """#!/bin/sh

@@ -15,7 +15,7 @@ import pytest
 from reallm import jobs
 from reallm.errors import InputError
 from reallm.jobs import Workers, in_shards
-from tests.dummies.work import Squares
+from tests.dummies.work import Squares, kill_a_worker
 
 ROOT = Path(__file__).parents[2]
 
@@ -153,14 +153,16 @@ def test_bad_input_on_a_cluster_is_its_own_message(cluster: Any, notes: Path, tm
         squares(Squares(notes, refuses=4), tmp_path / "parts", workers=Workers(dask=cluster.scheduler_address))
 
 
-def test_a_cluster_prepares_data(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_prepares_data_though_a_worker_is_killed(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import numpy as np
     from lhotse import MonoCut, Recording
 
     from reallm.data import features
     from reallm.data.corpora import manifest
+    from reallm.data.corpora.tsv import read_tsv
+    from reallm.data.cuts import read_cuts
     from reallm.registry import find
-    from tests.dummies.own_data import write_audio
+    from tests.dummies.own_data import table, write_audio
 
     workers = Workers(dask=cluster.scheduler_address)
     monkeypatch.setattr(manifest, "SHARD", 2)
@@ -170,8 +172,10 @@ def test_a_cluster_prepares_data(cluster: Any, tmp_path: Path, monkeypatch: pyte
     cuts = [MonoCut(path.stem, 0, 0.2, 0, recording=Recording.from_file(path)) for path in files]
     frontend = find("frontend", "log_mel").tiny().eval()
     alone, shared = tmp_path / "alone", tmp_path / "shared"
+    kill_a_worker(workers.dask or "", features.__name__, "load_audio", 2, tmp_path / "died-of-features")
     stored = {folder: list(features.with_features(cuts, frontend, folder, who)) for folder, who in ((alone, Workers()), (shared, workers))}
-    assert [cut.id for cut in stored[shared]] == list("abcd")
+    assert (tmp_path / "died-of-features").exists() and [cut.id for cut in stored[shared]] == list("abcd")
+    assert sorted(path.name for path in shared.rglob("*") if path.is_file()) == [f"{name}.npy" for name in "abcd"], "nothing half done"
     for one, other in zip(stored[alone], stored[shared], strict=True):
         assert np.array_equal(one.stored_features.load(), other.stored_features.load())
     files[2].write_bytes(files[2].read_bytes()[:1000])
@@ -179,6 +183,13 @@ def test_a_cluster_prepares_data(cluster: Any, tmp_path: Path, monkeypatch: pyte
     broken = manifest.check_files(files, workers, seen.append, tmp_path / "out")
     assert list(broken) == [files[2]] and "truncated" in broken[files[2]]
     assert sum(seen) == 4 and not list((tmp_path / "out").iterdir())
+    files[2].write_bytes(files[3].read_bytes())
+    said = read_tsv(table(tmp_path / "said.tsv", [("path", "text"), *((path, "HERE") for path in files)]))
+    kill_a_worker(workers.dask or "", manifest.__name__, "check_whole", 2, tmp_path / "died-of-a-manifest")
+    for name, who in (("alone", Workers()), ("shared", workers)):
+        manifest.make_manifest(said, tmp_path / "said.tsv", tmp_path / "manifests", name, workers=who)
+    one, other = (list(read_cuts(tmp_path / f"manifests/{name}.jsonl.gz")) for name in ("alone", "shared"))
+    assert (tmp_path / "died-of-a-manifest").exists() and one == other and len({cut.id for cut in other}) == len(other) == 4
 
 
 def test_a_shard_that_kills_every_worker(cluster: Any, notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from reallm.jobs import Workers
 from reallm.metrics.provenance import corpus_of
 from tests.dummies.command import run_data
 from tests.dummies.own_data import TEXT, write_text
+from tests.dummies.work import kill_a_worker
 
 TINY = {"hours": 0.005, "voices": 3, "dev_utterances": 2, "test_utterances": 3}
 
@@ -77,11 +78,16 @@ def test_the_same_is_said_by_whoever_speaks(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(speaking, "SHARD", 4)
     text, options = write_text(tmp_path / "text"), SyntheticOptions(**TINY | {"voices": 0, "test_utterances": 9})
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        kill_a_worker(cluster.scheduler_address, speaking.__name__, "say", 6, tmp_path / "died")  # in the middle of a shard
         for name, workers in (("one", Workers()), ("two", Workers(2)), ("cluster", Workers(dask=cluster.scheduler_address))):
             prepare(text, tmp_path / name, options, workers)
     said = files_of(tmp_path / "one")
+    assert (tmp_path / "died").exists(), "a worker of the cluster was killed"
     assert len([name for name in said if name.endswith(".flac")]) > 15
     assert files_of(tmp_path / "two") == said == files_of(tmp_path / "cluster")
+    for split in ("train", "dev", "test"):
+        ids = {name: [cut.id for cut in read_cuts(tmp_path / name / f"{split}.jsonl.gz")] for name in ("one", "two", "cluster")}
+        assert ids["two"] == ids["one"] == ids["cluster"] and len(set(ids["cluster"])) == len(ids["cluster"]) > 1
     for name in ("one", "two", "cluster"):
         assert sorted(path.name for path in (tmp_path / name).iterdir() if path.name.startswith((".", "speech"))) == ["speech"]
 
