@@ -193,11 +193,11 @@ aligned="needs align"
 [ -z "$from" ] || aligned=
 if stage train $aligned; then
   # Every system gets the same cuts; those whose encoder is as wide as the teacher's begin with its weights (those of ctc, transducer
-  # and aed_240m are wider, which the training warns of), and none with more than that. Only the Speech ReaLLM has a delay.
+  # and aed_240m are wider, which the training warns of). Only the Speech ReaLLM has a delay.
   options=(--override tokenizer_path="$pieces" --override seed="$seed" --override epochs="$epochs" --override features="$features")
   [ "$system" != speech_reallm ] || options+=(--override delay="$delay")
   for tunable in $tunables; do options+=(--override "$tunable"); done
-  [ -n "$alignments" ] || options+=(--init "$base/teacher" --init-part frontend --init-part encoder)
+  [ -n "$alignments" ] || options+=(--init "$base/teacher")
   reallm train "$here/$conf/$system.yaml" --exp "$exp/$system" --train "$base/align/train_sp.jsonl.gz" \
     --dev "$base/data/dev-clean.jsonl.gz" "${options[@]}" $training
   finish
