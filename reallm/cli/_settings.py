@@ -23,7 +23,8 @@ def apply_settings(system: Any, settings: Sequence[str]) -> dict[str, Any]:
     """Build components of ``system`` anew with other numbers for their constructor; returns what was set.
 
     Only components without weights, such as the searcher: the others' arguments belong to what was trained. But for
-    ``encoder.chunk_size`` of a system that streams: encoder frames a chunk, which streams may choose.
+    ``encoder.chunk_size`` of a system that streams: encoder frames a chunk, which streams may choose; and ``system.NAME`` for what
+    a system that searches itself has among its ``search_settings``.
 
     Raises InputError for a setting that is not PART.NAME=NUMBER, names something that the system does not have, or gives a
     value that the component refuses.
@@ -41,6 +42,9 @@ def apply_settings(system: Any, settings: Sequence[str]) -> dict[str, Any]:
         if path == "encoder.chunk_size":
             done[path] = _use_chunk(system, setting, text)
             continue
+        if part == "system":
+            done[path] = _use_search(system, setting, name, text)
+            continue
         components = {n: getattr(system, n) for n, value in spec_of(system).kwargs.items() if hasattr(value, "component_spec")}
         parts = [n for n, component in components.items() if not isinstance(component, nn.Module)]
         if part not in parts:
@@ -50,13 +54,7 @@ def apply_settings(system: Any, settings: Sequence[str]) -> dict[str, Any]:
         names = [n for n in inspect.signature(type(component)).parameters if type(getattr(component, n, None)) in (int, float)]
         if name not in names:
             raise InputError(f"--set '{setting}': {part} has no number '{name}'{nearest(name, names)}: it has {', '.join(names) or 'none'}")
-        number = type(getattr(component, name))
-        try:
-            value = number(text)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
-            raise InputError(f"--set '{setting}': '{text}' is not a {'whole' if number is int else 'finite'} number")
+        value = _number(setting, text, type(getattr(component, name)))
         try:
             rebuilt = type(component)(**{**spec_of(component).kwargs, name: value})
         except InputError as error:
@@ -64,6 +62,37 @@ def apply_settings(system: Any, settings: Sequence[str]) -> dict[str, Any]:
         setattr(system, part, rebuilt)
         done[path] = value
     return done
+
+
+def _number(setting: str, text: str, kind: type[int] | type[float]) -> int | float:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"--set '{setting}': '{text}' is not a {'whole' if kind is int else 'finite'} number")
+    return value
+
+
+def _use_search(system: Any, setting: str, name: str, text: str) -> int | float:
+    """Let a system that searches itself do so otherwise. Raises InputError for what it has not, or refuses."""
+    import torch
+
+    from reallm.registry import spec_of
+
+    names = list(getattr(system, "search_settings", ()))
+    if name not in names:
+        raise InputError(
+            f"--set '{setting}': system '{spec_of(system).name}' has {', '.join(names) or 'nothing'} to set{nearest(name, names)}"
+        )
+    value = _number(setting, text, type(getattr(system, name)))
+    try:
+        with torch.device("meta"):  # its constructor knows what may be; without memory for weights
+            type(system)(**{**spec_of(system).kwargs, name: value})
+    except InputError as error:
+        raise InputError(f"--set '{setting}': {error}") from None
+    setattr(system, name, value)
+    return value
 
 
 def _use_chunk(system: Any, setting: str, text: str) -> int:

@@ -1,7 +1,7 @@
 """What systems share that hear a whole utterance and then write its text, each token given all before it."""
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,7 @@ class TextModel(AcousticModel):
     """
 
     times_known = False
+    search_settings: ClassVar[tuple[str, ...]] = ("beam", "length_power", "max_tokens_per_second")  # of --set system.NAME=NUMBER
 
     def __init__(
         self,

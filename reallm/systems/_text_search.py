@@ -36,8 +36,9 @@ def search_texts(
     than the best text. K = 1 is greedy search; a beam with room for every text finds the best one.
 
     Args:
-        step: token_ids (R,), active (R,) bool, state of R rows → logits (R, V), state; the hypotheses of an utterance lie side by
-            side. It may write into the state. Nothing depends on what it gives for rows that are not active.
+        step: token_ids (R,), active (R,) bool, state of R rows → log-probabilities (R, V), or what stands for them: nothing above 0,
+            -inf for what is not to be said; and the state. The hypotheses of an utterance lie side by side. It may write into the
+            state. Nothing depends on what it gives for rows that are not active.
         state: of B rows, before the first token, which is ``end_id``.
         limits: (B,) int64, the most tokens of a text; one that would go on is ended there and counted in ``cap_hits``.
         end_id: begins and ends a text.
@@ -62,8 +63,8 @@ def search_texts(
 
     for length in range(longest + 1):
         active = scores > NEVER
-        logits, state = step(last.flatten(), active.flatten(), state)
-        following = torch.log_softmax(logits.float(), dim=-1).unflatten(0, (rows, beam))  # (B, K, V)
+        following, state = step(last.flatten(), active.flatten(), state)
+        following = following.float().unflatten(0, (rows, beam))  # (B, K, V)
         size = following.size(2)
         at_limit = (length >= limits).view(-1, 1, 1)
         cut = (following.argmax(2) != end_id) & at_limit[:, 0]

@@ -1,17 +1,31 @@
 """Attention encoder-decoder (Chan et al. 2016; Vaswani et al. 2017; for speech Dong et al. 2018): the offline rival."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from reallm.errors import at_least
+from reallm.errors import InputError, at_least
 from reallm.layers.cross_attention_decoder import CrossAttentionDecoder, TextState
 from reallm.protocols import Encoder, Frontend, Tokenizer
 from reallm.registry import find, register
+from reallm.streaming.state import StreamingState
+from reallm.systems._ctc_prefix import CTCPrefixes, CTCPrefixScorer
 from reallm.systems._text_model import TextModel
 from reallm.systems._texts import between_ends, ctc_loss, ctc_output, padded_texts
 from reallm.types import Batch, Emission
+
+CANDIDATES = 2  # that CTC is asked about, for each hypothesis of the beam, as in SpeechBrain
+
+
+@dataclass
+class JointState(StreamingState):
+    """What the decoder and CTC remember of the texts so far."""
+
+    text: TextState
+    prefixes: CTCPrefixes
 
 
 @register("system", "aed")
@@ -25,7 +39,10 @@ class AED(TextModel):
         decoder_dim, decoder_layers, decoder_heads, decoder_hidden: width, depth, attention heads and width of the feed-forward layers.
         dropout: of the decoder's residual branches, in training.
         ctc_weight: w of the training loss (1 - w) · cross-entropy + w · CTC of the encoder (Watanabe et al. 2017), which helps it to find
-            the order of the speech; 0 = no CTC layer. The search does not use it.
+            the order of the speech; 0 = no CTC layer.
+        ctc_search_weight: w of what the search compares, (1 - w) · log-probability of the decoder + w · that of CTC for a text that
+            begins so (ibid., section 3.2): it keeps a decoder that learned little from repeating and leaving out. 0 = the decoder alone.
+            May be set on a trained system that has a CTC layer (``--set system.ctc_search_weight=W``).
         flush_periods: encoder frames of silence at the end of every utterance.
         spec_augment: see AcousticModel.
         label_smoothing: of the cross-entropy.
@@ -33,6 +50,8 @@ class AED(TextModel):
         length_power: log-probabilities of texts are compared after division by their number of tokens to this power.
         max_tokens_per_second: of audio; a text that would be longer is cut, and counted in ``Emission.cap_hits``.
     """
+
+    search_settings = (*TextModel.search_settings, "ctc_search_weight")
 
     def __init__(
         self,
@@ -45,6 +64,7 @@ class AED(TextModel):
         decoder_hidden: int = 576,
         dropout: float = 0.1,
         ctc_weight: float = 0.0,
+        ctc_search_weight: float = 0.0,
         flush_periods: int = 0,
         spec_augment: Mapping[str, int] | None = None,
         label_smoothing: float = 0.1,
@@ -59,8 +79,14 @@ class AED(TextModel):
         at_least(1, decoder_dim=decoder_dim, decoder_layers=decoder_layers, decoder_heads=decoder_heads, decoder_hidden=decoder_hidden)
         size = tokenizer.vocab_size + 1
         self.decoder = CrossAttentionDecoder(size, encoder.output_dim, decoder_dim, decoder_layers, decoder_heads, decoder_hidden, dropout)
-        self.ctc_weight = ctc_weight
+        self.ctc_weight, self.ctc_search_weight = ctc_weight, ctc_search_weight
         self.ctc_output = ctc_output(encoder.output_dim, size, ctc_weight)
+        if not 0 <= ctc_search_weight < 1:
+            raise InputError(f"ctc_search_weight {ctc_search_weight}: choose a share from 0 up to, but not, 1")
+        if ctc_search_weight and not ctc_weight:
+            raise InputError(
+                f"ctc_search_weight {ctc_search_weight}: with ctc_weight 0 there is no CTC layer to ask: train with one, or give 0"
+            )
 
     @classmethod
     def tiny(cls) -> "AED":
@@ -74,6 +100,7 @@ class AED(TextModel):
             decoder_heads=2,
             decoder_hidden=24,
             ctc_weight=0.3,
+            ctc_search_weight=0.3,
             beam=3,
         )
 
@@ -97,11 +124,27 @@ class AED(TextModel):
         """Whole utterances wav (B, S) → their texts, by beam search."""
         wav, lens = self.with_flush(wav, lens)
         enc, enc_lens = self.encode(wav, lens, None)
+        limits = self.most_tokens(lens)
         memory = self.decoder.remember(enc, enc_lens)
+        state = self.decoder.init_state(wav.size(0), int(limits.max()) + 1, enc.device, enc.dtype)
 
         def step(token_ids: Tensor, active: Tensor, state: TextState) -> tuple[Tensor, TextState]:
-            return self.decoder.step(token_ids, state, memory)
+            logits, state = self.decoder.step(token_ids, state, memory)
+            return torch.log_softmax(logits.float(), dim=-1), state
 
-        limits = self.most_tokens(lens)
-        state = self.decoder.init_state(wav.size(0), int(limits.max()) + 1, enc.device, enc.dtype)
-        return self.search(step, state, limits, enc_lens)
+        if self.ctc_output is None or not self.ctc_search_weight:
+            return self.search(step, state, limits, enc_lens)
+
+        weight, candidates = self.ctc_search_weight, min(CANDIDATES * self.beam, self.end_id)
+        heard = enc if enc.size(1) else enc.new_zeros(enc.size(0), 1, enc.size(2))
+        scorer = CTCPrefixScorer(torch.log_softmax(self.ctc_output(heard).float(), dim=-1), enc_lens)
+
+        def joint_step(token_ids: Tensor, active: Tensor, state: JointState) -> tuple[Tensor, JointState]:
+            log_probs, text = step(token_ids, active, state.text)
+            likely = log_probs[:, : self.end_id].topk(candidates).indices
+            of_ctc, prefixes = scorer.step(token_ids, likely, state.prefixes)
+            asked = F.pad(likely, (0, 1), value=self.end_id)
+            joint = (1 - weight) * log_probs + weight * of_ctc
+            return torch.full_like(joint, -torch.inf).scatter(1, asked, joint.gather(1, asked)), JointState(text, prefixes)
+
+        return self.search(joint_step, JointState(state, scorer.init_state(candidates)), limits, enc_lens)

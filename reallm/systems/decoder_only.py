@@ -113,7 +113,8 @@ class DecoderOnly(TextModel):
             _, state = self.decoder.step(speech[:, position], position < speech_lens, state)
 
         def step(token_ids: Tensor, active: Tensor, state: Any) -> tuple[Tensor, Any]:
-            return self.decoder.step(self.decoder.embed(token_ids), active, state)
+            logits, state = self.decoder.step(self.decoder.embed(token_ids), active, state)
+            return torch.log_softmax(logits.float(), dim=-1), state
 
         found = self.search(step, state, limits, speech_lens)
         found.exhausted = exhausted

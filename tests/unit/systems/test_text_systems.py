@@ -35,6 +35,7 @@ def text_log_probs(system: Any, wav: Tensor, texts: Tensor) -> Tensor:
 @torch.no_grad()
 def test_the_search_steps_through_what_training_sees(name: str) -> None:
     system = talkative(find("system", name))
+    system.ctc_search_weight = 0.0
     wav, lens = audio(system)
     for beam in (1, 4):
         system.beam = beam
@@ -49,10 +50,19 @@ def test_the_search_steps_through_what_training_sees(name: str) -> None:
                 assert expected.argmax(1).tolist() == text.tolist(), "greedy"
 
 
-@pytest.mark.parametrize("name", NAMES)
+def ctc_log_probs(system: Any, wav: Tensor, texts: Tensor) -> Tensor:
+    """(n,): of n texts (n, U) of one utterance (1, S), all alignments summed, by torch's CTC loss."""
+    enc, enc_lens = system.encode(*system.with_flush(wav, torch.tensor([wav.size(1)])), None)
+    log_probs = torch.log_softmax(system.ctc_output(enc), dim=-1)[0].unsqueeze(1).expand(-1, len(texts), -1)
+    lens = torch.full((len(texts),), texts.size(1))
+    return -F.ctc_loss(log_probs, texts, enc_lens.expand(len(texts)), lens, blank=system.end_id, reduction="none")
+
+
+@pytest.mark.parametrize(("name", "weight"), [("aed", 0.0), ("aed", 0.3), ("aed", 0.9), ("decoder_only", 0.0)])
 @torch.no_grad()
-def test_a_wide_beam_finds_the_best_of_all_texts(name: str) -> None:
+def test_a_wide_beam_finds_the_best_of_all_texts(name: str, weight: float) -> None:
     system = talkative(find("system", name))
+    system.ctc_search_weight = weight
     wav, size = audio(system)[0][:1, :640], system.end_id
     system.max_tokens_per_second = 25.0  # 80 ms: two tokens at most
     system.beam = 1 + size + size**2
@@ -61,7 +71,10 @@ def test_a_wide_beam_finds_the_best_of_all_texts(name: str) -> None:
     for length in range(3):
         texts = torch.tensor(list(itertools.product(range(size), repeat=length)), dtype=torch.int64)
         log_probs = text_log_probs(system, wav, texts).gather(2, F.pad(texts, (0, 1), value=size).unsqueeze(2))
-        scores = log_probs.sum((1, 2)) / (length + 1)
+        scores = log_probs.sum((1, 2))
+        if weight:
+            scores = (1 - weight) * scores + weight * ctc_log_probs(system, wav, texts)
+        scores = scores / (length + 1)
         best[tuple(texts[int(scores.argmax())].tolist())] = float(scores.max())
     assert tuple(found.token_ids[0, : int(found.lens[0])].tolist()) == max(best, key=lambda text: best[text])
 
@@ -108,6 +121,32 @@ def test_it_learns_to_say_what_it_is_taught(name: str) -> None:
     assert not found.cap_hits.any()
 
 
+class Heard(torch.nn.Module):
+    """A CTC layer that is sure of these labels, whatever the encoder says."""
+
+    def __init__(self, labels: list[int], size: int) -> None:
+        super().__init__()
+        self.labels, self.size = torch.tensor(labels), size
+
+    def forward(self, enc: Tensor) -> Tensor:
+        return 16 * F.one_hot(self.labels, self.size).double().expand(enc.size(0), -1, -1)
+
+
+@torch.no_grad()
+def test_ctc_keeps_a_decoder_that_does_not_listen_to_what_was_said() -> None:
+    system = talkative(find("system", "aed"))
+    no, size = system.end_id, system.end_id + 1
+    labels = [no, 7, 7, no, no, 3, no, 3, 3, no, 9, no]
+    system.ctc_output, system.beam = Heard(labels, size), size  # a beam that asks CTC about every token
+    system.encode = lambda wav, lens, chunk: (torch.zeros(len(wav), len(labels), 16).double(), torch.tensor([12, 5, 0]))
+    wav = torch.zeros(3, 8000, dtype=torch.float64)
+    for weight, heard in [(0.0, False), (0.95, True)]:
+        system.ctc_search_weight = weight
+        found = system.recognize(wav, torch.tensor([8000, 8000, 8000]))
+        texts = [row[: int(n)].tolist() for row, n in zip(found.token_ids, found.lens, strict=True)]
+        assert (texts == [[7, 3, 3, 9], [7], []]) == heard
+
+
 def test_targets_lie_between_two_ends() -> None:
     inputs, targets = between_ends(torch.tensor([[5, 6, 7], [8, 0, 0], [0, 0, 0]]), torch.tensor([3, 1, 0]), 9)
     assert inputs[:, 0].tolist() == [9, 9, 9]
@@ -117,11 +156,15 @@ def test_targets_lie_between_two_ends() -> None:
 
 def test_an_aed_without_ctc_has_no_layer_for_it() -> None:
     with_ctc = find("system", "aed").tiny()
-    kwargs = {**with_ctc.component_spec.kwargs, "ctc_weight": 0.0}
+    kwargs = {**with_ctc.component_spec.kwargs, "ctc_weight": 0.0, "ctc_search_weight": 0.0}
     system: Any = find("system", "aed")(**kwargs)
     assert system.ctc_output is None and not [name for name in system.state_dict() if "ctc" in name]
     with pytest.raises(InputError, match=r"ctc_weight 1\.0"):
         find("system", "aed")(**{**kwargs, "ctc_weight": 1.0})
+    with pytest.raises(InputError, match=r"ctc_search_weight 0\.3: with ctc_weight 0 there is no CTC layer to ask"):
+        find("system", "aed")(**{**kwargs, "ctc_search_weight": 0.3})
+    with pytest.raises(InputError, match=r"ctc_search_weight -0\.1: choose a share"):
+        find("system", "aed")(**{**with_ctc.component_spec.kwargs, "ctc_search_weight": -0.1})
 
 
 @torch.no_grad()
