@@ -327,3 +327,28 @@ def test_what_has_no_curve(
     write_result(tmp_path / "2", "ctc", 0.0, 100.0, seed=2, **changes)
     done = run("delay_curve.py", tmp_path, *options)
     assert done.failed and message in done.stderr
+
+
+def test_chance_is_against_the_next_reference_of_such_a_length(run: Callable[..., SimpleNamespace], tmp_path: Path) -> None:
+    texts = {
+        "a": ("one two", "one two"),
+        "b": ("six", "six"),
+        "c": ("three four two", "three four two"),
+        "d": ("one two", "one two"),  # as a: no other text
+        "e": ("", "one"),  # nothing to be right about
+    }
+    write_decoding(
+        tmp_path / "x", texts, **{**COUNTS, "system": "s", "split": "test", "parameters": 1e6, "corpus": {"kind": "real"}, "wer": 0.0}
+    )
+    # In the order b a d c: b against a: 2 errors of 2; a and d against c: 2 errors of 3 each ("two" is right); c against b: 3 of 1.
+    expected = 100 * (2 + 2 + 2 + 3) / (2 + 3 + 3 + 1)
+    assert run("chance_wer.py", tmp_path / "x").stdout.splitlines()[-1] == f"| {tmp_path / 'x'} | 0.00 | {expected:.2f} |"
+
+
+def test_chance_needs_texts_that_differ(run: Callable[..., SimpleNamespace], tmp_path: Path) -> None:
+    facts = {**COUNTS, "system": "s", "split": "test", "parameters": 1e6, "corpus": {"kind": "real"}, "wer": 0.0}
+    write_decoding(tmp_path / "same", {"a": ("one", "one"), "b": ("one", "")}, **facts)
+    assert "all of its 2 references are the same text" in run("chance_wer.py", tmp_path / "same").stderr
+    write_decoding(tmp_path / "silent", {"a": ("", "one")}, **facts)
+    assert "none of its references has a word" in run("chance_wer.py", tmp_path / "silent").stderr
+    assert "no results.json" in run("chance_wer.py", tmp_path / "nothing").stderr
