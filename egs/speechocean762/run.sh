@@ -47,7 +47,7 @@ teacher_easy_epochs=6 # passes over the easy speech, of the teacher: it must lea
 teacher_epochs=4    # passes over the synthetic speech, of the teacher
 teacher_finetune_epochs=8 # passes over the real speech, at all --speeds, of the teacher
 pretrain_epochs=4   # passes over the synthetic speech, of each system
-frozen_updates=500  # the first of pretrain's, in which the encoder stays as the teacher's: under a new decoder it would forget what it knows
+frozen_updates=500  # the first of pretrain's, in which what is the teacher's of the encoder stays: under a new decoder it would forget what it knows
 finetune_epochs=8   # passes over the real speech, at all --speeds, of each system
 speeds="0.9 1.1"    # that the real training speech is also played at; "" = none
 finetune_lr=0.0003  # highest learning rate of the passes over the real speech; before, it is that of the configuration

@@ -8,7 +8,7 @@ before the first backward pass, so that gradients keep their size, and one batch
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import speechbrain
@@ -24,7 +24,7 @@ from reallm.memory import ran_out
 from reallm.protocols import System
 from reallm.training.batches import EpochBatches
 from reallm.training.checkpoints import WholeCheckpointer
-from reallm.training.frozen import freeze, frozen_parts
+from reallm.training.frozen import Held, freeze, held_at_first
 from reallm.training.journal import Journal
 from reallm.training.randomness import seed_position
 from reallm.training.settings import TrainingSettings
@@ -64,6 +64,7 @@ class TrainingBrain(speechbrain.Brain):
         device: "cpu" or "cuda".
         progressbar: show one.
         batch_key: what ``--override`` calls the seconds of audio in a batch; None = it is not known.
+        taken: names of the weights that came from another model, which ``frozen_updates`` hold; None = all did.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class TrainingBrain(speechbrain.Brain):
         device: str = "cpu",
         progressbar: bool = True,
         batch_key: str | None = None,
+        taken: Collection[str] | None = None,
     ) -> None:
         run_opts = {
             "device": device,
@@ -90,7 +92,7 @@ class TrainingBrain(speechbrain.Brain):
             "noprogressbar": not progressbar,
         }
         self.frozen = freeze(system, settings.frozen if settings.frozen_updates is None else ())
-        self.held = [] if settings.frozen_updates is None else frozen_parts(system, settings.frozen)
+        self.held = Held([], []) if settings.frozen_updates is None else held_at_first(system, settings.frozen, taken)
         super().__init__({"loss": _Loss(system)}, settings.optimizer, run_opts=run_opts, checkpointer=checkpointer)
         checkpointer.add_recoverable("system", system)
         self.system = system
@@ -164,7 +166,7 @@ class TrainingBrain(speechbrain.Brain):
         seed_position(self.settings.seed, self.epoch, self.batches.number(self.step - 1) + 1, "model")
         for part in self.frozen:  # fit has put everything into training mode
             part.eval()
-        for part in self.held:
+        for part in self.held.modules:
             part.train(not self._holds())
 
     def _holds(self) -> bool:
@@ -187,9 +189,8 @@ class TrainingBrain(speechbrain.Brain):
         """One update. Beside the parent's: all groups are clipped; gradients that are not finite, or of what is held, are dropped."""
         if self._holds():
             # Thrown away rather than not computed: DistributedDataParallel waits for the gradient of every parameter that it knows.
-            for part in self.held:
-                for parameter in part.parameters():
-                    parameter.grad = None
+            for parameter in self.held.parameters:
+                parameter.grad = None
         self.scaler.unscale_(self.optimizer)
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         if self.settings.accumulate > 1:  # the parent has divided by this number

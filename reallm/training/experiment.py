@@ -25,7 +25,7 @@ from reallm.training.batches import TrainingSource, refuse_transcripts
 from reallm.training.checkpoints import disk_full, load_weights, newest_whole
 from reallm.training.devices import own_device
 from reallm.training.frozen import frozen_parts
-from reallm.training.initialize import fit_frontend, parts_of, stored_weights, take_weights
+from reallm.training.initialize import fit_frontend, fitting, parts_of, stored_weights, take_weights
 from reallm.training.origin import Origin
 from reallm.training.processes import joined, rank, world_size
 from reallm.training.randomness import seed_position
@@ -105,14 +105,15 @@ def _run(
     frozen_parts(system, settings.frozen)  # before the folder is begun
     chosen = own_device(device, settings.precision)
     batch_key = override_key(conf, overrides, "data", "max_duration")
+    weights = parts_of(stored_weights(init), init_parts) if init is not None else None
+    taken = fitting(system, weights) if weights is not None else None
     if rank() > 0:
         ddp_barrier()  # until the first process has begun the folder, or refused to; its weights are then given to all
-        return train(system, settings, source, exp, device=chosen, progressbar=False, batch_key=batch_key)
+        return train(system, settings, source, exp, device=chosen, progressbar=False, batch_key=batch_key, taken=taken)
     dev = Path(built["dev"]) if built.get("dev") else None
     if dev is not None and not dev.is_file():
         raise InputError(f"no manifest {dev}: run the data stage first, or name another file with --dev")
     refuse_transcripts(source, getattr(system, "tokenizer", None))
-    weights = parts_of(stored_weights(init), init_parts) if init is not None else None
     origin = Origin.of(init, weights, source, world_size())
     with _folder(exp):
         if newest_whole(exp / "checkpoints") is None:
@@ -127,7 +128,7 @@ def _run(
             origin.resume(exp)
         ddp_barrier()
         validate = StreamingValidation(dev, settings.validate_utterances) if dev is not None else None
-        return train(system, settings, source, exp, validate, chosen, progressbar, batch_key)
+        return train(system, settings, source, exp, validate, chosen, progressbar, batch_key, taken)
 
 
 def _initialize(system: Any, weights: dict[str, Tensor] | None, source: TrainingSource, seed: int, frozen: Sequence[str]) -> None:

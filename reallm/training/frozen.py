@@ -1,6 +1,7 @@
 """Parts of a system that training leaves as they are: a pre-trained encoder under a new decoder, say."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -32,3 +33,27 @@ def freeze(system: nn.Module, names: Sequence[str]) -> list[nn.Module]:
     for part in parts:
         part.requires_grad_(False)
     return parts
+
+
+@dataclass(frozen=True)
+class Held:
+    """What is frozen at first and trained later."""
+
+    parameters: list[nn.Parameter]
+    modules: list[nn.Module]  # the largest ones all of whose parameters are held: in evaluation mode meanwhile
+
+
+def held_at_first(system: nn.Module, names: Sequence[str], taken: Collection[str] | None) -> Held:
+    """Those parameters of these components that came from another model: ``taken`` has their names in ``system``, None stands for all.
+
+    What is new in a component, such as more layers on top of an encoder, has nothing to forget, and is trained from the first update on.
+    Raises InputError as ``frozen_parts``.
+    """
+    inside = {id(parameter) for part in frozen_parts(system, names) for parameter in part.parameters()}
+    held = {id(p): p for name, p in system.named_parameters() if id(p) in inside and (taken is None or name in taken)}
+
+    def largest(module: nn.Module) -> list[nn.Module]:
+        own = [id(parameter) in held for parameter in module.parameters()]
+        return [module] if own and all(own) else [found for child in module.children() for found in largest(child)]
+
+    return Held(list(held.values()), largest(system))

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -112,6 +112,11 @@ def parts_of(weights: dict[str, Tensor], parts: Sequence[str]) -> dict[str, Tens
     return {name: weight for name, weight in weights.items() if not parts or _part(name) in parts}
 
 
+def fitting(system: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
+    """The names of the system's weights that have one of that name and shape among ``weights``."""
+    return [name for name, own in system.state_dict().items() if name in weights and weights[name].shape == own.shape]
+
+
 def take_weights(system: nn.Module, weights: dict[str, Tensor]) -> Initialization:
     """Copy into ``system`` what has the same name and shape.
 
@@ -119,7 +124,7 @@ def take_weights(system: nn.Module, weights: dict[str, Tensor]) -> Initializatio
     """
     state = system.state_dict()
     found = Initialization(
-        matched=[name for name in state if name in weights and weights[name].shape == state[name].shape],
+        matched=fitting(system, weights),
         absent=[name for name in state if name not in weights],
         reshaped=[name for name in state if name in weights and weights[name].shape != state[name].shape],
         shared=sorted({_part(name) for name in state} & {_part(name) for name in weights}),

@@ -1,6 +1,7 @@
 """One training run in an experiment folder, from the start or from where it was left."""
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,12 +41,13 @@ def train(
     device: str = "cpu",
     progressbar: bool = True,
     batch_key: str | None = None,
+    taken: Collection[str] | None = None,
 ) -> TrainingResult:
     """Train ``system`` in place until ``settings.epochs`` or ``settings.minutes`` are over, from the newest whole checkpoint in ``exp`` on.
 
     Where no clock ends them, two runs of one seed on one machine end with bit-equal weights, however often one of them was killed.
     Processes that have joined (processes.py) train together: the result is that of one process that accumulates as many times more
-    batches, up to the order in which floating-point numbers are summed. ``batch_key``: see :class:`TrainingBrain`.
+    batches, up to the order in which floating-point numbers are summed. ``batch_key``, ``taken``: see :class:`TrainingBrain`.
 
     Raises InputError when an epoch has fewer batches than an update takes, when memory has no room for the weights, what training needs
     beside them or a batch, or the disk is full.
@@ -61,7 +63,9 @@ def train(
     checkpointer.add_recoverable("epochs", epochs)
     journal = Journal(exp)
     try:
-        brain = TrainingBrain(system, settings, batches, sum(updates), checkpointer, journal, validate, device, progressbar, batch_key)
+        brain = TrainingBrain(
+            system, settings, batches, sum(updates), checkpointer, journal, validate, device, progressbar, batch_key, taken
+        )
     except RuntimeError as error:
         if not ran_out(error):
             raise

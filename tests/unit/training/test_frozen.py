@@ -119,6 +119,55 @@ def test_a_part_that_is_frozen_for_some_updates_is_trained_after_them(tmp_path: 
     assert run_held(tmp_path / "never", TinySystem(), 0)[0] == (False, False)
 
 
+def test_what_is_new_in_a_part_is_trained_from_the_first_update_on(tmp_path: Path) -> None:
+    """An encoder with one layer of a teacher, and batch statistics and dropout on top of it that the teacher has not."""
+    system = Watched()
+    names = [name for name, _ in system.named_parameters() if name.startswith("encoder.")]
+    taken, new = [n for n in names if n.startswith("encoder.0.")], [n for n in names if not n.startswith("encoder.0.")]
+    assert taken and new
+    torch.manual_seed(0)
+    begun = {name: value.clone() for name, value in system.state_dict().items()}
+    same: list[dict[str, bool]] = []
+    step = TrainingBrain.optimizers_step
+
+    def note(brain: TrainingBrain) -> None:
+        step(brain)
+        same.append({name: torch.equal(value, begun[name]) for name, value in system.state_dict().items()})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingBrain, "optimizers_step", note)
+        train(system, replace(SETTINGS, frozen_updates=2), TinyData(size=4), tmp_path, progressbar=False, taken=taken)
+    for update, unchanged in enumerate(same[:3]):
+        assert {unchanged[name] for name in taken} == {update < 2}
+        assert not any(unchanged[name] for name in new)
+    parts = dict(system.encoder.named_children())
+    asleep = tuple(name != "0" for name, part in parts.items() for _ in part.modules())
+    assert {modes[3:-1] for modes in system.modes} == {asleep, (True,) * len(asleep)}
+
+
+def test_what_init_gives_is_what_is_held(tmp_path: Path) -> None:
+    """Through the command's own entry: a teacher of whose encoder half fits."""
+    conf = tmp_path / "conf.yaml"
+    conf.write_text(CONFIG.replace("FROZEN", "[encoder]\n    frozen_updates: 1"))
+    run_training(conf, tmp_path / "teacher", device="cpu", progressbar=False)
+    seen: list[set[str]] = []
+    begin = TrainingBrain.on_fit_start
+
+    def note(brain: TrainingBrain) -> None:
+        held = {id(parameter) for parameter in brain.held.parameters}
+        seen.append({name for name, parameter in brain.system.named_parameters() if id(parameter) in held})
+        begin(brain)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingBrain, "on_fit_start", note)
+        run_training(conf, tmp_path / "alone", device="cpu", progressbar=False)
+        run_training(conf, tmp_path / "student", init=tmp_path / "teacher", device="cpu", progressbar=False)
+        run_training(conf, tmp_path / "student", init=tmp_path / "teacher", device="cpu", progressbar=False)  # once more: it goes on
+        run_training(conf, tmp_path / "head", init=tmp_path / "teacher", init_parts=["head"], device="cpu", progressbar=False)
+    whole = {name for name, _ in TinySystem().named_parameters() if name.startswith("encoder.")}
+    assert seen == [whole, whole, whole, set()]
+
+
 def test_what_is_frozen_for_some_updates_is_trained_as_by_an_optimizer_that_had_not_seen_it(tmp_path: Path) -> None:
     """No moments of thrown away gradients are kept."""
     system, brains = TinySystem(), []
