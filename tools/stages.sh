@@ -112,26 +112,23 @@ delay_fits() {
   [ "$delay" -le "${flush:-$delay}" ] || _error "--delay '$delay': at most $flush, which flush_periods is in $1"
 }
 
-# tunables_are_of CONF "KEY…"
+# tunables_are_of CONF "KEY…": … and has them in the array `changes`, as they are: a value may have a *.
 tunables_are_of() {
   local tunable key
-  set -f # a value may have a *
-  for tunable in $tunables; do
+  read -ra changes <<<"$tunables"
+  for tunable in "${changes[@]}"; do
     [[ $tunable == *=* ]] || _error "--tunables '$tunable': KEY=VALUE, such as $(sed -n 's/^\(layers\|stride\|batch_seconds\): *\([^ ]*\).*/\1=\2/p' "$1" | head -n 1)"
     key=${tunable%%=*}
     [[ " $2 " != *" $key "* ]] || _error "--tunables '$tunable': other options set $key: see --help"
     [[ $key =~ ^[a-z_]+$ ]] && grep -q "^$key:" "$1" || _error "--tunables '$tunable': ${1#"$here/"} has no $key"
   done
-  set +f
 }
 
 # tunables_fit CONF OVERRIDE…: before the stages of hours that come before they are used.
 tunables_fit() {
   [ -n "$tunables" ] || return 0
   local said options=()
-  set -f
-  for said in "${@:2}" $tunables; do options+=(--override "$said"); done
-  set +f
+  for said in "${@:2}" "${changes[@]}"; do options+=(--override "$said"); done
   said=$(reallm config check "$1" "${options[@]}" 2>&1) || _error "--tunables '$tunables': $(tail -n 1 <<<"$said")"
 }
 

@@ -196,8 +196,12 @@ if stage train $aligned; then
   # and aed_240m are wider, which the training warns of). Only the Speech ReaLLM has a delay.
   options=(--override tokenizer_path="$pieces" --override seed="$seed" --override epochs="$epochs" --override features="$features")
   [ "$system" != speech_reallm ] || options+=(--override delay="$delay")
-  for tunable in $tunables; do options+=(--override "$tunable"); done
-  [ -n "$alignments" ] || options+=(--init "$base/teacher")
+  for tunable in "${changes[@]}"; do options+=(--override "$tunable"); done
+  if [ -z "$alignments" ]; then
+    options+=(--init "$base/teacher")
+  elif grep -q '^frozen_updates:' "$here/$conf/$system.yaml" && [[ " $tunables" != *" frozen_updates="* ]]; then
+    options+=(--override frozen_updates=0) # nobody's encoder: there is nothing to forget
+  fi
   reallm train "$here/$conf/$system.yaml" --exp "$exp/$system" --train "$base/align/train_sp.jsonl.gz" \
     --dev "$base/data/dev-clean.jsonl.gz" "${options[@]}" $training
   finish

@@ -111,7 +111,7 @@ in_yaml() {
 }
 period=$(in_yaml speech_reallm.yaml stride) || exit 2
 default_chunk=$(in_yaml encoder.yaml chunk_size) || exit 2
-for tunable in $tunables; do
+for tunable in "${changes[@]}"; do
   [ "${tunable%%=*}" != stride ] || period=${tunable#*=}
 done
 [[ $period =~ ^[1-9][0-9]*$ ]] || _error "--tunables 'stride=$period': a whole number from 1 on"
@@ -186,7 +186,7 @@ train_teacher() {
 train_system() {
   local options=(--override tokenizer_path="$pieces" --override seed="$2") changed
   if [ "$1" = speech_reallm ]; then
-    for changed in delay="$delay" $tunables; do options+=(--override "$changed"); done
+    for changed in delay="$delay" "${changes[@]}"; do options+=(--override "$changed"); done
   fi
   reallm train "$here/$conf/$1.yaml" "${@:3}" "${options[@]}" $training
 }

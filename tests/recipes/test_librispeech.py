@@ -1,5 +1,6 @@
 """What egs/librispeech/run.sh calls for other systems and with alignments made elsewhere, with a `reallm` that only notes it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,20 @@ def test_alignments_made_elsewhere_replace_the_teacher(recipe: Path) -> None:
 
 
 @CALLS
+def test_an_encoder_that_nobody_taught_is_not_frozen(recipe: Path, tmp_path: Path) -> None:
+    """Without a teacher, in the first updates, or by a tunable of that name."""
+    rival = ("--corpus", "here", "--conf", "conf/small", "--system", "aed", "--alignments", folder(recipe, "theirs"))
+    (trained,) = (line for line in calls(recipe, *rival) if line.startswith("train "))
+    assert "--override frozen_updates=0" in trained and "--init" not in trained
+    asked = calls(recipe, *rival, "--tunables", "frozen_updates=7", "--exp", str(tmp_path / "other"))
+    (trained,) = (line for line in asked if line.startswith("train "))
+    assert re.findall("frozen_updates=[0-9]+", trained) == ["frozen_updates=7"]
+    ours = calls(recipe, *rival[:-2], "--exp", str(tmp_path / "ours"))
+    assert not any("frozen_updates=" in line for line in ours), "as the configuration says"
+    assert load(CONF / "aed.yaml").value("training", "frozen_updates") == 500
+
+
+@CALLS
 def test_another_system_takes_data_teacher_and_alignments_of_a_run(recipe: Path, tmp_path: Path) -> None:
     first = calls(recipe, "--corpus", "here", "--teacher", "rnnt")
     assert any("conf/teacher_rnnt.yaml" in line for line in first)
@@ -51,6 +66,15 @@ def test_each_small_rival_is_one_command(recipe: Path, tmp_path: Path, system: s
     assert [line.split()[0] for line in made] == ["train", "export", *["decode"] * 4, *["score"] * 4, "report"]
     assert made[0].startswith(f"train conf/small/{system}.yaml --exp {tmp_path / system}/{system} --train exp/align/train_sp.jsonl.gz ")
     assert "epochs=4" in made[0].split() and "--init exp/teacher" in made[0]
+
+
+@CALLS
+def test_a_star_in_a_tunable_is_no_pattern_of_the_shell(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "stride=33").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    made = calls(recipe, "--corpus", "here", "--tunables", "stride=3*")
+    assert sum("--override stride=3*" in line for line in made) == 2 and not any("stride=33" in line for line in made)
 
 
 @CALLS
