@@ -82,7 +82,7 @@ class Emission:
 
     token_ids: Tensor  # (B, K) int64
     frame: Tensor  # (B, K) int64, counted from the start of the stream: the speech embedding (or CTC encoder frame) answered
-    log_probs: Tensor  # (B, K) float32, of each token given all before it
+    log_probs: Tensor  # (B, K) float32, of each token given all before it; where CTC has a share in a search, the mean that it compares
     lens: Tensor  # (B,) int64
     cap_hits: Tensor  # (B,) int64, responses cut by the cap on symbols
     exhausted: Tensor | None = None  # (B,) bool, rows that have come to the decoder's capacity and answer no more; None = it has no end

@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
-"""What a system would reach that says such texts and does not listen: chance_wer.py FILE_OR_FOLDER…
+"""Error rates against the texts of other utterances, to see how far a system is from them: chance_wer.py FILE_OR_FOLDER…
 
-Each decoding is scored once more, every hypothesis against the reference of another utterance: of the one that comes next in the
-order of their numbers of words, so that lengths fit as well as they can. A broken stage (texts or audio of other utterances, weights
-that were not loaded, an encoder that says nothing) leaves an error rate like that; one that works is far below it. Folders are
-searched for results.json, whose normalization is used.
+Each decoding is scored once more, every hypothesis against the reference of another utterance, the nearest in number of words that is
+another text. A model that says such texts and does not listen, or hears other recordings, is at that error rate; one that says nothing
+or the same few words at 95 to 100 %. Folders are searched for results.json, whose normalization is used.
 """
 
 import argparse
@@ -14,7 +13,7 @@ from results_table import Parser, fail, files_of, no_environment, read_results
 
 try:
     from reallm.errors import InputError
-    from reallm.metrics.hypotheses import read_hypotheses
+    from reallm.metrics.hypotheses import Recognized, read_hypotheses
     from reallm.metrics.normalize import normalized
     from reallm.metrics.references import Reference
     from reallm.metrics.word_errors import ErrorCounts, align_words
@@ -36,16 +35,22 @@ def chance(folder: Path, normalization: str) -> float:
     spoken = sorted((utterance for utterance in recognized if said[utterance.id].words), key=lambda u: (len(said[u.id].words), u.id))
     counts = ErrorCounts()
     for at, utterance in enumerate(spoken):
-        own = said[utterance.id].words
-        others = (said[other.id].words for other in (*spoken[at + 1 :], *spoken[:at]))
-        # The same sentence read by someone else is not another one.
-        other = next((words for words in others if words != own), None)
-        if other is None:
-            raise InputError(f"{folder}: all of its {len(spoken)} references are the same text: there is none to score against instead")
-        counts.add(align_words(other, [word.word for word in utterance.words]))
+        counts.add(align_words(_other(spoken, said, at, folder), [word.word for word in utterance.words]))
     if counts.wer is None:
         raise InputError(f"{folder}: none of its references has a word: there is nothing to score")
     return counts.wer
+
+
+def _other(spoken: list[Recognized], said: dict[str, Reference], at: int, folder: Path) -> list[str]:
+    """The words nearest in number to those of ``spoken[at]``, in which ``spoken`` is ordered, that are another text."""
+    own = said[spoken[at].id].words
+    # The same sentence read by someone else is not another one.
+    below = next((words for u in reversed(spoken[:at]) if (words := said[u.id].words) != own), None)
+    above = next((words for u in spoken[at + 1 :] if (words := said[u.id].words) != own), None)
+    found = [words for words in (above, below) if words is not None]
+    if not found:
+        raise InputError(f"{folder}: all of its {len(spoken)} references are the same text: there is none to score against instead")
+    return min(found, key=lambda words: abs(len(words) - len(own)))
 
 
 def main() -> None:

@@ -115,7 +115,7 @@ delay_fits() {
 # tunables_are_of CONF "KEY…": … and has them in the array `changes`, as they are: a value may have a *.
 tunables_are_of() {
   local tunable key
-  read -ra changes <<<"$tunables"
+  read -rd '' -a changes <<<"$tunables" || true # several lines too
   for tunable in "${changes[@]}"; do
     [[ $tunable == *=* ]] || _error "--tunables '$tunable': KEY=VALUE, such as $(sed -n 's/^\(layers\|stride\|batch_seconds\): *\([^ ]*\).*/\1=\2/p' "$1" | head -n 1)"
     key=${tunable%%=*}

@@ -78,12 +78,12 @@ known=$(systems_in "$here/$conf") || exit 2
 [[ " $known " == *" $system "* ]] || _error "--system '$system': of $known"
 teachers=$(cd "$here/$conf" && ls | sed -n 's/^teacher_\(.*\)\.yaml$/\1/p')
 one_of teacher $teachers
+tunables_are_of "$here/$conf/$system.yaml" "tokenizer_path train dev seed features epochs delay"
 if [ "$system" = speech_reallm ]; then
-  [[ " $tunables" == *" flush_periods="* ]] || delay_fits "$here/$conf/speech_reallm.yaml"
+  [[ " ${changes[*]}" == *" flush_periods="* ]] || delay_fits "$here/$conf/speech_reallm.yaml"
 else
   ! given delay || _error "--delay '$delay': $system has none: leave it out"
 fi
-tunables_are_of "$here/$conf/$system.yaml" "tokenizer_path train dev seed features epochs delay"
 
 begin download data tokenizer teacher align train export decode score report
 base=${from:-$exp}
@@ -199,7 +199,7 @@ if stage train $aligned; then
   for tunable in "${changes[@]}"; do options+=(--override "$tunable"); done
   if [ -z "$alignments" ]; then
     options+=(--init "$base/teacher")
-  elif grep -q '^frozen_updates:' "$here/$conf/$system.yaml" && [[ " $tunables" != *" frozen_updates="* ]]; then
+  elif grep -q '^frozen_updates:' "$here/$conf/$system.yaml" && [[ " ${changes[*]}" != *" frozen_updates="* ]]; then
     options+=(--override frozen_updates=0) # nobody's encoder: there is nothing to forget
   fi
   reallm train "$here/$conf/$system.yaml" --exp "$exp/$system" --train "$base/align/train_sp.jsonl.gz" \

@@ -101,7 +101,7 @@ for test in $tests; do
 done
 one_of teacher ctc rnnt
 whole 0 - delay
-[[ " $systems " != *" speech_reallm "* || " $tunables" == *" flush_periods="* ]] || delay_fits "$here/$conf/speech_reallm.yaml"
+[[ " $systems " != *" speech_reallm "* || " ${changes[*]}" == *" flush_periods="* ]] || delay_fits "$here/$conf/speech_reallm.yaml"
 # in_yaml FILE KEY: a whole number that stands on top of a configuration.
 in_yaml() {
   local found

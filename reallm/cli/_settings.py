@@ -1,4 +1,4 @@
-"""Run-time settings of a system's components, as ``--set searcher.blank_penalty=2``."""
+"""Run-time settings of a system and its components, as ``--set searcher.blank_penalty=2``."""
 
 import dataclasses
 import inspect
@@ -48,13 +48,14 @@ def apply_settings(system: Any, settings: Sequence[str]) -> dict[str, Any]:
         components = {n: getattr(system, n) for n, value in spec_of(system).kwargs.items() if hasattr(value, "component_spec")}
         parts = [n for n, component in components.items() if not isinstance(component, nn.Module)]
         if part not in parts:
+            parts += ["system"] if getattr(system, "search_settings", ()) else []
             fixed = "is trained with its settings" if part in components else f"is no part of the system{nearest(part, parts)}"
             raise InputError(f"--set '{setting}': '{part}' {fixed}: one of {', '.join(parts)}")
         component = components[part]
         names = [n for n in inspect.signature(type(component)).parameters if type(getattr(component, n, None)) in (int, float)]
         if name not in names:
             raise InputError(f"--set '{setting}': {part} has no number '{name}'{nearest(name, names)}: it has {', '.join(names) or 'none'}")
-        value = _number(setting, text, type(getattr(component, name)))
+        value = _number(setting, text, component, name)
         try:
             rebuilt = type(component)(**{**spec_of(component).kwargs, name: value})
         except InputError as error:
@@ -64,7 +65,9 @@ def apply_settings(system: Any, settings: Sequence[str]) -> dict[str, Any]:
     return done
 
 
-def _number(setting: str, text: str, kind: type[int] | type[float]) -> int | float:
+def _number(setting: str, text: str, component: Any, name: str) -> int | float:
+    """As the constructor of the component wants it: what a configuration gave may be a whole number by chance."""
+    kind = float if inspect.signature(type(component)).parameters[name].annotation is float else type(getattr(component, name))
     try:
         value = kind(text)
     except ValueError:
@@ -85,7 +88,7 @@ def _use_search(system: Any, setting: str, name: str, text: str) -> int | float:
         raise InputError(
             f"--set '{setting}': system '{spec_of(system).name}' has {', '.join(names) or 'nothing'} to set{nearest(name, names)}"
         )
-    value = _number(setting, text, type(getattr(system, name)))
+    value = _number(setting, text, system, name)
     try:
         with torch.device("meta"):  # its constructor knows what may be; without memory for weights
             type(system)(**{**spec_of(system).kwargs, name: value})

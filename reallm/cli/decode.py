@@ -29,7 +29,12 @@ def decode(
     ] = None,
     phrases: Phrases = None,
     phrase_bonus: PhraseBonus = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="PART.NAME=NUMBER, as searcher.blank_penalty=2.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="PART.NAME=NUMBER, as searcher.blank_penalty=2, or system.ctc_search_weight=0.4 of aed and decoder_only."
+        ),
+    ] = None,
     input_rate: Annotated[int | None, typer.Option(min=1000, help="Resample the audio to this rate first.")] = None,
     compare_offline: Annotated[bool, typer.Option("--compare-offline", help="List texts that differ from the offline pass.")] = False,
     rtf_utterances: Annotated[int, typer.Option(min=0, help="Measure the real-time factor on so many.")] = 20,

@@ -29,6 +29,7 @@ class DecoderOnly(TextModel):
         flush_periods: token periods of silence at the end of every utterance.
         spec_augment: see AcousticModel.
         label_smoothing: of the cross-entropy over the text.
+        ctc_weight, ctc_search_weight: see :class:`reallm.systems.aed.AED`.
         beam: hypotheses that the search keeps; 1 = greedy.
         length_power: log-probabilities of texts are compared after division by their number of tokens to this power.
         max_tokens_per_second: of audio; a text that would be longer, or than the decoder's capacity leaves room for, is cut, and
@@ -45,13 +46,26 @@ class DecoderOnly(TextModel):
         flush_periods: int = 0,
         spec_augment: Mapping[str, int] | None = None,
         label_smoothing: float = 0.0,
+        ctc_weight: float = 0.0,
+        ctc_search_weight: float = 0.0,
         beam: int = 4,
         length_power: float = 1.0,
         max_tokens_per_second: float = 25.0,
     ) -> None:
         period = frontend.frame_shift * encoder.geometry.stride * adapter.stride
         super().__init__(
-            frontend, encoder, tokenizer, period, flush_periods, spec_augment, label_smoothing, beam, length_power, max_tokens_per_second
+            frontend,
+            encoder,
+            tokenizer,
+            period,
+            flush_periods,
+            spec_augment,
+            label_smoothing,
+            ctc_weight,
+            ctc_search_weight,
+            beam,
+            length_power,
+            max_tokens_per_second,
         )
         check_decoder(encoder, adapter, decoder, tokenizer, "the end of a text")
         require_reads_blank(decoder, "system 'decoder_only', before each text,")
@@ -71,16 +85,15 @@ class DecoderOnly(TextModel):
             adapter=find("adapter", "stack")(input_dim=encoder.output_dim, output_dim=dim, stride=2),
             decoder=find("decoder", "llama")(tokenizer.vocab_size + 1, dim=dim, layers=2, heads=2, window=0, capacity=64),
             tokenizer=tokenizer,
+            ctc_weight=0.3,
+            ctc_search_weight=0.3,
             beam=3,
         )
 
-    def embeddings(self, wav: Tensor, lens: Tensor) -> tuple[Tensor, Tensor]:
-        """wav (B, S), the flush included → speech embeddings (B, M, D_lm), lens (B,)."""
-        return self.adapter.forward(*self.encode(wav, lens, None))
-
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor | float]]:
         """Cross-entropy of the text and its end, given the speech. Raises InputError for characters the tokenizer does not know."""
-        speech, speech_lens = self.adapter.forward(*self.hear(batch, None))
+        enc, enc_lens = self.hear(batch, None)
+        speech, speech_lens = self.adapter.forward(enc, enc_lens)
         token_ids, token_lens = padded_texts(self.tokenizer, batch.texts)
         text, text_targets = (t.to(speech.device) for t in between_ends(token_ids, token_lens, self.end_id))
         text_lens = token_lens.to(speech.device) + 1
@@ -94,13 +107,15 @@ class DecoderOnly(TextModel):
         inputs = torch.where((in_text < 0).unsqueeze(2), heard, written)
         outside = (in_text < 0) | (in_text >= text_lens.unsqueeze(1))
         targets = text_targets.gather(1, index).masked_fill(outside, NO_TARGET)
-        return self.text_loss(self.decoder.forward(inputs, speech_lens + text_lens), targets)
+        logits = self.decoder.forward(inputs, speech_lens + text_lens)
+        return self.text_loss(logits, targets, enc, enc_lens, token_ids, token_lens)
 
     @torch.inference_mode()
     def recognize(self, wav: Tensor, lens: Tensor) -> Emission:
         """Whole utterances wav (B, S) → their texts, by beam search; those whose speech fills the decoder's capacity are ``exhausted``."""
         wav, lens = self.with_flush(wav, lens)
-        speech, speech_lens = self.embeddings(wav, lens)
+        enc, enc_lens = self.encode(wav, lens, None)
+        speech, speech_lens = self.adapter.forward(enc, enc_lens)
         limits, exhausted = self.most_tokens(lens), None
         capacity = int(getattr(self.decoder, "capacity", 0))
         if capacity:
@@ -113,9 +128,8 @@ class DecoderOnly(TextModel):
             _, state = self.decoder.step(speech[:, position], position < speech_lens, state)
 
         def step(token_ids: Tensor, active: Tensor, state: Any) -> tuple[Tensor, Any]:
-            logits, state = self.decoder.step(self.decoder.embed(token_ids), active, state)
-            return torch.log_softmax(logits.float(), dim=-1), state
+            return self.decoder.step(self.decoder.embed(token_ids), active, state)
 
-        found = self.search(step, state, limits, speech_lens)
+        found = self.search(step, state, limits, speech_lens, enc, enc_lens)
         found.exhausted = exhausted
         return found

@@ -64,7 +64,7 @@ class TrainingBrain(speechbrain.Brain):
         device: "cpu" or "cuda".
         progressbar: show one.
         batch_key: what ``--override`` calls the seconds of audio in a batch; None = it is not known.
-        taken: names of the weights that came from another model, which ``frozen_updates`` hold; None = all did.
+        taken: names of the weights that came from --init: see :func:`reallm.training.frozen.held_at_first`.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class TrainingBrain(speechbrain.Brain):
         device: str = "cpu",
         progressbar: bool = True,
         batch_key: str | None = None,
-        taken: Collection[str] | None = None,
+        taken: Collection[str] = (),
     ) -> None:
         run_opts = {
             "device": device,
@@ -92,7 +92,7 @@ class TrainingBrain(speechbrain.Brain):
             "noprogressbar": not progressbar,
         }
         self.frozen = freeze(system, settings.frozen if settings.frozen_updates is None else ())
-        self.held = Held([], []) if settings.frozen_updates is None else held_at_first(system, settings.frozen, taken)
+        self.held = held_at_first(system, settings.frozen, taken) if settings.frozen_updates else Held([], [])
         super().__init__({"loss": _Loss(system)}, settings.optimizer, run_opts=run_opts, checkpointer=checkpointer)
         checkpointer.add_recoverable("system", system)
         self.system = system

@@ -24,7 +24,7 @@ from reallm.protocols import System
 from reallm.training.batches import TrainingSource, refuse_transcripts
 from reallm.training.checkpoints import disk_full, load_weights, newest_whole
 from reallm.training.devices import own_device
-from reallm.training.frozen import frozen_parts
+from reallm.training.frozen import frozen_parts, held_at_first
 from reallm.training.initialize import fit_frontend, fitting, parts_of, stored_weights, take_weights
 from reallm.training.origin import Origin
 from reallm.training.processes import joined, rank, world_size
@@ -106,9 +106,10 @@ def _run(
     chosen = own_device(device, settings.precision)
     batch_key = override_key(conf, overrides, "data", "max_duration")
     weights = parts_of(stored_weights(init), init_parts) if init is not None else None
-    taken = fitting(system, weights) if weights is not None else None
+    taken = fitting(system, weights or {})
     if rank() > 0:
-        ddp_barrier()  # until the first process has begun the folder, or refused to; its weights are then given to all
+        weights = None  # those of the first process are given to all
+        ddp_barrier()  # until the first process has begun the folder, or refused to
         return train(system, settings, source, exp, device=chosen, progressbar=False, batch_key=batch_key, taken=taken)
     dev = Path(built["dev"]) if built.get("dev") else None
     if dev is not None and not dev.is_file():
@@ -120,6 +121,7 @@ def _run(
             origin.begin(exp)
             _initialize(system, weights, source, seed, settings.frozen if settings.frozen_updates is None else ())
             origin.write(exp)
+            _tell_held(system, settings, taken)
             config.dump(exp / CONFIG_NAME)
         else:
             difference = config.difference(read_config(exp))
@@ -145,6 +147,13 @@ def _initialize(system: Any, weights: dict[str, Tensor] | None, source: Training
         frames = fit_frontend(system, source, seed)
         if frames:
             logger.info("feature statistics measured over %d frames", frames)
+
+
+def _tell_held(system: Any, settings: TrainingSettings, taken: Sequence[str]) -> None:
+    for part in settings.frozen if settings.frozen_updates else ():
+        held = len(held_at_first(system, [part], taken).parameters)
+        whole = len(list(getattr(system, part).parameters()))
+        logger.info("%s: %d of %d weights are frozen for the first %d updates", part, held, whole, settings.frozen_updates)
 
 
 class _Messages(logging.FileHandler):

@@ -43,17 +43,22 @@ class Held:
     modules: list[nn.Module]  # the largest ones all of whose parameters are held: in evaluation mode meanwhile
 
 
-def held_at_first(system: nn.Module, names: Sequence[str], taken: Collection[str] | None) -> Held:
-    """Those parameters of these components that came from another model: ``taken`` has their names in ``system``, None stands for all.
+def held_at_first(system: nn.Module, names: Sequence[str], taken: Collection[str]) -> Held:
+    """What of these components is held: the parameters in ``taken``, names in ``system`` of what came from --init.
 
-    What is new in a component, such as more layers on top of an encoder, has nothing to forget, and is trained from the first update on.
+    What is new in a component, such as more layers on top of an encoder, has nothing to forget, and is trained from the first update on. A
+    component of which nothing came from --init (an LLM, whose weights are its own) is held as a whole.
     Raises InputError as ``frozen_parts``.
     """
-    inside = {id(parameter) for part in frozen_parts(system, names) for parameter in part.parameters()}
-    held = {id(p): p for name, p in system.named_parameters() if id(p) in inside and (taken is None or name in taken)}
+    found = Held([], [])
+    for name, part in zip(dict.fromkeys(names), frozen_parts(system, names), strict=True):
+        own = dict(part.named_parameters(prefix=name))
+        held = {id(p) for key, p in own.items() if key in taken} or {id(p) for p in own.values()}
+        found.parameters.extend(p for p in own.values() if id(p) in held)
+        found.modules.extend(_largest(part, held))
+    return found
 
-    def largest(module: nn.Module) -> list[nn.Module]:
-        own = [id(parameter) in held for parameter in module.parameters()]
-        return [module] if own and all(own) else [found for child in module.children() for found in largest(child)]
 
-    return Held(list(held.values()), largest(system))
+def _largest(module: nn.Module, held: Collection[int]) -> list[nn.Module]:
+    inside = [id(parameter) in held for parameter in module.parameters()]
+    return [module] if inside and all(inside) else [found for child in module.children() for found in _largest(child, held)]

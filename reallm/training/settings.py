@@ -36,7 +36,7 @@ class TrainingSettings:
     log_every: int = 10
     minutes: float | None = None  # of training at most, by the clock; the schedule then ends with them
     frozen: Sequence[str] = ()  # parts of the system that are not trained, such as [encoder]
-    frozen_updates: int | None = None  # how many updates they are not, or what --init gave of them; None = all of them, for ever
+    frozen_updates: int | None = None  # they are frozen for so many updates, and then only what --init gave of each; None = for ever
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:

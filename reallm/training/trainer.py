@@ -41,7 +41,7 @@ def train(
     device: str = "cpu",
     progressbar: bool = True,
     batch_key: str | None = None,
-    taken: Collection[str] | None = None,
+    taken: Collection[str] = (),
 ) -> TrainingResult:
     """Train ``system`` in place until ``settings.epochs`` or ``settings.minutes`` are over, from the newest whole checkpoint in ``exp`` on.
 

@@ -1,5 +1,6 @@
-"""tools/results_table.py, and tools/delay_curve.py."""
+"""tools/results_table.py, tools/delay_curve.py and tools/chance_wer.py."""
 
+import json
 import runpy
 import sys
 from collections.abc import Callable
@@ -329,20 +330,22 @@ def test_what_has_no_curve(
     assert done.failed and message in done.stderr
 
 
-def test_chance_is_against_the_next_reference_of_such_a_length(run: Callable[..., SimpleNamespace], tmp_path: Path) -> None:
+def test_chance_is_against_the_nearest_reference_in_length(run: Callable[..., SimpleNamespace], tmp_path: Path) -> None:
     texts = {
         "a": ("one two", "one two"),
         "b": ("six", "six"),
         "c": ("three four two", "three four two"),
-        "d": ("one two", "one two"),  # as a: no other text
+        "d": ("One two.", "one two"),  # as a, once normalized: no other text
         "e": ("", "one"),  # nothing to be right about
+        "f": ("one two three four five six", "one two three four five six"),
     }
-    write_decoding(
-        tmp_path / "x", texts, **{**COUNTS, "system": "s", "split": "test", "parameters": 1e6, "corpus": {"kind": "real"}, "wer": 0.0}
-    )
-    # In the order b a d c: b against a: 2 errors of 2; a and d against c: 2 errors of 3 each ("two" is right); c against b: 3 of 1.
-    expected = 100 * (2 + 2 + 2 + 3) / (2 + 3 + 3 + 1)
-    assert run("chance_wer.py", tmp_path / "x").stdout.splitlines()[-1] == f"| {tmp_path / 'x'} | 0.00 | {expected:.2f} |"
+    facts = {**COUNTS, "system": "s", "split": "test", "parameters": 1e6, "corpus": {"kind": "real"}, "wer": 0.0}
+    write_decoding(tmp_path / "x", texts, **{**facts, "normalization": "librispeech"})
+    # b against a: 2 errors of 2. a and d against c, as near as b and longer: 2 of 3 ("two" is right). c against d: 2 of 2 ("two" is right;
+    # three, four: one inserted, one for "one"). f against c, none is longer: "three four" are right, 4 more words, "two" is not said.
+    errors, words = 2 + 2 + 2 + 2 + 4, 2 + 3 + 3 + 2 + 3
+    table = run("chance_wer.py", tmp_path / "x").stdout.splitlines()
+    assert table[-1] == f"| {tmp_path / 'x'} | 0.00 | {100 * errors / words:.2f} |"
 
 
 def test_chance_needs_texts_that_differ(run: Callable[..., SimpleNamespace], tmp_path: Path) -> None:
@@ -351,4 +354,8 @@ def test_chance_needs_texts_that_differ(run: Callable[..., SimpleNamespace], tmp
     assert "all of its 2 references are the same text" in run("chance_wer.py", tmp_path / "same").stderr
     write_decoding(tmp_path / "silent", {"a": ("", "one")}, **facts)
     assert "none of its references has a word" in run("chance_wer.py", tmp_path / "silent").stderr
+    write_decoding(tmp_path / "unknown", {"a": ("one", "one")}, **facts)
+    hyps = tmp_path / "unknown" / "hyps.jsonl"
+    hyps.write_text(json.dumps({key: value for key, value in json.loads(hyps.read_text()).items() if key != "ref"}) + "\n")
+    assert "utterance 'a' has no reference: decode again" in run("chance_wer.py", tmp_path / "unknown").stderr
     assert "no results.json" in run("chance_wer.py", tmp_path / "nothing").stderr

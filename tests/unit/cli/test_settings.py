@@ -34,10 +34,10 @@ def test_a_system_streams_in_other_chunks(name: str) -> None:
         ("ctc", "encoder.layers=4", "'encoder' is trained with its settings"),
         ("aed", "system.ctc_search_weight=1", r"--set 'system.ctc_search_weight=1': ctc_search_weight 1\.0: choose a share from 0 up to"),
         ("aed", "system.ctc_search_weight=x", "'x' is not a finite number"),
-        ("aed", "system.beam=0", "beam 0: at least one hypothesis is kept"),
-        ("aed", "system.beam=1.5", "'1.5' is not a whole number"),
-        ("aed", "system.decoder_dim=32", "system 'aed' has beam, length_power, max_tokens_per_second, ctc_search_weight to set"),
-        ("decoder_only", "system.ctc_search_weight=0.4", "'decoder_only' has beam, length_power, max_tokens_per_second to set"),
+        ("aed", "system.length_power=-1", "length_power -1"),
+        ("aed", "system.decoder_dim=32", "system 'aed' has length_power, ctc_search_weight, max_tokens_per_second to set"),
+        ("aed", "sytem.length_power=1", r"'sytem' is no part of the system \(did you mean 'system'\?\): one of"),
+        ("decoder_only", "system.ctc_weight=0.4", r"'decoder_only' has length_power, .* to set \(did you mean 'ctc_search_weight'\?\)"),
         ("ctc", "system.beam=4", "'ctc' has nothing to set"),
     ],
 )
@@ -46,21 +46,23 @@ def test_settings_that_cannot_be(name: str, setting: str, message: str) -> None:
         apply_settings(find("system", name).tiny(), [setting])
 
 
+@pytest.mark.parametrize("name", ["aed", "decoder_only"])
 @torch.no_grad()
-def test_a_trained_system_searches_otherwise() -> None:
+def test_a_trained_system_searches_otherwise(name: str) -> None:
     torch.manual_seed(0)
-    system = find("system", "aed").tiny().eval()
-    kept = {name: weight.clone() for name, weight in system.state_dict().items()}
+    tiny = find("system", name).tiny()
+    # Whole numbers, as a configuration may have them.
+    begun = {**tiny.component_spec.kwargs, "ctc_search_weight": 0, "length_power": 1, "max_tokens_per_second": 25}
+    system = find("system", name)(**begun).eval()
+    kept = {key: weight.clone() for key, weight in system.state_dict().items()}
     wav, lens = torch.randn(1, 8000) * 0.1, torch.tensor([8000])
-    assert apply_settings(system, ["system.ctc_search_weight=0.9", "system.beam=2", "system.length_power=0"]) == {
-        "system.ctc_search_weight": 0.9,
-        "system.beam": 2,
-        "system.length_power": 0.0,
+    chosen = {"ctc_search_weight": 0.9, "length_power": 0.5, "max_tokens_per_second": 12.5}
+    assert apply_settings(system, [f"system.{key}={value}" for key, value in chosen.items()]) == {
+        f"system.{key}": value for key, value in chosen.items()
     }
     found = system.recognize(wav, lens)
-    assert (system.beam, system.length_power, system.ctc_search_weight) == (2, 0.0, 0.9)
-    built = type(system)(**{**system.component_spec.kwargs, "beam": 2, "length_power": 0.0, "ctc_search_weight": 0.9}).eval()
+    built = find("system", name)(**{**begun, **chosen}).eval()
     built.load_state_dict(kept)
     expected = built.recognize(wav, lens)
     assert torch.equal(found.token_ids, expected.token_ids) and torch.equal(found.log_probs, expected.log_probs)
-    assert all(torch.equal(kept[name], weight) for name, weight in system.state_dict().items())
+    assert all(torch.equal(kept[key], weight) for key, weight in system.state_dict().items())

@@ -54,6 +54,15 @@ class Watched(TinySystem):
         return super().loss(batch)
 
 
+class OtherTeacher(TinySystem):
+    """Of whose encoder the first layer fits a TinySystem."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder[3] = nn.Linear(8, 6)
+        self.head = nn.Linear(6, 1)
+
+
 def run(exp: Path, system: TinySystem) -> dict[str, Tensor]:
     """The weights that it begins with; it is trained then."""
     torch.manual_seed(0)
@@ -145,11 +154,14 @@ def test_what_is_new_in_a_part_is_trained_from_the_first_update_on(tmp_path: Pat
     assert {modes[3:-1] for modes in system.modes} == {asleep, (True,) * len(asleep)}
 
 
-def test_what_init_gives_is_what_is_held(tmp_path: Path) -> None:
-    """Through the command's own entry: a teacher of whose encoder half fits."""
-    conf = tmp_path / "conf.yaml"
-    conf.write_text(CONFIG.replace("FROZEN", "[encoder]\n    frozen_updates: 1"))
-    run_training(conf, tmp_path / "teacher", device="cpu", progressbar=False)
+def test_what_init_gives_is_what_is_held(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A teacher whose encoder's second layer is of another shape, one with all of it, and one that gives nothing of it."""
+    conf, other = tmp_path / "conf.yaml", tmp_path / "other.yaml"
+    text = CONFIG.replace("FROZEN", "[encoder]\n    frozen_updates: 1")
+    conf.write_text(text)
+    other.write_text(text.replace("tests.dummies.training.TinySystem", "tests.unit.training.test_frozen.OtherTeacher"))
+    for teacher, of in ((tmp_path / "teacher", conf), (tmp_path / "unlike", other)):
+        run_training(of, teacher, device="cpu", progressbar=False)
     seen: list[set[str]] = []
     begin = TrainingBrain.on_fit_start
 
@@ -158,14 +170,24 @@ def test_what_init_gives_is_what_is_held(tmp_path: Path) -> None:
         seen.append({name for name, parameter in brain.system.named_parameters() if id(parameter) in held})
         begin(brain)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TrainingBrain, "on_fit_start", note)
-        run_training(conf, tmp_path / "alone", device="cpu", progressbar=False)
-        run_training(conf, tmp_path / "student", init=tmp_path / "teacher", device="cpu", progressbar=False)
-        run_training(conf, tmp_path / "student", init=tmp_path / "teacher", device="cpu", progressbar=False)  # once more: it goes on
-        run_training(conf, tmp_path / "head", init=tmp_path / "teacher", init_parts=["head"], device="cpu", progressbar=False)
+    def student(name: str, init: str | None, parts: list[str]) -> None:
+        run_training(conf, tmp_path / name, init=tmp_path / init if init else None, init_parts=parts, device="cpu", progressbar=False)
+
     whole = {name for name, _ in TinySystem().named_parameters() if name.startswith("encoder.")}
-    assert seen == [whole, whole, whole, set()]
+    first = {"encoder.0.weight", "encoder.0.bias"}
+    with pytest.MonkeyPatch.context() as patch, caplog.at_level(logging.INFO):
+        patch.setattr(TrainingBrain, "on_fit_start", note)
+        for name, init, parts, held in (
+            ("alone", None, [], whole),
+            ("all", "teacher", [], whole),
+            ("some", "unlike", [], first),
+            ("some", "unlike", [], first),  # once more: it goes on
+            ("head", "teacher", ["head"], whole),
+        ):
+            student(name, init, parts)
+            assert seen[-1] == held, name
+    assert "encoder: 2 of 4 weights are frozen for the first 1 updates" in caplog.text
+    assert "encoder: 4 of 4 weights are frozen for the first 1 updates" in caplog.text
 
 
 def test_what_is_frozen_for_some_updates_is_trained_as_by_an_optimizer_that_had_not_seen_it(tmp_path: Path) -> None:
