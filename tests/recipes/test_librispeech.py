@@ -73,8 +73,9 @@ def test_a_star_in_a_tunable_is_no_pattern_of_the_shell(recipe: Path, tmp_path: 
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "stride=33").touch()
     monkeypatch.chdir(tmp_path / "here")
-    made = calls(recipe, "--corpus", "here", "--tunables", "stride=3*")
-    assert sum("--override stride=3*" in line for line in made) == 2 and not any("stride=33" in line for line in made)
+    made = calls(recipe, "--corpus", "here", "--tunables", "stride=3*\nflush_periods=8")  # two lines, as a --config may have them
+    assert sum("--override stride=3* --override flush_periods=8" in line for line in made) == 2
+    assert not any("stride=33" in line for line in made)
 
 
 @CALLS

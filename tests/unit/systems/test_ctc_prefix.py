@@ -7,8 +7,8 @@ import torch
 from speechbrain.decoders.ctc import CTCPrefixScore
 from torch import Tensor
 
-from reallm.streaming.state import select
-from reallm.systems._ctc_prefix import CTCPrefixes, CTCPrefixScorer
+from reallm.streaming.state import StreamingState, select
+from reallm.systems._ctc_prefix import CTCPrefixes, CTCPrefixScorer, joint_search
 
 BLANK = 3
 # Two hypotheses of each utterance, each asking for two of the three tokens.
@@ -77,3 +77,19 @@ def test_long_utterances_score_as_in_speechbrain(sharpness: float) -> None:
         torch.testing.assert_close(torch.cat([ends.unsqueeze(1), scores], dim=1).float(), expected, atol=2e-2, rtol=2e-3)
         last = texts[:, at]
         memory = theirs.permute_mem(memory, (last + 1 + torch.tensor([0, size + 1])).unsqueeze(0))
+
+
+def test_only_what_ctc_was_asked_about_can_be_said() -> None:
+    """Two tokens for a beam of one, and the end; the mean of both for these."""
+    of_decoder = torch.log_softmax(torch.tensor([[3.0, 1.0, 2.0, -1.0, 0.0]]), dim=-1)
+    log_probs = frames(1, 6, 5)
+    step, state = joint_search(
+        lambda token_ids, active, state: (of_decoder, state), StreamingState(), log_probs, torch.tensor([6]), weight=0.25, beam=1
+    )
+    mixed, _ = step(torch.tensor([4]), torch.tensor([True]), state)
+    scorer = CTCPrefixScorer(log_probs, torch.tensor([6]))
+    of_ctc, end, _ = scorer.step(torch.tensor([4]), torch.tensor([[0, 2]]), scorer.init_state(2))
+    asked = torch.tensor([0, 2, 4])
+    expected = 0.75 * of_decoder[0, asked] + 0.25 * torch.cat([of_ctc[0], end]).float()
+    torch.testing.assert_close(mixed[0, asked], expected)
+    assert torch.isneginf(mixed[0, [1, 3]]).all()
