@@ -70,7 +70,7 @@ def paired_bootstrap(
     low, high = np.percentile(100 * drawn[drawn_words > 0] / drawn_words[drawn_words > 0], [2.5, 97.5])
     better = float((drawn < 0).mean() + (drawn == 0).mean() / 2)
     difference = 100 * (np.round(more.sum(), 9) + 0.0) / sum(words)
-    return PairedDifference(round(float(difference), 3), round(float(low), 3), round(float(high), 3), round(better, 4))
+    return PairedDifference(float(difference), float(low), float(high), better)  # to be rounded once, where they are shown
 
 
 def area_under_roc(scores: Sequence[float], correct: Sequence[bool]) -> float | None:
