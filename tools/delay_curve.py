@@ -2,7 +2,8 @@
 """Error rates against delay: delay_curve.py [--at MS]… [--against SYSTEM [--by speaker]] [--picture FILE] FILE_OR_FOLDER…
 
 Each system's decodings of one split, with several chunk sizes (reallm decode --set encoder.chunk_size=N), delays or
-searches, are points of its curve, each the mean over seeds: all of them are in the picture, with their 95 % intervals. One table
+searches, are points of its curve, each the mean over seeds: all of them are in the picture, with their 95 % intervals,
+and a line through those that no other of the system beats in both. One table
 compares the systems at the delays --at (default: those of --of). With --against, another has each system's difference to that one at
 these delays: between two decodings, an utterance's errors are mixed from those in both as the error rate is interpolated, and the same
 utterances are drawn for both systems. It needs the hyps.jsonl beside each results.json; --by speaker also the manifests that were

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from reallm.metrics.tradeoff import Point, frontier
 from reallm.types import Seconds, Word
 
 BLUE, ORANGE, GREEN, RED, GREY = "#2f6db5", "#d9822b", "#2b8a5f", "#b8403a", "#6b7280"
@@ -182,10 +183,10 @@ def error_bars(groups: Mapping[str, tuple[float, float, float, int]], overall: f
 
 
 def delay_curves(curves: Mapping[str, Sequence[tuple[float, float, float, float]]], lines: Mapping[str, float], title: str) -> Figure:
-    """Word error rate over mean emission delay.
+    """Word error rate over mean emission delay: all ways of decoding, and a line through those that no other beats in both.
 
     Args:
-        curves: streaming systems: name → points (delay in ms, WER in percent, both ends of its interval) in order of the delay.
+        curves: streaming systems: name → points (delay in ms, WER in percent, both ends of its interval).
         lines: systems that do not stream: name → WER, whatever the delay.
         title: above the picture.
     """
@@ -195,7 +196,17 @@ def delay_curves(curves: Mapping[str, Sequence[tuple[float, float, float, float]
         delay, wer, low, high = np.array(points).T
         spread = np.stack([wer - low, high - wer]).clip(min=0)
         colour = colours[number % len(colours)]
-        axes.errorbar(delay, wer, spread, color=colour, linewidth=1.6, elinewidth=1.0, capsize=3, marker="o", markersize=4, label=name)
+        best = frontier([Point(*pair) for pair in zip(delay, wer, strict=True)])
+        axes.errorbar(delay, wer, spread, color=colour, linestyle="", elinewidth=1.0, capsize=3, marker="o", markersize=4)
+        axes.plot(
+            [point.delay_ms for point in best],
+            [point.wer for point in best],
+            color=colour,
+            linewidth=1.6,
+            marker="o",
+            markersize=4,
+            label=name,
+        )
     for number, (name, rate) in enumerate(lines.items(), start=len(curves)):
         axes.axhline(rate, color=colours[number % len(colours)], linewidth=1.2, linestyle=DASHES, label=f"{name} (offline)")
     axes.set_ylim(bottom=0)
