@@ -66,7 +66,8 @@ class CTCPrefixScorer:
         # A token that is said twice needs a BLANK in between.
         again = (candidates == token_ids.unsqueeze(1)).unsqueeze(2)
         opens = torch.where(again, before[:, 1:], whole.unsqueeze(1))  # (R, C, N + 1)
-        said = self.log_probs[utterance].gather(2, candidates.unsqueeze(1).expand(-1, self.log_probs.size(1), -1)).transpose(1, 2)
+        frame = torch.arange(self.log_probs.size(1), device=row.device)
+        said = self.log_probs[utterance.view(-1, 1, 1), frame, candidates.unsqueeze(2)]  # (R, C, N), without a copy for each hypothesis
         blank = self.blank[utterance].unsqueeze(1)
         token = F.pad(said.cumsum(2), (1, 0))
         # ends[n] = logaddexp(ends[n - 1], opens[n - 1]) + said[n], and alike in BLANKs from the ends on
